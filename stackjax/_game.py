@@ -1,0 +1,157 @@
+"""The game: two utilities and two feasible sets."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from stackjax._modules import check_stateless
+from stackjax._sets import Box
+
+PyTree = Any
+Utility = Callable[[PyTree, PyTree, PyTree], jax.Array]
+
+
+@jax.tree_util.register_pytree_node_class
+class Game:
+    """A contextual Stackelberg game: the leader commits first, the follower answers.
+
+        response*(action, x) = argmax_{r in R} U_F(action, r, x)               (best response)
+        action*(x)          in argmax_{l in L} U_L(l, response*(l, x), x)      (Stackelberg)
+
+    Both utilities are maximised and take `(action, response, context)`, three unbatched pytrees
+    of arrays, to a scalar. A utility is a function or a callable pytree such as an `nnx.Module`;
+    the arrays in the latter are leaves of the game, so a game can be passed through `jax.jit`,
+    `jax.vmap` and `jax.grad`. Functions are static: calls with the same function and shapes share
+    one compilation, and, as under `jax.jit`, a global that the function reads is read once. Pass
+    what changes in the context, or make a new function.
+
+    Args:
+      leader_utility: the leader's utility.
+      follower_utility: the follower's utility; strongly concave in the response where gradients
+        are wanted.
+      action_set: the leader's feasible set; the whole space if None.
+      response_set: the follower's feasible set; the whole space if None.
+
+    Raises:
+      TypeError: a utility is not callable, or a set is not one of the library's.
+      ValueError: a utility is a module with state that is not a parameter.
+
+    Source: arXiv 2606.23026, Section 4.
+    """
+
+    leader_utility: Utility
+    follower_utility: Utility
+    action_set: Box
+    response_set: Box
+
+    def __init__(
+        self,
+        leader_utility: Utility,
+        follower_utility: Utility,
+        *,
+        action_set: Box | None = None,
+        response_set: Box | None = None,
+    ) -> None:
+        for name, utility in (
+            ("leader_utility", leader_utility),
+            ("follower_utility", follower_utility),
+        ):
+            if not callable(utility):
+                raise TypeError(
+                    f"`{name}` must be callable as {name}(action, response, context) -> scalar; "
+                    f"got {type(utility).__name__}."
+                )
+            check_stateless(utility, name)
+        for name, feasible in (("action_set", action_set), ("response_set", response_set)):
+            if feasible is not None and not isinstance(feasible, Box):
+                raise TypeError(
+                    f"`{name}` must be a stackjax.Box or None; got {type(feasible).__name__}."
+                )
+        self.leader_utility = leader_utility
+        self.follower_utility = follower_utility
+        self.action_set = Box() if action_set is None else action_set
+        self.response_set = Box() if response_set is None else response_set
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        """Arrays inside callable pytrees and sets are leaves; plain functions are static."""
+        utilities = (self.leader_utility, self.follower_utility)
+        plain = tuple(_Static(u) if jax.tree_util.all_leaves([u]) else None for u in utilities)
+        children = tuple(None if p else u for p, u in zip(plain, utilities))
+        return (children, self.action_set, self.response_set), plain
+
+    @classmethod
+    def tree_unflatten(cls, plain: tuple, children: tuple) -> "Game":
+        """Rebuilds without validation, as JAX does it around tracers."""
+        utilities, action_set, response_set = children
+        game = object.__new__(cls)
+        game.leader_utility, game.follower_utility = (
+            u if p is None else p.function for p, u in zip(plain, utilities)
+        )
+        game.action_set, game.response_set = action_set, response_set
+        return game
+
+    def __repr__(self) -> str:
+        return (
+            f"Game(leader_utility={self.leader_utility!r}, "
+            f"follower_utility={self.follower_utility!r}, "
+            f"action_set={self.action_set!r}, response_set={self.response_set!r})"
+        )
+
+
+class _Static:
+    """A function as a hashable key; one that cannot be hashed is known by its identity."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        try:
+            self.key: Any = function
+            self.hash = hash(function)
+        except TypeError:
+            self.key, self.hash = id(function), id(function)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and bool(self.key == other.key)
+
+
+def evaluate(
+    utility: Utility, name: str, action: PyTree, response: PyTree, context: PyTree
+) -> jax.Array:
+    """The utility's value, or -inf with a zero gradient where it is not finite.
+
+    Raises:
+      ValueError: it does not return a scalar.
+      TypeError: it does not return a real floating-point number.
+    """
+    arguments = action, response, context
+    valid = jnp.isfinite(scalar(utility(*lax.stop_gradient(arguments)), name))
+    return jnp.where(valid, scalar(utility(*shield(arguments, valid)), name), -jnp.inf)
+
+
+def shield(tree: PyTree, valid: jax.Array) -> PyTree:
+    """`tree` unchanged, but cut off from every derivative unless `valid`.
+
+    In reverse mode this turns what a failed computation sends back, 0 x NaN, into zero.
+    """
+    return jax.tree.map(lambda leaf: jnp.where(valid, leaf, lax.stop_gradient(leaf)), tree)
+
+
+def scalar(value: Any, name: str) -> jax.Array:
+    if jax.tree.structure(value) != jax.tree.structure(0.0):
+        raise TypeError(f"`{name}` must return one scalar; it returned a {type(value).__name__}.")
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"`{name}` must return a scalar (shape ()); it returned shape {jnp.shape(value)}. "
+            "Utilities are unbatched: use jax.vmap over contexts."
+        )
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise TypeError(
+            f"`{name}` must return a real floating-point number; it returned dtype "
+            f"{jnp.result_type(value)}."
+        )
+    return jnp.asarray(value)

@@ -1,0 +1,65 @@
+"""What the library asks of modules: callable pytrees, with parameters as their only state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+PyTree = Any
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _is_floating(leaf: Any) -> bool:
+    number = isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
+    return number and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def check_stateless(module: Any, name: str) -> None:
+    """Refuses modules that carry state besides parameters.
+
+    Under `jax.*` transforms such state (a BatchNorm's mean, a Dropout's key) is silently not
+    updated, so that results would be wrong without a word.
+
+    Raises:
+      ValueError: `module` holds an `nnx.Variable` that is not an `nnx.Param`.
+    """
+    paths = jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_variable)
+    for path, leaf in paths:
+        if _is_variable(leaf) and not isinstance(leaf, nnx.Param):
+            raise ValueError(
+                f"`{name}` holds state that is not a parameter: {type(leaf).__name__} at "
+                f"`{name}{jax.tree_util.keystr(path)}`. It would silently not be updated. Use a "
+                "module whose only variables are nnx.Param (LayerNorm instead of BatchNorm, no "
+                "Dropout)."
+            )
+
+
+def partition(module: PyTree) -> tuple[list[jax.Array], Any]:
+    """Splits a callable pytree into what is trained and how to put it back.
+
+    In a pytree with `nnx.Variable`s the `nnx.Param`s are trained and other arrays are constants;
+    in any other pytree every floating-point leaf is trained.
+
+    Returns:
+      The trainable arrays, and `combine(arrays) -> module`.
+    """
+    has_variables = any(map(_is_variable, jax.tree.leaves(module, is_leaf=_is_variable)))
+    trained: list[bool] = []
+    for leaf in jax.tree.leaves(module, is_leaf=_is_variable):
+        wanted = isinstance(leaf, nnx.Param) if has_variables else True
+        trained += [wanted and _is_floating(x) for x in jax.tree.leaves(leaf)]
+    leaves, structure = jax.tree.flatten(module)
+    fixed = [None if t else x for x, t in zip(leaves, trained)]
+
+    def combine(arrays: list[jax.Array]) -> PyTree:
+        moving = iter(arrays)
+        return jax.tree.unflatten(
+            structure, [next(moving) if t else x for x, t in zip(fixed, trained)]
+        )
+
+    return [jnp.asarray(x) for x, t in zip(leaves, trained) if t], combine

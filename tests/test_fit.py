@@ -1,0 +1,170 @@
+"""`fit_follower` and `fit_leader`: they recover known answers, exactly repeatable, and say no."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import stackjax as sj
+
+known = sj.games.duopoly()
+DEMAND = jnp.linspace(5.0, 20.0, 512)
+KEY = jax.random.key(0)
+
+
+class Line(nnx.Module):
+    def __init__(self):
+        self.slope, self.offset = nnx.Param(jnp.array(0.1)), nnx.Param(jnp.array(1.0))
+
+    def __call__(self, demand):
+        return self.slope * demand + self.offset
+
+
+class Pull(nnx.Module):
+    """A follower drawn to a linear function of action and context."""
+
+    def __init__(self):
+        self.weights = nnx.Param(jnp.zeros(2))
+        self.scale = nnx.data(jnp.array(2.0))  # an array, not a parameter
+
+    def __call__(self, action, response, context):
+        pull = self.weights[0] * action + self.weights[1] * context
+        return -self.scale * (response - pull) ** 2
+
+
+def leader(key=KEY, policy=None, game=known.game, contexts=DEMAND, response=known.response, **o):
+    options = {"steps": 300, "optimizer": ADAM} | o
+    policy = Line() if policy is None else policy
+    return sj.fit_leader(policy, game, contexts, response=response, key=key, **options)
+
+
+ADAM = optax.adam(0.03)
+
+
+def observations(n=512, noise=0.0, bound=jnp.inf):
+    keys = jax.random.split(KEY, 3)
+    action, context, error = (jax.random.normal(k, (n,)) for k in keys)
+    response = jnp.clip(0.7 * action - 0.3 * context + noise * error, -bound, bound)
+    return sj.Observations(context, action, response)
+
+
+def test_leader_reaches_the_known_optimum():
+    policy, history = leader(steps=1500)
+    played = jax.vmap(policy)(DEMAND)
+    chex.assert_trees_all_close(played, (DEMAND - 1) / 2, atol=0.05)
+    answer = jax.vmap(known.best_response)(played, DEMAND)
+    value = jax.vmap(known.game.leader_utility)(played, answer, DEMAND).mean()
+    best = jax.vmap(lambda x: known.game.leader_utility(*known.equilibrium(x), x))(DEMAND).mean()
+    assert value > 0.999 * best
+    assert history.utility.shape == history.gradient_norm.shape == (1500,)
+    assert (history.converged == 1).all()
+
+
+def test_follower_is_recovered():
+    module, history = sj.fit_follower(Pull(), observations(), key=KEY)
+    chex.assert_trees_all_close(module.weights[...], jnp.array([0.7, -0.3]), atol=1e-3)
+    assert module.scale == 2.0
+    assert history.utility[-1] > -1e-4 > history.utility[0]
+
+
+def test_follower_is_recovered_from_censored_play():
+    """Responses at a bound say only that the bound was reached; knowing the set undoes the bias."""
+    seen = observations(bound=0.4)
+    box = sj.Box(-0.4, 0.4)
+    knowing, _ = sj.fit_follower(Pull(), seen, key=KEY, response_set=box, steps=2000)
+    chex.assert_trees_all_close(knowing.weights[...], jnp.array([0.7, -0.3]), atol=0.01)
+    ignoring, _ = sj.fit_follower(Pull(), seen, key=KEY, steps=2000)
+    assert ignoring.weights[0] < 0.6
+
+
+def test_deterministic_and_the_same_with_progress():
+    seen = []
+    plain = leader(steps=45)
+    again = leader(
+        steps=45, progress=True, callback=lambda step, h: seen.append((step, len(h.utility)))
+    )
+    chex.assert_trees_all_equal(plain, again)
+    assert seen[-1] == (45, 45) and len(seen) > 10
+    other = leader(jax.random.key(1), steps=45)
+    assert not np.array_equal(plain[1].utility, other[1].utility)
+
+
+def test_seeds_by_vmap_under_jit():
+    keys = jax.random.split(KEY, 3)
+    policies, history = jax.jit(jax.vmap(lambda k: leader(k, steps=20)))(keys)
+    assert history.utility.shape == (3, 20)
+    alone, _ = leader(keys[1], steps=20)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], policies), alone, rtol=1e-4)
+
+
+def test_first_step_follows_the_total_derivative(x64):
+    """One step of gradient descent moves by the finite difference of the mean utility."""
+
+    def mean(slope):
+        action = slope * DEMAND + 1.0
+        answer = jax.vmap(known.best_response)(action, DEMAND)
+        return jax.vmap(known.game.leader_utility)(action, answer, DEMAND).mean()
+
+    _, history = leader(steps=1, batch_size=None, optimizer=optax.sgd(1.0))
+    policy, _ = leader(steps=1, batch_size=None, optimizer=optax.sgd(1e-6))
+    slope = (mean(0.1 + 1e-5) - mean(0.1 - 1e-5)) / 2e-5
+    assert np.isclose((policy.slope[...] - 0.1) / 1e-6, slope, rtol=1e-2)
+    assert history.gradient_norm[0] > abs(slope)
+
+
+def test_failed_followers_are_left_out_and_counted():
+    """A third of the contexts have a follower without an answer: the rest is fitted as if alone."""
+
+    def follower(q1, q2, x):
+        demand, valid = x
+        return jnp.where(valid, known.game.follower_utility(q1, q2, demand), jnp.nan)
+
+    broken = sj.Game(lambda a, r, x: known.game.leader_utility(a, r, x[0]), follower)
+    valid = jnp.arange(512) % 3 > 0
+    policy = nnx.List([Line()])
+
+    class First(nnx.Module):
+        def __init__(self):
+            self.line = policy[0]
+
+        def __call__(self, x):
+            return self.line(x[0])
+
+    fitted, history = leader(
+        policy=First(), game=broken, contexts=(DEMAND, valid), batch_size=None, steps=200
+    )
+    alone, _ = leader(contexts=DEMAND[valid], batch_size=None, steps=200)
+    chex.assert_trees_all_close(history.converged, jnp.full(200, valid.mean()), atol=1e-6)
+    chex.assert_trees_all_close(fitted.line, alone, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: leader(contexts=jnp.zeros(0)), ValueError, "`contexts` is empty"),
+        (lambda: leader(contexts=(DEMAND, DEMAND[:3])), ValueError,
+         r"`contexts` must share one leading axis.*contexts\[0\]: 512, contexts\[1\]: 3"),
+        (lambda: leader(contexts=DEMAND.at[7].set(jnp.nan)), ValueError,
+         "`contexts` is not finite, first in row 7"),
+        (lambda: leader(key=0), TypeError, "`key` must be a key from jax.random.key"),
+        (lambda: leader(policy=3), TypeError, "`policy` must be callable; got int"),
+        (lambda: leader(policy=jnp.sin), ValueError, "`policy` has no parameters to train"),
+        (lambda: leader(policy=nnx.BatchNorm(1, rngs=nnx.Rngs(0))), ValueError,
+         "`policy` holds state that is not a parameter: BatchStat at `policy.mean`"),
+        (lambda: leader(steps=0), ValueError, "`steps` must be at least 1; got 0"),
+        (lambda: leader(batch_size=0), ValueError, "`batch_size` must be at least 1 or None"),
+        (lambda: leader(response=1), TypeError, "`response` must be floating point"),
+        (lambda: leader(game=known), TypeError, "`game` must be a stackjax.Game; got ClosedForm"),
+        (lambda: sj.fit_follower(Pull(), 3, key=KEY), TypeError, "`observations` must be a stack"),
+        (lambda: sj.fit_follower(Pull(), observations(0), key=KEY), ValueError,
+         "`observations` is empty"),
+        (lambda: sj.fit_follower(Pull(), observations().replace(action=jnp.zeros(3)), key=KEY),
+         ValueError, "observations.action: 3, observations.response: 512"),
+    ],
+)  # fmt: skip
+def test_wrong_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
