@@ -14,8 +14,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from stackjax._game import Game, evaluate
-from stackjax._modules import check_stateless, partition
+from stackjax._game import Game, evaluate, shield
+from stackjax._modules import check_stateless, check_untied, partition
 from stackjax._progress import chunks
 from stackjax._response import as_settings, as_start, check_game, concrete, respond
 from stackjax._sets import Box
@@ -95,9 +95,10 @@ def fit_follower(
 
     Raises:
       ValueError: no observations, leading axes that differ, values that are not numbers, a module
-        with state that is not a parameter or without parameters, `steps` or `batch_size` below 1.
+        with state that is not a parameter, with tied parameters or none, `steps` or `batch_size`
+        below 1.
       TypeError: the module is not callable, `key` is not a key, observations are not an
-        `Observations`.
+        `Observations`, an option is of the wrong type.
 
     Source: arXiv 2606.23026, Section 6; the paper imitates with an adversary (eq. 15) instead.
     """
@@ -152,9 +153,10 @@ def fit_leader(
 
     Raises:
       ValueError: no contexts, leading axes that differ, values that are not numbers, a policy
-        with state that is not a parameter or without parameters, `steps` or `batch_size` below 1.
+        with state that is not a parameter, with tied parameters or none, `steps` or `batch_size`
+        below 1.
       TypeError: the policy is not callable, `game` is not a Game, `key` is not a key, `response`
-        is not floating point.
+        is not floating point, an option is of the wrong type.
 
     Source: arXiv 2606.23026, eq. (9), (16), stage-wise.
     """
@@ -171,18 +173,21 @@ def _follower_fit(
     module: PyTree, game: Game, row: Observations, warm: PyTree, settings: Newton
 ) -> tuple[jax.Array, jax.Array, PyTree]:
     """One observation: minus its squared error, whether it counts, the response."""
-    start = game.response_set.project(warm)
     modelled = Game(_unused, module, response_set=game.response_set)
-    value, found = respond(modelled, row.action, row.context, start, settings)
+    value, found = respond(modelled, row.action, row.context, warm, settings)
     errors = jax.tree.map(lambda y, seen: jnp.sum((y - seen) ** 2), value, row.response)
-    return -sum(jax.tree.leaves(errors)), found.converged > 0, value
+    utility = -jnp.sum(jnp.stack(jax.tree.leaves(errors)))
+    return utility, (found.converged > 0) & jnp.isfinite(utility), value
 
 
 def _leader_fit(
     policy: PyTree, game: Game, row: PyTree, warm: PyTree, settings: Newton
 ) -> tuple[jax.Array, jax.Array, PyTree]:
     """One context: the leader's utility, whether it counts, the response."""
-    action = game.action_set.project(jax.tree.map(jnp.asarray, policy(row)))
+    # A policy that is not a number here must not reach the parameters: 0 x NaN is NaN.
+    leaves = jax.tree.leaves(jax.lax.stop_gradient(policy(row)))
+    valid = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    action = game.action_set.project(jax.tree.map(jnp.asarray, shield(policy, valid)(row)))
     value, found = respond(game, action, row, warm, settings)
     utility = evaluate(game.leader_utility, "leader_utility", action, value, row)
     return utility, (found.converged > 0) & jnp.isfinite(utility), value
@@ -205,14 +210,24 @@ class _Options(struct.PyTreeNode):
         if not callable(module):
             raise TypeError(f"`{name}` must be callable; got {type(module).__name__}.")
         check_stateless(module, name)
+        check_untied(module, name)
         if not partition(module)[0]:
             raise ValueError(f"`{name}` has no parameters to train.")
-        if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-            raise TypeError(f"`key` must be a key from jax.random.key(seed); got {key!r}.")
-        if steps < 1:
-            raise ValueError(f"`steps` must be at least 1; got {steps}.")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1 or None; got {batch_size}.")
+        typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if not typed or key.shape:
+            raise TypeError(f"`key` must be one key from jax.random.key(seed); got {key!r}.")
+        for option, value in (("steps", steps), ("batch_size", batch_size)):
+            if value is None and option == "batch_size":
+                continue
+            if not isinstance(value, int):
+                raise TypeError(f"`{option}` must be an integer; got {value!r}.")
+            if value < 1:
+                raise ValueError(f"`{option}` must be at least 1; got {value}.")
+        if not isinstance(optimizer, optax.GradientTransformation | None):
+            raise TypeError(
+                "`optimizer` must be an optax.GradientTransformation such as optax.adam(0.01), or "
+                f"None; got {optimizer!r}."
+            )
         return cls(
             key,
             steps,
@@ -270,14 +285,23 @@ def _steps(
         batch, starts = jax.tree.map(lambda x: x[index], (data, warm))
 
         def loss(arrays: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
-            one = lambda row, start: objective(combine(arrays), game, row, start, options.settings)
+            def one(row: PyTree, start: PyTree) -> tuple[jax.Array, jax.Array, PyTree]:
+                module = combine(arrays)
+                utility, counts, response = objective(module, game, row, start, options.settings)
+                # A failed follower begins again where it began, not where it got lost.
+                kept = lambda new, old: jnp.where(counts, new, old)
+                return utility, counts, jax.tree.map(kept, response, start)
+
             utility, counts, response = jax.vmap(one)(batch, starts)
             total = jnp.sum(jnp.where(counts, utility, 0)) / jnp.maximum(jnp.sum(counts), 1)
             return -total, (jnp.mean(counts, dtype=total.dtype), response)
 
         (value, (share, response)), slope = jax.value_and_grad(loss, has_aux=True)(arrays)
         norm = optax.tree.norm(slope)
-        updates, new_state = options.optimizer.update(slope, state, arrays)
+        # Line-search optimisers want the objective, others ignore it.
+        optimizer = optax.with_extra_args_support(options.optimizer)
+        extra = {"value": value, "grad": slope, "value_fn": lambda arrays: loss(arrays)[0]}
+        updates, new_state = optimizer.update(slope, state, arrays, **extra)
         new = optax.apply_updates(arrays, updates), new_state
         arrays, state = jax.tree.map(
             lambda new, old: jnp.where(jnp.isfinite(norm), new, old), new, (arrays, state)

@@ -11,7 +11,7 @@ from stackjax._modules import check_stateless
 from stackjax._sets import Box
 
 PyTree = Any
-Utility = Callable[[PyTree, PyTree, PyTree], jax.Array]
+Utility = Callable[..., Any]  # (action, response, context) -> scalar
 
 
 @jax.tree_util.register_pytree_node_class
@@ -128,9 +128,12 @@ def evaluate(
       ValueError: it does not return a scalar.
       TypeError: it does not return a real floating-point number.
     """
-    arguments = action, response, context
-    valid = jnp.isfinite(scalar(utility(*lax.stop_gradient(arguments)), name))
-    return jnp.where(valid, scalar(utility(*shield(arguments, valid)), name), -jnp.inf)
+    # Traced once; what the utility closes over, a module's parameters too, becomes explicit.
+    checked = lambda *arguments: scalar(utility(*arguments), name)
+    pure, theta = jax.closure_convert(checked, action, response, context)
+    arguments = action, response, context, *theta
+    valid = jnp.isfinite(pure(*lax.stop_gradient(arguments)))
+    return jnp.where(valid, pure(*shield(arguments, valid)), -jnp.inf)
 
 
 def shield(tree: PyTree, valid: jax.Array) -> PyTree:

@@ -12,7 +12,8 @@ and, differentiating both,
 where H is the Hessian of the utility in y. One solve with the factorisation that the solver's
 last step left behind gives the derivative, whatever the number of steps. `theta` is everything
 that the utility closes over. The rule is built from `lax.custom_root` and
-`lax.custom_linear_solve`, so forward and reverse mode and derivatives of any order follow.
+`lax.custom_linear_solve`, so forward and reverse mode and derivatives of any order follow; within
+`lax.scan` and `lax.map`, which forget custom rules in repeated reverse mode, of order two.
 """
 
 from collections.abc import Callable
@@ -29,34 +30,35 @@ PyTree = Any
 
 
 def argmax(
-    utility: Callable,
+    utility: Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]],
     start: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
     *,
     settings: Newton,
     aux: PyTree = None,
-    parameters: PyTree = None,
 ) -> tuple[jax.Array, Minimum]:
-    """Maximises `utility(y, aux, parameters) -> (scalar, aux)` over a box.
+    """Maximises `utility(y, aux) -> (scalar, aux)` over a box.
 
     Args:
-      utility: the objective; it may close over traced values, which are differentiated too.
+      utility: the objective; it may close over traced values, in which the maximiser is
+        differentiable. Where the solution is not a number those derivatives are zero instead of
+        NaN, in reverse mode too.
       start: `[d]` starting point, clipped into the box.
       lower: `[d]` lower bounds.
       upper: `[d]` upper bounds.
       settings: the solver's.
       aux: floating-point pytree handed from one evaluation to the next, such as a warm start.
-      parameters: what the utility depends on, explicitly. Where the solution is not a number the
-        derivative in these is zero instead of NaN, in reverse mode too.
 
     Returns:
       `[d]` the maximiser, differentiable; and the solver's report, which is not.
     """
+    # The user's function is traced here, once; what it closes over becomes explicit.
+    utility, theta = jax.closure_convert(utility, start, aux)
 
     def objective(y: jax.Array, aux: PyTree) -> tuple[jax.Array, PyTree]:
-        value, new_aux = utility(y, aux, parameters)
-        return -value, jax.tree.map(lax.stop_gradient, new_aux)
+        value, new_aux = utility(y, aux, *theta)
+        return -value, lax.stop_gradient(new_aux)
 
     def search(_: Callable, guess: jax.Array) -> tuple[jax.Array, Minimum]:
         found = minimise(objective, guess, lower, upper, aux, settings)
@@ -69,8 +71,7 @@ def argmax(
     at_lower = jnp.abs(y - lower) <= jnp.abs(y - upper)
 
     def residual(y: jax.Array) -> jax.Array:
-        theta = shield(parameters, finite)
-        slope = jax.grad(lambda y: -utility(y, found.aux, theta)[0])(y)
+        slope = jax.grad(lambda y: -utility(y, found.aux, *shield(theta, finite))[0])(y)
         bound = jnp.where(at_lower, lower, upper)
         held = jnp.where(finite, y - bound, y - lax.stop_gradient(y))
         return jnp.where(free, slope, held)
@@ -87,4 +88,10 @@ def argmax(
     def tangent_solve(matvec: Callable, b: jax.Array) -> jax.Array:
         return lax.custom_linear_solve(matvec, b, solve, transpose_solve)
 
-    return lax.custom_root(residual, y, lambda _, y: y, tangent_solve), found
+    def polish(residual: Callable, y: jax.Array) -> jax.Array:
+        # A Newton step of size zero. JAX drops custom rules when it differentiates a scan a
+        # second time, and then differentiates this instead: right to first order.
+        step = solve(residual, residual(y))
+        return y - (step - lax.stop_gradient(step))
+
+    return lax.custom_root(residual, y, polish, tangent_solve), found

@@ -13,17 +13,25 @@ UNROLLED = 4
 
 
 class Factor(struct.PyTreeNode):
-    """`L diag(pivots) L^T`, with `L` unit lower triangular.
+    """`S M S = L diag(pivots) L^T`, with `L` unit lower triangular and `S` diagonal.
+
+    `S` gives the matrix a unit diagonal: neither the units of a coordinate nor the scale of the
+    whole decide what counts as zero.
 
     Attributes:
       lower: `[d, d]` L.
       pivots: `[d]` positive wherever the matrix curves upwards.
-      floor: scalar; a pivot at or below it is not distinguishable from zero.
+      scale: `[d]` the diagonal of S.
     """
 
     lower: jax.Array
     pivots: jax.Array
-    floor: jax.Array
+    scale: jax.Array
+
+    @property
+    def floor(self) -> float:
+        """A pivot at or below it is not distinguishable from zero."""
+        return 4 * len(self.pivots) * float(jnp.finfo(self.pivots.dtype).eps)
 
     @property
     def semidefinite(self) -> jax.Array:
@@ -32,28 +40,31 @@ class Factor(struct.PyTreeNode):
 
     def descend(self, b: jax.Array) -> jax.Array:
         """Solves with every pivot made positive, so that `-descend(gradient)` descends."""
-        return _solve(self.lower, 1 / jnp.maximum(jnp.abs(self.pivots), self.floor), b)
+        return self._solve(1 / jnp.maximum(jnp.abs(self.pivots), self.floor), b)
 
     def solve(self, b: jax.Array) -> jax.Array:
         """Solves `[d] -> [d]`; directions without curvature are left out instead of exploding."""
         bent = self.pivots > self.floor
-        inverse = jnp.where(bent, 1 / jnp.where(bent, self.pivots, 1), 0)
-        return _solve(self.lower, inverse, b)
+        return self._solve(jnp.where(bent, 1 / jnp.where(bent, self.pivots, 1), 0), b)
+
+    def _solve(self, inverse: jax.Array, b: jax.Array) -> jax.Array:
+        return self.scale * _substitute(self.lower, inverse, self.scale * b)
 
 
 def factorise(matrix: jax.Array) -> Factor:
     """Factorises a symmetric `[d, d]` matrix; never returns NaN for a finite one."""
-    size = matrix.shape[0]
-    info = jnp.finfo(matrix.dtype)
-    scale = jnp.max(jnp.abs(jnp.diagonal(matrix)))
-    floor = 4 * size * info.eps * scale + 1e6 * info.tiny
-    return (_unrolled if size <= UNROLLED else _cholesky)(matrix, floor)
+    smallest = 1e6 * float(jnp.finfo(matrix.dtype).tiny)
+    scale = jax.lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(matrix)), smallest))
+    scaled = matrix * scale[:, None] * scale[None, :]
+    floor = 4 * len(scale) * float(jnp.finfo(matrix.dtype).eps)
+    lower, pivots = (_unrolled if len(scale) <= UNROLLED else _cholesky)(scaled, floor)
+    return Factor(lower, pivots, scale)
 
 
-def _unrolled(matrix: jax.Array, floor: jax.Array) -> Factor:
+def _unrolled(matrix: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
     size = matrix.shape[0]
-    lower = [[jnp.ones_like(floor) if i == j else jnp.zeros_like(floor) for j in range(size)]
-             for i in range(size)]  # fmt: skip
+    identity = jnp.eye(size, dtype=matrix.dtype)
+    lower = [[identity[i, j] for j in range(size)] for i in range(size)]
     pivots: list[jax.Array] = []
     for j in range(size):
         pivot = matrix[j, j] - sum(lower[j][k] ** 2 * pivots[k] for k in range(j))
@@ -63,21 +74,21 @@ def _unrolled(matrix: jax.Array, floor: jax.Array) -> Factor:
             # a vanished pivot leaves nothing to eliminate but rounding
             lower[i][j] = jnp.where(jnp.abs(pivot) > floor, off / divisor, 0)
         pivots.append(pivot)
-    return Factor(jnp.stack([jnp.stack(row) for row in lower]), jnp.stack(pivots), floor)
+    return jnp.stack([jnp.stack(row) for row in lower]), jnp.stack(pivots)
 
 
-def _cholesky(matrix: jax.Array, floor: jax.Array) -> Factor:
-    root = jnp.linalg.cholesky(matrix + floor / 2 * jnp.eye(len(matrix), dtype=matrix.dtype))
+def _cholesky(matrix: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
+    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
+    root = jnp.linalg.cholesky(matrix + floor / 2 * identity)
     diagonal = jnp.diagonal(root)
     good = jnp.all(jnp.isfinite(root)) & jnp.all(diagonal > 0)
+    lower = jnp.where(good, root / jnp.where(good, diagonal, 1)[None], identity)
     # Not positive definite: Gershgorin's bound on every diagonal entry still gives descent.
     gershgorin = jnp.max(jnp.sum(jnp.abs(matrix), axis=1))
-    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    lower = jnp.where(good, root / jnp.where(good, diagonal, 1)[None], identity)
-    return Factor(lower, jnp.where(good, diagonal**2, -(gershgorin + floor)), floor)
+    return lower, jnp.where(good, diagonal**2, -(gershgorin + floor))
 
 
-def _solve(lower: jax.Array, inverse: jax.Array, b: jax.Array) -> jax.Array:
+def _substitute(lower: jax.Array, inverse: jax.Array, b: jax.Array) -> jax.Array:
     size = len(b)
     if size > UNROLLED:
         substitute = jax.scipy.linalg.solve_triangular

@@ -39,6 +39,24 @@ def check_stateless(module: Any, name: str) -> None:
             )
 
 
+def check_untied(module: Any, name: str) -> None:
+    """Refuses to train a module that holds one parameter in two places.
+
+    As a pytree it has two copies, which training would silently move apart.
+
+    Raises:
+      ValueError: an `nnx.Variable` occurs twice.
+    """
+    seen: dict[int, str] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_variable):
+        place = name + jax.tree_util.keystr(path)
+        if _is_variable(leaf) and seen.setdefault(id(leaf), place) != place:
+            raise ValueError(
+                f"`{name}` holds one parameter twice, as `{seen[id(leaf)]}` and `{place}`; "
+                "training would move the copies apart. Keep one and use it in both places."
+            )
+
+
 def partition(module: PyTree) -> tuple[list[jax.Array], Any]:
     """Splits a callable pytree into what is trained and how to put it back.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from stackjax._game import Game, scalar
@@ -21,8 +22,9 @@ class Response(struct.PyTreeNode):
 
     Attributes:
       value: the best response, with the structure of the starting point.
-      residual: scalar, an estimate of the largest error of `value`, in its units: the last Newton
-        step. `inf` where the utility is not a number.
+      residual: scalar, an estimate of the largest error of `value`: the last Newton step, each
+        coordinate relative to `min(1 + |value|, upper - lower)`. `inf` where the utility is not a
+        number.
       steps: scalar int, iterations of the solver.
       converged: scalar bool. If False, `value` is the best point found, and derivatives are
         finite but not those of a best response.
@@ -42,10 +44,13 @@ def best_response(
     Unbatched: use `jax.vmap` over contexts. Differentiable in `action`, `context`, the arrays of
     the game (a module's parameters, the sets' bounds) and anything the follower's utility closes
     over, in forward and reverse mode and to any order, by the implicit function theorem on the
-    coordinates that no bound holds; coordinates held by a bound move with the bound. It does not
-    depend on the starting point, whose derivative is zero.
+    coordinates that no bound holds; coordinates held by a bound move with the bound. The starting
+    point's derivative is zero. (Within `lax.scan` and `lax.map`, JAX forgets custom rules when it
+    differentiates repeatedly in reverse mode; there derivatives are right up to the second.)
 
-    The solution is local where the utility is not concave.
+    The solution is local where the utility is not concave. bfloat16 and float16 are computed in
+    float32 and returned as they came. Outside of `jax.jit` the call is compiled once for each
+    pair of utilities and shapes; a lambda made anew at every call compiles anew.
 
     Args:
       game: the game.
@@ -70,6 +75,7 @@ def best_response(
     settings = as_settings(solver, "solver")
     response = as_start(response, "response")
     action, context = (jax.tree.map(jnp.asarray, x) for x in (action, context))
+    game.response_set.bounds(response)
     answer = _best_response(game, action, context, response, settings)
     if concrete(answer) and not np.isfinite(answer.residual):
         check_finite_utility(game.follower_utility, "follower_utility", game, action, response,
@@ -89,18 +95,25 @@ def respond(
     game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Newton
 ) -> tuple[PyTree, Minimum]:
     """`best_response` without its checks: the differentiable value and the solver's report."""
-    start, unravel = ravel_pytree(response)
-    lower, upper = (ravel_pytree(bound)[0] for bound in game.response_set.bounds(response))
+    start, unravel = ravel_pytree(at_least_float32(response))
+    bounds = game.response_set.bounds(unravel(start))
 
-    def utility(y: jax.Array, _: None, parameters: PyTree) -> tuple[jax.Array, None]:
-        game, action, context = parameters
+    def utility(y: jax.Array, _: None) -> tuple[jax.Array, None]:
         value = game.follower_utility(action, unravel(y), context)
         return scalar(value, "follower_utility").astype(y.dtype), None
 
-    y, found = argmax(
-        utility, start, lower, upper, settings=settings, parameters=(game, action, context)
-    )
-    return unravel(y), found
+    y, found = argmax(utility, start, *(ravel_pytree(b)[0] for b in bounds), settings=settings)
+    return like(unravel(y), response), found
+
+
+def at_least_float32(tree: PyTree) -> PyTree:
+    """Half precision is for storage: its rounding is coarser than any useful tolerance."""
+    return jax.tree.map(lambda y: y.astype(jnp.promote_types(y.dtype, jnp.float32)), tree)
+
+
+def like(tree: PyTree, other: PyTree) -> PyTree:
+    """`tree` in the dtypes of `other`."""
+    return jax.tree.map(lambda y, o: y.astype(o.dtype), tree, other)
 
 
 def check_game(game: Any) -> None:
@@ -139,7 +152,7 @@ def as_start(start: PyTree, name: str) -> PyTree:
 
 def concrete(tree: PyTree) -> bool:
     """Whether every leaf holds numbers that the host can read now."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def check_finite_utility(

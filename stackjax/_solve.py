@@ -15,9 +15,11 @@ from stackjax._implicit import argmax
 from stackjax._response import (
     as_settings,
     as_start,
+    at_least_float32,
     check_finite_utility,
     check_game,
     concrete,
+    like,
     respond,
 )
 from stackjax._solvers import Newton
@@ -85,6 +87,8 @@ def solve(
     settings = as_settings(solver, "solver"), as_settings(follower_solver, "follower_solver")
     action, response = as_start(action, "action"), as_start(response, "response")
     context = jax.tree.map(jnp.asarray, context)
+    game.action_set.bounds(action)
+    game.response_set.bounds(response)
     solution = _solve(game, action, response, context, *settings)
     if concrete(solution) and not solution.converged:
         start = game.action_set.project(action)
@@ -102,32 +106,24 @@ def solve(
 def _solve(
     game: Game, action: PyTree, response: PyTree, context: PyTree, leader: Newton, follower: Newton
 ) -> Solution:
-    start, unravel = ravel_pytree(action)
-    start_response, unravel_response = ravel_pytree(response)
-    lower, upper = (ravel_pytree(bound)[0] for bound in game.action_set.bounds(action))
+    start, unravel = ravel_pytree(at_least_float32(action))
+    start_response, unravel_response = ravel_pytree(at_least_float32(response))
+    bounds = game.action_set.bounds(unravel(start))
 
-    def utility(y: jax.Array, warm: jax.Array, parameters: PyTree) -> tuple[jax.Array, jax.Array]:
-        game, context = parameters
+    def utility(y: jax.Array, warm: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, found = respond(game, unravel(y), context, unravel_response(warm), follower)
         gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
         # An action whose follower has no answer is worth nothing: the search turns back.
         gain = jnp.where(found.converged > 0, gain.astype(y.dtype), -jnp.inf)
         return gain, lax.stop_gradient(ravel_pytree(value)[0])
 
-    y, found = argmax(
-        utility,
-        start,
-        lower,
-        upper,
-        settings=leader,
-        aux=start_response,
-        parameters=(game, context),
-    )
+    bounds = (ravel_pytree(bound)[0] for bound in bounds)
+    y, found = argmax(utility, start, *bounds, settings=leader, aux=start_response)
     best = unravel(y)
     answer, report = respond(game, best, context, unravel_response(found.aux), follower)
     return Solution(
-        action=best,
-        response=answer,
+        action=like(best, action),
+        response=like(answer, response),
         leader_utility=evaluate(game.leader_utility, "leader_utility", best, answer, context),
         follower_utility=evaluate(game.follower_utility, "follower_utility", best, answer, context),
         converged=(found.converged > 0) & (report.converged > 0),

