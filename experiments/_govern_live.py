@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +13,6 @@ import numpy as np
 from stackjax.agents.controllers import Controller
 from stackjax.agents.evaluation import Replay
 from stackjax.agents.executor import Executor
-from stackjax.agents.server import local_server
 from stackjax.agents.session import Choice, Policy, SessionState, run_episode
 from stackjax.agents.state import state_of
 from stackjax.agents.tasks import Episode, Turn, make_episode
@@ -61,24 +58,6 @@ def controlled_policy(name: str, controller: Controller, first_action: Sequence[
         return Choice((c, p, u), (q, alpha), 1.0, name, "policy")
 
     return policy
-
-
-@contextlib.contextmanager
-def executor_for(
-    base_url: str | None, model: str, model_path: Path | None, cache: Path
-) -> Iterator[Executor]:
-    """An executor on the given server, or on a local one that lives as long as the context."""
-    if base_url is not None:
-        yield Executor(base_url, model=model, cache_dir=cache)
-        return
-    with local_server(model_path) as served:
-        yield Executor(
-            served.base_url,
-            api_key="none",
-            model=served.model,
-            model_hash=served.model_sha256,
-            cache_dir=cache,
-        )
 
 
 def play_arms(

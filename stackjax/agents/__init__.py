@@ -5,7 +5,7 @@ The executor's modules (`adapter`, `executor`, `server`, `session`, `tasks`, `to
 """
 
 from stackjax.agents.adapter import ADAPTER_VERSION, executed_action
-from stackjax.agents.controllers import Controller, Decision, context_of, contexts_of
+from stackjax.agents.controllers import Controller, Decision, context_of, contexts_of, greedy_cell
 from stackjax.agents.diagnostics import Reliability, SurrogateReport, reliability, surrogate_report
 from stackjax.agents.evaluation import Factorial, Replay, constant, factorial, replay
 from stackjax.agents.executor import Executor, TurnOutcome
@@ -15,18 +15,20 @@ from stackjax.agents.modules import Leader, LearnedFollower
 from stackjax.agents.payoffs import (
     ResourceContext,
     Weights,
+    concavity_bound,
     follower_utility,
     leader_utility,
     resource_context,
     resource_game,
     smooth_subsidy,
 )
+from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
 from stackjax.agents.repair import action_sets, admissible_cells, reference_cell, summarise_cells
 from stackjax.agents.server import LocalModel, local_server
 from stackjax.agents.session import Choice, SessionState, run_episode
 from stackjax.agents.state import State, encode_scalar, encode_task, stack_states, state_of
 from stackjax.agents.surface import QualitySurface, TokenSurface
-from stackjax.agents.surrogate import QualityModel, Surrogate, TokenModel, fit_surrogate
+from stackjax.agents.surrogate import SurrogateHistory, fit_surrogate
 from stackjax.agents.tasks import Episode, Turn, is_correct, make_episode
 from stackjax.agents.turn_log import LogContents, TurnLog, TurnRecord, read_log
 from stackjax.agents.turns import Turns, turn_arrays
@@ -53,6 +55,7 @@ __all__ = [
     "SessionState",
     "State",
     "Surrogate",
+    "SurrogateHistory",
     "SurrogateReport",
     "TokenModel",
     "TokenSurface",
@@ -67,6 +70,7 @@ __all__ = [
     "clustered_mean",
     "clustered_ratio",
     "compare",
+    "concavity_bound",
     "constant",
     "context_of",
     "contexts_of",
@@ -76,6 +80,7 @@ __all__ = [
     "factorial",
     "fit_surrogate",
     "follower_utility",
+    "greedy_cell",
     "is_correct",
     "leader_utility",
     "local_server",

@@ -1,0 +1,51 @@
+"""The model that an experiment talks to: the server it is told of, or a local one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from stackjax.agents.executor import Executor
+from stackjax.agents.server import LocalModel, local_server
+
+
+@contextlib.contextmanager
+def executor_for(
+    base_url: str | None,
+    model: str,
+    model_path: Path | None,
+    cache: Path | None,
+    *,
+    threads: int = 1,
+    timeout: float = 60.0,
+) -> Iterator[tuple[Executor, LocalModel | None]]:
+    """An executor, with its local model if it started one, for as long as the context is open.
+
+    The server is `base_url` if given; else a local one if `model_path` is given; else
+    `OPENAI_BASE_URL` if that is set; else a local one with the default model.
+
+    Args:
+        base_url: base URL of an OpenAI-compatible server, ending in `/v1`.
+        model: the model's name at that server.
+        model_path: GGUF file for the local server.
+        cache: folder of cached replies, or None.
+        threads: of the local server.
+        timeout: seconds for one request.
+    """
+    if base_url is None and model_path is None:
+        base_url = os.environ.get("OPENAI_BASE_URL") or None
+    if base_url is not None:
+        yield Executor(base_url, model=model, cache_dir=cache, timeout=timeout), None
+        return
+    with local_server(model_path, threads=threads) as served:
+        executor = Executor(
+            served.base_url,
+            api_key="none",
+            model=served.model,
+            model_hash=served.model_sha256,
+            cache_dir=cache,
+            timeout=timeout,
+        )
+        yield executor, served
