@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         }
         pareto(args.out / "pareto.png", arms, fixed, "new turns" if args.live else "recorded turns")
     results = {
-        "args": args,
+        "args": dataclasses.replace(args, data=Path(args.data.name)),
         "environment": environment(),
         "data": {
             "file": args.data.name,
