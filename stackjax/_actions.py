@@ -55,7 +55,7 @@ class Projection(struct.PyTreeNode):
     Attributes:
       action: the recorded action, shaped as one action.
       index: `[]` integer, its row in the set.
-      distance: `[]`, scaled Euclidean distance that was moved; NaN if the proposed action has a
+      distance: `[]`, scaled Euclidean distance that was moved; inf if the proposed action has a
         NaN, in which case the action returned is the set's first.
     """
 
@@ -101,6 +101,7 @@ def project(action: Any, action_set: ActionSet) -> Projection:
         lengths = _matrix(scale, lead=0)
         rows, query = rows / lengths[None], query / lengths
     index, square = _nearest(query, rows)
+    square = jnp.where(jnp.isnan(square), jnp.inf, square)
     return Projection(
         action=jax.tree.map(lambda leaf: leaf[index], action_set.actions),
         index=index,

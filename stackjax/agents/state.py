@@ -10,15 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-TASKS = (
-    "casual_chat",
-    "simple_qa",
-    "text_writing",
-    "code_generation",
-    "data_analysis",
-    "complex_reasoning",
-)
-"""The paper's six task types, in the order of the one-hot encoding."""
+from stackjax.agents.tasks import TASK_TYPES
 
 FIELDS = (
     "task_complexity",
@@ -43,7 +35,7 @@ class State(struct.PyTreeNode):
     """What is known before a turn, in natural units. Leaves are scalars, or `[N]` for a batch.
 
     Attributes:
-      task: index into `TASKS`.
+      task: index into `TASK_TYPES`.
       task_complexity: in [0, 1].
       context_tokens: tokens of the history that could be sent.
       turn_index: 0 at the session's first turn.
@@ -79,7 +71,7 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
 
     Args:
       features: N mappings with the keys `FIELDS`.
-      tasks: N task types out of `TASKS`.
+      tasks: N task types out of `TASK_TYPES`.
 
     Raises:
       ValueError: no state, a field missing or not finite, lengths that differ, or an unknown
@@ -91,8 +83,8 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
     if len(rows) != len(kinds):
         raise ValueError(f"features and tasks differ in length: {len(rows)} and {len(kinds)}")
     for kind in kinds:
-        if kind not in TASKS:
-            raise ValueError(f"task: got {kind!r}, allowed are {', '.join(TASKS)}")
+        if kind not in TASK_TYPES:
+            raise ValueError(f"task: got {kind!r}, allowed are {', '.join(TASK_TYPES)}")
     columns = {}
     for name in FIELDS:
         missing = [i for i, row in enumerate(rows) if name not in row]
@@ -103,7 +95,7 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
             index = int(np.flatnonzero(~np.isfinite(column))[0])
             raise ValueError(f"features[{index}][{name!r}] is {column[index]}, must be finite")
         columns[name] = jnp.asarray(column)
-    task = jnp.asarray([TASKS.index(kind) for kind in kinds], dtype=jnp.int32)
+    task = jnp.asarray([TASK_TYPES.index(kind) for kind in kinds], dtype=jnp.int32)
     return State(task=task, **columns)
 
 
@@ -131,15 +123,17 @@ def encode_numbers(state: State) -> jax.Array:
 def encode_scalar(state: State) -> jax.Array:
     """The paper's first encoding, `[9]`: the numbers, then the task type as one number in [0, 1].
 
-    The order of `TASKS` carries no meaning beyond 'lighter to heavier', which is why the paper
+    The order of `TASK_TYPES` carries no meaning beyond 'lighter to heavier', which is why the paper
     has a second encoding.
     """
     numbers = encode_numbers(state)
-    scalar = jnp.asarray(state.task, numbers.dtype) / (len(TASKS) - 1)
+    scalar = jnp.asarray(state.task, numbers.dtype) / (len(TASK_TYPES) - 1)
     return jnp.concatenate([numbers, scalar[None]])
 
 
 def encode_task(state: State) -> jax.Array:
     """The task-aware encoding, `[14]`: the numbers, then a one-hot over the six types."""
     numbers = encode_numbers(state)
-    return jnp.concatenate([numbers, jax.nn.one_hot(state.task, len(TASKS), dtype=numbers.dtype)])
+    return jnp.concatenate(
+        [numbers, jax.nn.one_hot(state.task, len(TASK_TYPES), dtype=numbers.dtype)]
+    )
