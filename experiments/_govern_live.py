@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _serving import Patience
 
 from stackjax.agents.controllers import Controller
 from stackjax.agents.evaluation import Replay
@@ -70,9 +71,11 @@ def play_arms(
 ) -> dict[str, list[list[TurnRecord]]]:
     """Every episode under every arm, episode by episode; records by arm and episode."""
     played: dict[str, list[list[TurnRecord]]] = {name: [] for name in arms}
+    patience = Patience(limit=10)
     for number, episode in enumerate(episodes, 1):
         for name, policy in arms.items():
             played[name].append(run_episode(executor, episode, policy, log, seed=seed))
+            patience.watch(played[name][-1])
         tell(f"episode {number} of {len(episodes)} ({len(episode.turns)} turns)")
     return played
 

@@ -33,7 +33,11 @@ class Phases:
         """Prints `[i/n] name ...` and, at the end, the seconds that it took."""
         start = time.perf_counter()
         print(f"[{len(self.seconds) + 1}/{self._total}] {name} ...", end=" ", flush=True)
-        yield
+        try:
+            yield
+        except BaseException:
+            print("stopped", flush=True)
+            raise
         self.seconds[name] = time.perf_counter() - start
         print(f"{self.seconds[name]:.1f} s", flush=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stackjax.agents.executor import Executor
 from stackjax.agents.server import LocalModel, local_server
+from stackjax.agents.turn_log import TurnRecord
 
 
 @contextlib.contextmanager
@@ -49,3 +50,27 @@ def executor_for(
             timeout=timeout,
         )
         yield executor, served
+
+
+class Patience:
+    """Ends a run whose server has stopped answering, instead of logging fallbacks for hours.
+
+    Args:
+        limit: turns in a row that may be answered by the fallback alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._failures = limit, 0
+
+    def watch(self, records: Iterable[TurnRecord]) -> None:
+        """Counts the turns just taken.
+
+        Raises:
+            RuntimeError: `limit` turns in a row had no real answer.
+        """
+        for record in records:
+            self._failures = self._failures + 1 if record.fallback else 0
+            if self._failures >= self._limit:
+                raise RuntimeError(
+                    f"{self._failures} turns in a row failed, the last: {record.fallback}"
+                )

@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 from _args import parse
-from _serving import executor_for
+from _serving import Patience, executor_for
 
 from stackjax.agents.adapter import ADAPTER_VERSION, LEVELS
 from stackjax.agents.executor import Executor
@@ -177,13 +177,10 @@ def collect(args: Args, executor: Executor, log: TurnLog) -> None:
     todo = list(steps(args))
     total = sum(turns for _, _, turns in todo)
     before, passed, start, shown = len(log.done), 0, time.monotonic(), 0.0
-    failures = 0
+    patience = Patience(args.give_up_after)
     for episode, policy, turns in todo:
         records = run_episode(executor, episode, policy, log, history="reference", seed=args.seed)
-        for record in records:
-            failures = failures + 1 if record.fallback else 0
-            if failures >= args.give_up_after:
-                raise RuntimeError(f"{failures} turns in a row failed, the last: {record.fallback}")
+        patience.watch(records)
         passed += turns
         taken, spent = len(log.done) - before, time.monotonic() - start
         if time.monotonic() - shown > 10 or passed == total:

@@ -90,6 +90,8 @@ class Args:
         for name in ("surrogate_steps", "follower_steps", "leader_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 1")
+        if not self.data.is_file():
+            raise ValueError(f"data: no such file: {self.data}")
         if self.live and self.turns < 18:
             raise ValueError("turns must be at least 18: two episodes under three arms")
 
@@ -100,15 +102,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args.out.mkdir(parents=True, exist_ok=True)
     phases = Phases(total=7)
     with phases("read turns"):
-        records = read_log(args.data).records
+        records, torn = read_log(args.data)
+        if torn is not None:
+            print(f"(torn last record left out: {torn})", end=" ", flush=True)
         fitting, evaluation = split(records)
+        table = factorial(evaluation)
+        if len(table.episodes) < 2:
+            raise ValueError(
+                f"data: {len(table.episodes)} held-out episode has all cells at every turn, "
+                "at least 2 are needed"
+            )
     fitted, numbers = fit(args, phases, fitting, evaluation)
     with phases("evaluate"):
         if args.live:
             replays, note = live_replays(args, fitted)
             prices = fixed = tasks = None
         else:
-            table = factorial(evaluation)
             replays, prices, note = recorded_replays(fitted, table)
             count = table.present.sum()
             fixed = table.tokens.sum((0, 1)) / count, table.correct.sum((0, 1)) / count
@@ -158,7 +167,8 @@ def split(records: Sequence[TurnRecord]) -> tuple[list[TurnRecord], list[TurnRec
     for design in ("random", "heuristic", "factorial"):
         if not any(r.design == design for r in records):
             raise ValueError(f'data: no turn of design "{design}"')
-    both = {r.episode for r in fitting} & {r.episode for r in evaluation}
+    held_out = {r.episode for r in evaluation}
+    both = {r.episode for r in fitting} & held_out
     if both:
         raise ValueError(f"data: episodes on both sides of the split: {sorted(both)[:3]}")
     return fitting, evaluation
@@ -329,6 +339,6 @@ def live_replays(args: Args, fitted: Fitted) -> tuple[dict[str, Replay], str]:
 if __name__ == "__main__":
     try:
         main()
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"govern: error: {error}", file=sys.stderr)
         sys.exit(1)
