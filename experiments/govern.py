@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         }
         pareto(args.out / "pareto.png", arms, fixed, "new turns" if args.live else "recorded turns")
     results = {
-        "args": dataclasses.replace(args, data=Path(args.data.name)),
+        "args": {**dataclasses.asdict(args), "data": args.data.name},
         "environment": environment(),
         "data": {
             "file": args.data.name,
