@@ -130,7 +130,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         }
         pareto(args.out / "pareto.png", arms, fixed, "new turns" if args.live else "recorded turns")
     results = {
-        "args": {**dataclasses.asdict(args), "data": args.data.name},
+        # A base URL may hold a password.
+        "args": {
+            **dataclasses.asdict(args),
+            "data": args.data.name,
+            "base_url": None if args.base_url is None else "given",
+        },
         "environment": environment(),
         "data": {
             "file": args.data.name,
