@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stackjax.agents.adapter import ADAPTER_VERSION
 from stackjax.agents.executor import Executor
 from stackjax.agents.server import LocalModel, local_server
-from stackjax.agents.turn_log import TurnRecord
+from stackjax.agents.turn_log import TurnLog, TurnRecord
 
 
 @contextlib.contextmanager
@@ -50,6 +51,21 @@ def executor_for(
             timeout=timeout,
         )
         yield executor, served
+
+
+def check_resumable(log: TurnLog, executor: Executor) -> None:
+    """Refuses to continue a log that another model or adapter began.
+
+    Raises:
+        ValueError: the log holds turns of another model or adapter version.
+    """
+    now = executor.model, ADAPTER_VERSION
+    for record in log.records:
+        if (record.model, record.adapter) != now:
+            raise ValueError(
+                f"out: {log.path} holds turns of model {record.model!r}, adapter "
+                f"{record.adapter!r}; this run uses model {now[0]!r}, adapter {now[1]!r}"
+            )
 
 
 class Patience:

@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 from _args import parse
-from _serving import Patience, executor_for
+from _serving import Patience, check_resumable, executor_for
 
 from stackjax.agents.adapter import ADAPTER_VERSION, LEVELS
 from stackjax.agents.executor import Executor
@@ -208,6 +208,7 @@ def run(args: Args) -> None:
             timeout=args.timeout,
         )
         with served as (executor, model):
+            check_resumable(log, executor)
             record_environment(record, environment(args, model))
             collect(args, executor, log)
 

@@ -23,7 +23,7 @@ from _args import parse
 from _govern_arms import BASELINES, FIRST_ACTION, MIDDLE, Fitted, by_task, recorded_replays
 from _govern_report import pareto, report
 from _results import Phases, environment, sha256, write_json
-from _serving import executor_for
+from _serving import check_resumable, executor_for
 from flax import nnx
 
 import stackjax as sj
@@ -49,7 +49,7 @@ from stackjax.agents.repair import (
 )
 from stackjax.agents.surrogate import fit_surrogate
 from stackjax.agents.tasks import TASK_TYPES
-from stackjax.agents.turn_log import TurnLog, TurnRecord, read_log
+from stackjax.agents.turn_log import TurnLog, TurnRecord, latest, read_log
 from stackjax.agents.turns import Turns, turn_arrays
 
 DATA = Path(__file__).parent / "data" / "turns.jsonl.gz"
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         records, torn = read_log(args.data)
         if torn is not None:
             print(f"(torn last record left out: {torn})", end=" ", flush=True)
-        fitting, evaluation = split(records)
+        fitting, evaluation = split(latest(records))
         table = factorial(evaluation)
         if len(table.episodes) < 2:
             raise ValueError(
@@ -329,6 +329,7 @@ def live_replays(args: Args, fitted: Fitted) -> tuple[dict[str, Replay], str]:
         executor_for(args.base_url, args.model, args.model_path, cache) as (executor, _),
         TurnLog(args.out / "live.jsonl") as log,
     ):
+        check_resumable(log, executor)
         played = live.play_arms(executor, episodes, arms, log, args.seed, live.tell)
     records = [r for arm in played.values() for episode in arm for r in episode]
     note = (

@@ -21,7 +21,7 @@ from stackjax.agents.adapter import Message
 from stackjax.agents.executor import Executor
 from stackjax.agents.session import Choice, SessionState, run_episode
 from stackjax.agents.tasks import make_episode
-from stackjax.agents.turn_log import TurnLog, read_log
+from stackjax.agents.turn_log import TurnLog, latest, read_log
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra llm)")
 
@@ -306,6 +306,26 @@ def test_a_dead_server_stops_a_collection_with_one_line(tmp_path, capsys):
     assert status == 1
     error = capsys.readouterr().err
     assert re.fullmatch(r"collect: error: 10 turns in a row failed, the last: http_401\n", error)
+
+
+def test_an_outage_is_taken_again_and_another_model_is_refused(tmp_path, capsys):
+    """What no server answered is not done; a log is continued by the model that began it."""
+    log = tmp_path / "turns.jsonl"
+    with FakeServer(lambda body, n: Reply(401, b"{}")) as server:
+        assert collect.main(["--out", str(tmp_path), "--base-url", server.base_url, *SMALL]) == 1
+    lost = log.read_bytes()
+    with TurnLog(log) as reopened:
+        assert reopened.done == set()
+    with FakeServer(lambda body, n: completion(answers(body))) as server:
+        again = ["--out", str(tmp_path), "--base-url", server.base_url, *SMALL]
+        assert collect.main(again) == 0
+        assert log.read_bytes().startswith(lost), "nothing is rewritten"
+        records = read_log(log).records
+        kept = latest(records)
+        assert len(kept) < len(records) and all(record.answered for record in kept)
+        capsys.readouterr()
+        assert collect.main([*again, "--model", "other"]) == 1
+    assert "holds turns of model 'default', adapter" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from stackjax.agents.state import State, encode_scalar, encode_task, stack_state
 from stackjax.agents.surface import QualitySurface, TokenSurface
 from stackjax.agents.surrogate import SurrogateHistory, fit_surrogate
 from stackjax.agents.tasks import Episode, Turn, is_correct, make_episode
-from stackjax.agents.turn_log import LogContents, TurnLog, TurnRecord, read_log
+from stackjax.agents.turn_log import LogContents, TurnLog, TurnRecord, latest, read_log
 from stackjax.agents.turns import Turns, turn_arrays
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "follower_utility",
     "greedy_cell",
     "is_correct",
+    "latest",
     "leader_utility",
     "local_server",
     "make_episode",

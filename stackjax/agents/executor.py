@@ -244,7 +244,9 @@ class Executor:
     def _cache_path(self, body: dict[str, Any]) -> Path | None:
         if self.cache_dir is None:
             return None
-        content = json.dumps([self.model_hash or self.model, body], sort_keys=True)
+        client: Any = self._client  # pyright: ignore[reportAttributeAccessIssue]
+        model = self.model_hash or [self.model, str(client.base_url)]
+        content = json.dumps([model, body], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()
         return Path(self.cache_dir) / digest[:2] / f"{digest}.json"
 

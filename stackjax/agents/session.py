@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from stackjax.agents.adapter import ADAPTER_VERSION, Message, executed_action
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.tasks import Episode, Turn, is_correct
-from stackjax.agents.turn_log import TurnLog, TurnRecord, turn_key
+from stackjax.agents.turn_log import TurnLog, TurnRecord, latest, turn_key
 
 QUALITY_DECAY = 0.6
 HEALTH_RECOVERY = 0.3
@@ -118,7 +118,8 @@ def run_episode(
 ) -> list[TurnRecord]:
     """Plays an episode under a policy and logs each turn.
 
-    Turns that the log already has are not taken again; their recorded results advance the state.
+    Turns that the log already has are not taken again, unless no server answered them; their
+    recorded results advance the state.
 
     Args:
         executor: Takes the turns.
@@ -146,7 +147,8 @@ def run_episode(
     if not token_budget > 0:
         raise ValueError(f"token_budget must be positive, got {token_budget}")
     state = SessionState(token_budget)
-    known = {record.key: record for record in log.records if record.episode == episode.name}
+    logged = latest(record for record in log.records if record.episode == episode.name)
+    known = {record.key: record for record in logged if record.answered}
     records = []
     for position, turn in enumerate(episode.turns):
         rng = random.Random(f"{seed}-{episode.name}-{position}")

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +80,12 @@ class TurnRecord:
         """What identifies a turn for resuming: episode, turn, policy, executed action."""
         return turn_key(self.episode, self.turn, self.policy, self.executed)
 
+    @property
+    def answered(self) -> bool:
+        """False where no server answered: an outage, which a resumed run takes again."""
+        reason = self.fallback or ""
+        return reason not in ("timeout", "connection") and not reason.startswith("http_")
+
     def to_json(self) -> str:
         """Returns the record as one line of JSON without the newline."""
         data = dataclasses.asdict(self)
@@ -112,6 +119,17 @@ class TurnRecord:
 def turn_key(episode: str, turn: int, policy: str, action: tuple[float, ...]) -> TurnKey:
     """Returns the key under which a finished turn is recognised when a run resumes."""
     return episode, turn, policy, tuple(round(float(a), 6) for a in action)
+
+
+def latest(records: Iterable[TurnRecord]) -> list[TurnRecord]:
+    """The last record of each turn; one taken again after an outage stands in a log twice.
+
+    A policy that reads the session's health may act otherwise the second time: an outage gives
+    way to any answered record of the same episode, turn and policy.
+    """
+    last = {record.key: record for record in records}.values()
+    answered = {(r.episode, r.turn, r.policy) for r in last if r.answered}
+    return [r for r in last if r.answered or (r.episode, r.turn, r.policy) not in answered]
 
 
 class LogContents(NamedTuple):
@@ -170,7 +188,7 @@ class TurnLog:
 
     Attributes:
         records: The records that were there when the log was opened.
-        done: Keys of all finished turns, for resuming.
+        done: Keys of all finished turns, for resuming; turns lost to an outage are not among them.
 
     Raises:
         ValueError: If a line other than the last is not a turn record.
@@ -188,7 +206,7 @@ class TurnLog:
                 warnings.warn(f"{self.path}: torn last record removed ({torn})", stacklevel=2)
                 os.truncate(self.path, length)
             seal = torn is None and bool(content) and not content.endswith(b"\n")
-        self.done: set[TurnKey] = {record.key for record in self.records}
+        self.done: set[TurnKey] = {record.key for record in latest(self.records) if record.answered}
         self._file = open(self.path, "ab")
         if seal:
             self._write(b"\n")
@@ -196,7 +214,8 @@ class TurnLog:
     def append(self, record: TurnRecord) -> None:
         """Writes one record and waits until it is on the disk."""
         self._write(record.to_json().encode("utf-8") + b"\n")
-        self.done.add(record.key)
+        if record.answered:
+            self.done.add(record.key)
 
     def close(self) -> None:
         """Closes the file."""
