@@ -62,7 +62,8 @@ class Args:
     Attributes:
       data: Turn log to fit on (.jsonl or .jsonl.gz); by default the recorded turns.
       live: Evaluate on new turns of a served model instead of recorded ones.
-      turns: Live turns to take, all arms together.
+      turns: Live turns to take, all arms together; whole episodes, and at least two of them under
+        each arm, which may be more.
       seed: Seed of fits, bootstrap and new episodes.
       out: Folder of results.json, pareto.png and, if live, the log of the new turns.
       surrogate_steps: Optimiser steps of the predictors.
@@ -90,6 +91,8 @@ class Args:
         for name in ("surrogate_steps", "follower_steps", "leader_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
         if not self.data.is_file():
             raise ValueError(f"data: no such file: {self.data}")
         if self.live and self.turns < 18:

@@ -42,6 +42,7 @@ def test_damaged_logs(lines, message, tmp_path):
     [
         (["--turns", "many"], "argument --turns: invalid int value: 'many'"),
         (["--data", "nowhere.jsonl"], "data: no such file: nowhere.jsonl"),
+        (["--seed", "-1"], "seed must be between 0 and 2^32 - 1, got -1"),
         (["--live", "--turns", "5"], "turns must be at least 18"),
     ],
 )
