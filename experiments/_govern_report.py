@@ -31,7 +31,8 @@ def report(results: Mapping[str, Any]) -> str:
         f"{vector(follower['rmse'])}, R^2 {vector(follower['r2'])} for (context, prompt, tools); "
         f"regret against the rational executor: heuristic {follower['regret_heuristic']:.4f}, "
         f"learned {follower['regret_learned']:.4f}.",
-        f"Strong concavity of the rational follower, over the fitting contexts: mu >= {leader['strong_concavity_bound']['least']:.3f}.",
+        "Strong concavity of the rational follower, over the fitting contexts: "
+        f"mu >= {leader['strong_concavity_bound']['least']:.3f}.",
         f"Evaluation: {results['evaluation']['method']}.",
         *(arm_table(arms, base) for base in arms["Conservative"]),
         "Intervals: 95%, episode-clustered bootstrap; correctness in points of 100.",

@@ -17,9 +17,15 @@ from flax import struct
 from stackjax._game import Game, evaluate, shield
 from stackjax._modules import check_stateless, check_untied, partition
 from stackjax._progress import chunks
-from stackjax._response import as_settings, as_start, check_game, concrete, respond
-from stackjax._sets import Box
-from stackjax._solvers import Newton
+from stackjax._response import (
+    Solver,
+    as_start,
+    check_game,
+    concrete,
+    follower_settings,
+    respond,
+)
+from stackjax._sets import FeasibleSet
 
 PyTree = Any
 
@@ -62,11 +68,11 @@ def fit_follower(
     observations: Observations,
     *,
     key: jax.Array,
-    response_set: Box | None = None,
+    response_set: FeasibleSet | None = None,
     steps: int = 1000,
     batch_size: int | None = 256,
     optimizer: optax.GradientTransformation | None = None,
-    solver: Newton | None = None,
+    solver: Solver | None = None,
     progress: bool = False,
     callback: Callback | None = None,
 ) -> tuple[PyTree, History]:
@@ -108,8 +114,11 @@ def fit_follower(
         )
     observations = _as_batch(observations, "observations")
     game = Game(_unused, _unused, response_set=response_set)
-    options = _Options.checked(module, "module", key, steps, batch_size, optimizer, solver)
     warm = as_start(observations.response, "observations.response")
+    response = jax.tree.map(lambda y: y[0], warm)
+    options = _Options.checked(
+        module, "module", key, steps, batch_size, optimizer, solver, game.response_set, response
+    )
     return _fit(_follower_fit, module, game, observations, warm, options, progress, callback)
 
 
@@ -123,7 +132,7 @@ def fit_leader(
     steps: int = 1000,
     batch_size: int | None = 256,
     optimizer: optax.GradientTransformation | None = None,
-    solver: Newton | None = None,
+    solver: Solver | None = None,
     progress: bool = False,
     callback: Callback | None = None,
 ) -> tuple[PyTree, History]:
@@ -163,14 +172,21 @@ def fit_leader(
     check_game(game)
     contexts = _as_batch(contexts, "contexts")
     response = as_start(response, "response")
-    options = _Options.checked(policy, "policy", key, steps, batch_size, optimizer, solver)
+    if not game.action_set.projectable:
+        raise TypeError(
+            "`game.action_set` must be a Box, Simplex or Ball, onto which the policy's output is "
+            f"projected; got a {type(game.action_set).__name__}."
+        )
+    options = _Options.checked(
+        policy, "policy", key, steps, batch_size, optimizer, solver, game.response_set, response
+    )
     rows = len(jax.tree.leaves(contexts)[0])
     warm = jax.tree.map(lambda y: jnp.broadcast_to(y, (rows, *y.shape)), response)
     return _fit(_leader_fit, policy, game, contexts, warm, options, progress, callback)
 
 
 def _follower_fit(
-    module: PyTree, game: Game, row: Observations, warm: PyTree, settings: Newton
+    module: PyTree, game: Game, row: Observations, warm: PyTree, settings: Solver
 ) -> tuple[jax.Array, jax.Array, PyTree]:
     """One observation: minus its squared error, whether it counts, the response."""
     modelled = Game(_unused, module, response_set=game.response_set)
@@ -181,7 +197,7 @@ def _follower_fit(
 
 
 def _leader_fit(
-    policy: PyTree, game: Game, row: PyTree, warm: PyTree, settings: Newton
+    policy: PyTree, game: Game, row: PyTree, warm: PyTree, settings: Solver
 ) -> tuple[jax.Array, jax.Array, PyTree]:
     """One context: the leader's utility, whether it counts, the response."""
     # A policy that is not a number here must not reach the parameters: 0 x NaN is NaN.
@@ -200,12 +216,12 @@ class _Options(struct.PyTreeNode):
     steps: int = struct.field(pytree_node=False)
     batch_size: int | None = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
-    settings: Newton = struct.field(pytree_node=False)
+    settings: Solver = struct.field(pytree_node=False)
 
     @classmethod
     def checked(
         cls, module: Any, name: str, key: Any, steps: int, batch_size: Any, optimizer: Any,
-        solver: Any,
+        solver: Any, response_set: FeasibleSet, response: PyTree,
     ) -> "_Options":  # fmt: skip
         if not callable(module):
             raise TypeError(f"`{name}` must be callable; got {type(module).__name__}.")
@@ -233,7 +249,7 @@ class _Options(struct.PyTreeNode):
             steps,
             batch_size,
             _default_optimizer(steps) if optimizer is None else optimizer,
-            as_settings(solver, "solver"),
+            follower_settings(solver, response_set, "solver", response),
         )
 
 

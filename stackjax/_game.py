@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from stackjax._modules import check_stateless
-from stackjax._sets import Box
+from stackjax._sets import Box, FeasibleSet
+from stackjax._static import Static
+from stackjax._ties import TieBroken
 
 PyTree = Any
 Utility = Callable[..., Any]  # (action, response, context) -> scalar
@@ -44,16 +46,16 @@ class Game:
 
     leader_utility: Utility
     follower_utility: Utility
-    action_set: Box
-    response_set: Box
+    action_set: FeasibleSet
+    response_set: FeasibleSet
 
     def __init__(
         self,
         leader_utility: Utility,
         follower_utility: Utility,
         *,
-        action_set: Box | None = None,
-        response_set: Box | None = None,
+        action_set: FeasibleSet | None = None,
+        response_set: FeasibleSet | None = None,
     ) -> None:
         for name, utility in (
             ("leader_utility", leader_utility),
@@ -66,19 +68,63 @@ class Game:
                 )
             check_stateless(utility, name)
         for name, feasible in (("action_set", action_set), ("response_set", response_set)):
-            if feasible is not None and not isinstance(feasible, Box):
+            if feasible is not None and not isinstance(feasible, FeasibleSet):
                 raise TypeError(
-                    f"`{name}` must be a stackjax.Box or None; got {type(feasible).__name__}."
+                    f"`{name}` must be one of stackjax's sets (Box, Simplex, ...) or None; got "
+                    f"{type(feasible).__name__}."
                 )
         self.leader_utility = leader_utility
         self.follower_utility = follower_utility
         self.action_set = Box() if action_set is None else action_set
         self.response_set = Box() if response_set is None else response_set
 
+    def break_ties(self, convention: str, *, epsilon: float = 1e-4) -> "Game":
+        """The game with a follower that, of several best responses, takes a definite one.
+
+        A follower with several best responses (a linear one, say) leaves the leader's utility
+        undefined. Under the 'optimistic' convention it chooses what the leader likes best, under
+        the 'pessimistic' one what the leader likes least. Here it does so by maximising
+        `U_F + epsilon * U_L` or `U_F - epsilon * U_L`: a linear follower's choice is the exact one
+        for an epsilon that is small against its own differences between vertices; a response that
+        was unique moves by at most `epsilon` times the leader's slope over the follower's
+        curvature. A pessimistic leader may have no optimum, only a supremum, which this comes
+        within about epsilon of.
+
+        (`Complementarity` follows the optimistic convention by itself, without an epsilon.)
+
+        Args:
+          convention: 'optimistic' or 'pessimistic'.
+          epsilon: the leader's weight, in the follower's units of utility for one of the leader's.
+
+        Raises:
+          ValueError: another convention, or an epsilon that is not positive.
+
+        Source: Loridan and Morgan, Journal of Global Optimization 8, 1996.
+
+        Example:
+          >>> game = Game(lambda a, r, x: r * x, lambda a, r, x: 0.0 * r)
+          >>> worst = game.break_ties("pessimistic")
+          >>> float(worst.follower_utility(0.0, 1.0, 2.0))
+          -0.0002
+        """
+        if convention not in ("optimistic", "pessimistic"):
+            raise ValueError(
+                f"`convention` must be 'optimistic' or 'pessimistic'; got {convention!r}."
+            )
+        if not isinstance(epsilon, int | float) or not epsilon > 0:
+            raise ValueError(f"`epsilon` must be a positive Python number; got {epsilon!r}.")
+        weight = epsilon if convention == "optimistic" else -epsilon
+        return Game(
+            self.leader_utility,
+            TieBroken(self.leader_utility, self.follower_utility, weight),
+            action_set=self.action_set,
+            response_set=self.response_set,
+        )
+
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Arrays inside callable pytrees and sets are leaves; plain functions are static."""
         utilities = (self.leader_utility, self.follower_utility)
-        plain = tuple(_Static(u) if jax.tree_util.all_leaves([u]) else None for u in utilities)
+        plain = tuple(Static(u) if jax.tree_util.all_leaves([u]) else None for u in utilities)
         children = tuple(None if p else u for p, u in zip(plain, utilities))
         return (children, self.action_set, self.response_set), plain
 
@@ -99,24 +145,6 @@ class Game:
             f"follower_utility={self.follower_utility!r}, "
             f"action_set={self.action_set!r}, response_set={self.response_set!r})"
         )
-
-
-class _Static:
-    """A function as a hashable key; one that cannot be hashed is known by its identity."""
-
-    def __init__(self, function: Callable) -> None:
-        self.function = function
-        try:
-            self.key: Any = function
-            self.hash = hash(function)
-        except TypeError:
-            self.key, self.hash = id(function), id(function)
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and bool(self.key == other.key)
 
 
 def evaluate(

@@ -1,19 +1,21 @@
-"""The one derivative rule of the library: the argmax over a box, differentiated implicitly.
+"""The one derivative rule of the library: the optimality conditions, differentiated implicitly.
 
-At a maximiser y*(theta) of `utility(y; theta)` over `lower <= y <= upper`, split the coordinates
-into those held by an active bound and the free ones, F. Then
+A solver leaves a point `w`: the variables and, where there are constraints besides bounds, their
+multipliers. Split its coordinates into the free ones, F, and those held at a target: a variable at
+its active bound, a multiplier of an inactive constraint at 0. With `L(w; theta)` the Lagrangian,
 
-    grad_F utility(y*; theta) = 0,      y* = bound  elsewhere,
+    grad_F L(w*; theta) = 0,      w* = target  elsewhere,
 
 and, differentiating both,
 
-    H_FF dy_F = -(d/dtheta) grad_F utility . dtheta - H_FA dy_A,      dy_A = dbound,
+    H_FF dw_F = -(d/dtheta) grad_F L . dtheta - H_FA dw_A,      dw_A = dtarget,
 
-where H is the Hessian of the utility in y. One solve with the factorisation that the solver's
-last step left behind gives the derivative, whatever the number of steps. `theta` is everything
-that the utility closes over. The rule is built from `lax.custom_root` and
-`lax.custom_linear_solve`, so forward and reverse mode and derivatives of any order follow; within
-`lax.scan` and `lax.map`, which forget custom rules in repeated reverse mode, of order two.
+where H is the Hessian of L in w: the KKT matrix, or simply the objective's Hessian for a box. One
+solve with a factorisation that the solver leaves behind gives the derivative, whatever the number
+of steps. `theta` is everything that the problem closes over. The rule is built from
+`lax.custom_root` and `lax.custom_linear_solve`, so forward and reverse mode and derivatives of any
+order follow; within `lax.scan` and `lax.map`, which forget custom rules in repeated reverse mode,
+of order two.
 """
 
 from collections.abc import Callable
@@ -23,75 +25,104 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stackjax._game import shield
-from stackjax._solvers import Minimum, Newton, minimise
-
 PyTree = Any
 
 
-def argmax(
-    utility: Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]],
-    start: jax.Array,
-    lower: jax.Array,
-    upper: jax.Array,
+def detached(search: Callable[[jax.Array], tuple[jax.Array, PyTree]], start: jax.Array) -> Any:
+    """`search(start) -> (w, report)`, with no derivative entering, not by closure either.
+
+    Arrays must be floating point: `custom_root` wants that.
+    """
+    # The identity as residual, whose root search returns.
+    found = lax.custom_root(
+        lambda w: w, start, lambda _, guess: search(guess), lambda _, b: b, has_aux=True
+    )
+    return lax.stop_gradient(found)
+
+
+def differentiate(
+    value: Callable[[jax.Array], jax.Array],
+    w: jax.Array,
     *,
-    settings: Newton,
-    aux: PyTree = None,
-) -> tuple[jax.Array, Minimum]:
-    """Maximises `utility(y, aux) -> (scalar, aux)` over a box.
+    free: jax.Array,
+    target: jax.Array,
+    hessian_product: Callable[[jax.Array], jax.Array],
+    solve_free: Callable[[jax.Array], jax.Array],
+    finite: jax.Array,
+) -> jax.Array:
+    """Gives `w`, a number so far, the derivatives of the stationary point that it is.
 
     Args:
-      utility: the objective; it may close over traced values, in which the maximiser is
-        differentiable. Where the solution is not a number those derivatives are zero instead of
-        NaN, in reverse mode too.
-      start: `[d]` starting point, clipped into the box.
-      lower: `[d]` lower bounds.
-      upper: `[d]` upper bounds.
-      settings: the solver's.
-      aux: floating-point pytree handed from one evaluation to the next, such as a warm start.
-
-    Returns:
-      `[d]` the maximiser, differentiable; and the solver's report, which is not.
+      value: `[n] -> scalar`, the Lagrangian; what it closes over is differentiated.
+      w: `[n]` the point.
+      free: `[n]` bool.
+      target: `[n]`, where the others are held; differentiated.
+      hessian_product: `[n] -> [n]`, the Hessian of `value` at `w` times a vector; a number, and
+        not to be differentiated.
+      solve_free: `[n] -> [n]`, solves with the Hessian restricted to the free coordinates;
+        symmetric, and to be differentiated in its argument only.
+      finite: scalar bool; if not, derivatives are zero instead of NaN.
     """
-    # The user's function is traced here, once; what it closes over becomes explicit.
-    utility, theta = jax.closure_convert(utility, start, aux)
+    free = free & finite
 
-    def objective(y: jax.Array, aux: PyTree) -> tuple[jax.Array, PyTree]:
-        value, new_aux = utility(y, aux, *theta)
-        return -value, lax.stop_gradient(new_aux)
-
-    def search(_: Callable, guess: jax.Array) -> tuple[jax.Array, Minimum]:
-        found = minimise(objective, guess, lower, upper, aux, settings)
-        return found.y, found
-
-    # The identity as residual: a solve that no derivative enters, closures included.
-    y, found = lax.custom_root(lambda y: y, start, search, lambda _, b: b, has_aux=True)
-    y, found = lax.stop_gradient((y, found))
-    free, finite = found.free > 0, found.finite > 0
-    at_lower = jnp.abs(y - lower) <= jnp.abs(y - upper)
-
-    def residual(y: jax.Array) -> jax.Array:
-        slope = jax.grad(lambda y: -utility(y, found.aux, *shield(theta, finite))[0])(y)
-        bound = jnp.where(at_lower, lower, upper)
-        held = jnp.where(finite, y - bound, y - lax.stop_gradient(y))
-        return jnp.where(free, slope, held)
+    def residual(w: jax.Array) -> jax.Array:
+        held = jnp.where(finite, w - target, w - lax.stop_gradient(w))
+        return jnp.where(free, jax.grad(value)(w), held)
 
     def solve(_: Callable, b: jax.Array) -> jax.Array:
         held = jnp.where(free, 0, b)
-        b = jnp.where(free, b - found.hessian @ held, 0)
-        return jnp.where(free, found.factor.solve(b), held)
+        b = jnp.where(free, b - hessian_product(held), 0)
+        return jnp.where(free, solve_free(b), held)
 
     def transpose_solve(_: Callable, b: jax.Array) -> jax.Array:
-        x = jnp.where(free, found.factor.solve(jnp.where(free, b, 0)), 0)
-        return jnp.where(free, x, b - found.hessian @ x)
+        x = jnp.where(free, solve_free(jnp.where(free, b, 0)), 0)
+        return jnp.where(free, x, b - hessian_product(x))
 
+    return _at_root(residual, w, solve, transpose_solve)
+
+
+def differentiate_projected(
+    gradient: Callable[[jax.Array], jax.Array],
+    project: Callable[[jax.Array], jax.Array],
+    w: jax.Array,
+    *,
+    rate: jax.Array,
+    solve: Callable[[jax.Array], jax.Array],
+    transpose_solve: Callable[[jax.Array], jax.Array],
+    finite: jax.Array,
+) -> jax.Array:
+    """Gives `w` the derivatives of the fixed point `w = project(w - rate * gradient(w))`.
+
+    Args:
+      gradient: `[n] -> [n]` of the objective; what it closes over is differentiated.
+      project: `[n] -> [n]` onto the set; likewise.
+      w: `[n]` the point.
+      rate: scalar, positive.
+      solve: `[n] -> [n]`, solves with the Jacobian of `w - project(w - rate * gradient(w))`; to be
+        differentiated in its argument only.
+      transpose_solve: likewise, with its transpose.
+      finite: scalar bool; if not, derivatives are zero instead of NaN.
+    """
+
+    def residual(w: jax.Array) -> jax.Array:
+        return jnp.where(finite, w - project(w - rate * gradient(w)), w - lax.stop_gradient(w))
+
+    return _at_root(residual, w, lambda _, b: solve(b), lambda _, b: transpose_solve(b))
+
+
+def _at_root(
+    residual: Callable[[jax.Array], jax.Array],
+    w: jax.Array,
+    solve: Callable[[Callable, jax.Array], jax.Array],
+    transpose_solve: Callable[[Callable, jax.Array], jax.Array],
+) -> jax.Array:
     def tangent_solve(matvec: Callable, b: jax.Array) -> jax.Array:
         return lax.custom_linear_solve(matvec, b, solve, transpose_solve)
 
-    def polish(residual: Callable, y: jax.Array) -> jax.Array:
+    def polish(residual: Callable, w: jax.Array) -> jax.Array:
         # A Newton step of size zero. JAX drops custom rules when it differentiates a scan a
         # second time, and then differentiates this instead: right to first order.
-        step = solve(residual, residual(y))
-        return y - (step - lax.stop_gradient(step))
+        step = solve(residual, residual(w))
+        return w - (step - lax.stop_gradient(step))
 
-    return lax.custom_root(residual, y, polish, tangent_solve), found
+    return lax.custom_root(residual, w, polish, tangent_solve)

@@ -7,14 +7,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from stackjax._game import Game, scalar
-from stackjax._implicit import argmax
-from stackjax._solvers import Minimum, Newton
+from stackjax._argmax import constrained, on_box, on_projectable
+from stackjax._game import Game, evaluate, scalar
+from stackjax._multipliers import held
+from stackjax._quality import Quality
+from stackjax._sets import Box, FeasibleSet, Polyhedron
+from stackjax._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
+from stackjax._starts import shift, spread
 
 PyTree = Any
+Solver = Newton | InteriorPoint | ProjectedGradient
+
+
+class Multipliers(struct.PyTreeNode):
+    """What the follower's utility would gain for each unit by which a constraint is relaxed.
+
+    Attributes:
+      lower: of the lower bounds, a pytree like the response; >= 0, 0 where the bound is inactive.
+      upper: of the upper bounds, likewise.
+      inequality: `[m]` of the set's inequalities, >= 0.
+      equality: `[p]` of its equalities, of either sign: `U_F - inequality'g - equality'h` is
+        stationary.
+    """
+
+    lower: PyTree
+    upper: PyTree
+    inequality: jax.Array
+    equality: jax.Array
 
 
 class Response(struct.PyTreeNode):
@@ -28,27 +51,55 @@ class Response(struct.PyTreeNode):
       steps: scalar int, iterations of the solver.
       converged: scalar bool. If False, `value` is the best point found, and derivatives are
         finite but not those of a best response.
+      degeneracy: scalar, the smallest of all constraints' `max(slack, multiplier)`; `inf` without
+        constraints. Near 0, a constraint is about to become active or inactive: derivatives hold
+        on one side of it only.
+      curvature: scalar, the least curvature of the follower's Lagrangian along the directions
+        that active constraints leave free, without a unit: at most 1; at 0 the direction is flat,
+        there are several best responses, and derivatives leave it out; negative, `value` is no
+        maximum.
+      multipliers: of the constraints, differentiable like `value`.
+      agree: scalar int, how many of the starting points led to a response as good. Fewer than
+        `starts`: the utility has other local maxima, or some searches failed.
     """
 
     value: PyTree
     residual: jax.Array
     steps: jax.Array
     converged: jax.Array
+    degeneracy: jax.Array
+    curvature: jax.Array
+    multipliers: Multipliers
+    agree: jax.Array
+
+    @property
+    def unique(self) -> jax.Array:
+        """Whether the curvature rules out other best responses nearby; a scalar bool."""
+        return self.curvature > jnp.finfo(self.curvature.dtype).eps ** 0.5
 
 
 def best_response(
-    game: Game, action: PyTree, context: PyTree, *, response: PyTree, solver: Newton | None = None
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    *,
+    response: PyTree,
+    solver: Solver | None = None,
+    starts: int = 1,
+    key: jax.Array | None = None,
 ) -> Response:
     """Solves `argmax_r U_F(action, r, context)` over the game's response set.
 
     Unbatched: use `jax.vmap` over contexts. Differentiable in `action`, `context`, the arrays of
-    the game (a module's parameters, the sets' bounds) and anything the follower's utility closes
-    over, in forward and reverse mode and to any order, by the implicit function theorem on the
-    coordinates that no bound holds; coordinates held by a bound move with the bound. The starting
-    point's derivative is zero. (Within `lax.scan` and `lax.map`, JAX forgets custom rules when it
-    differentiates repeatedly in reverse mode; there derivatives are right up to the second.)
+    the game (a module's parameters, the sets' bounds and coefficients) and anything that the
+    follower's utility and constraints close over, in forward and reverse mode and to any order,
+    by the implicit function theorem on the optimality conditions with the constraints that are
+    active at the solution; multipliers are differentiated too. The starting point's derivative is
+    zero. (Within `lax.scan` and `lax.map`, JAX forgets custom rules when it differentiates
+    repeatedly in reverse mode; there derivatives are right up to the second.)
 
-    The solution is local where the utility is not concave. bfloat16 and float16 are computed in
+    The solution is local where the utility is not concave: ask for several `starts`, the best of
+    which is returned, and look at `Response.agree`. bfloat16 and float16 are computed in
     float32 and returned as they came. Outside of `jax.jit` the call is compiled once for each
     pair of utilities and shapes; a lambda made anew at every call compiles anew.
 
@@ -56,59 +107,169 @@ def best_response(
       game: the game.
       action: the leader's action, a pytree of arrays.
       context: the context, a pytree of arrays.
-      response: the starting point, a pytree of floating-point arrays; projected onto the set if
-        it lies outside.
-      solver: settings; `Newton()` if None.
+      response: the starting point, a pytree of floating-point arrays; it need not be feasible.
+      solver: settings; if None, `Newton()` in a `Box`, `ProjectedGradient()` for more than 64
+        numbers in a `Simplex` or a `Ball`, and `InteriorPoint()` otherwise.
+      starts: number of starting points, `response` and others from a quasi-random sequence in the
+        bounds of the set, and where there are none around `response`.
+      key: shifts that sequence; unshifted if None.
 
     Returns:
       The `Response`; non-convergence is reported there, not raised.
 
     Raises:
       TypeError: `game` is not a Game; `response` is not floating point; the utility does not
-        return a floating-point number.
+        return a floating-point number; `solver` cannot handle the response set.
       ValueError: the utility does not return a scalar, or, outside of transforms, is not a number
-        at the starting point.
+        at the starting point; the response set is a `Polyhedron` that is empty for this action
+        and context; `starts` is below 1.
 
     Source: arXiv 2606.23026, eq. (3), (8) and Prop. 5.2.
     """
     check_game(game)
-    settings = as_settings(solver, "solver")
     response = as_start(response, "response")
+    settings = follower_settings(solver, game.response_set, "solver", response)
     action, context = (jax.tree.map(jnp.asarray, x) for x in (action, context))
     game.response_set.bounds(response)
-    answer = _best_response(game, action, context, response, settings)
-    if concrete(answer) and not np.isfinite(answer.residual):
-        check_finite_utility(game.follower_utility, "follower_utility", game, action, response,
-                             context)  # fmt: skip
-    return answer
+    check_starts(starts, key)
+    found = _best_response(game, action, context, response, settings, starts, key)
+    if concrete(found) and not found.converged:
+        check_nonempty(game.response_set, response, action, context)
+        if not np.isfinite(found.residual):
+            check_finite_utility(
+                game.follower_utility, "follower_utility", game, action, response, context
+            )
+    return found
 
 
-@partial(jax.jit, static_argnums=4)
+@partial(jax.jit, static_argnums=(4, 5))
 def _best_response(
-    game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Newton
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    response: PyTree,
+    settings: Solver,
+    starts: int,
+    key: jax.Array | None,
 ) -> Response:
-    value, found = respond(game, action, context, response, settings)
-    return Response(value, found.residual, found.steps.astype(jnp.int32), found.converged > 0)
+    def from_(start: PyTree) -> Response:
+        value, quality, multipliers = answer(game, action, context, start, settings)
+        return Response(
+            like(value, response),
+            quality.residual,
+            quality.steps.astype(jnp.int32),
+            quality.converged > 0,
+            quality.degeneracy,
+            quality.curvature,
+            multipliers,
+            jnp.ones((), jnp.int32),
+        )
+
+    if starts == 1:
+        return from_(response)
+    begin, unravel = ravel_pytree(at_least_float32(response))
+    lower, upper = (flat(bound) for bound in game.response_set.bounds(unravel(begin)))
+    drawn = spread(starts, begin, lower, upper, shift(key, begin))
+    every = jax.vmap(lambda y: from_(unravel(y)))(drawn)
+    utility = lambda r: evaluate(game.follower_utility, "follower_utility", action, r, context)
+    value = lax.stop_gradient(jax.vmap(utility)(every.value))
+    value = jnp.where(every.converged, value, -jnp.inf)
+    index, best = jnp.argmax(value), jnp.max(value)
+    slack = float(jnp.finfo(value.dtype).eps) ** 0.5 * (1 + jnp.abs(best))
+    agree = jnp.sum(every.converged & (value >= best - slack)).astype(jnp.int32)
+    return jax.tree.map(lambda x: x[index], every).replace(agree=agree)
 
 
 def respond(
-    game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Newton
-) -> tuple[PyTree, Minimum]:
+    game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Solver
+) -> tuple[PyTree, Quality]:
     """`best_response` without its checks: the differentiable value and the solver's report."""
+    value, quality, _ = answer(game, action, context, response, settings)
+    return like(value, response), quality
+
+
+def answer(
+    game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Solver
+) -> tuple[PyTree, Quality, Multipliers]:
+    """The differentiable value and multipliers, in at least float32, and the solver's report."""
     start, unravel = ravel_pytree(at_least_float32(response))
-    bounds = game.response_set.bounds(unravel(start))
+    lower, upper = vector_bounds(game.response_set, unravel(start))
+    filled = (
+        jnp.full_like(start, -jnp.inf) if lower is None else lower,
+        jnp.full_like(start, jnp.inf) if upper is None else upper,
+    )
 
-    def utility(y: jax.Array, _: None) -> tuple[jax.Array, None]:
+    def utility(y: jax.Array) -> jax.Array:
         value = game.follower_utility(action, unravel(y), context)
-        return scalar(value, "follower_utility").astype(y.dtype), None
+        return scalar(value, "follower_utility").astype(y.dtype)
 
-    y, found = argmax(utility, start, *(ravel_pytree(b)[0] for b in bounds), settings=settings)
-    return like(unravel(y), response), found
+    def problem(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        r = unravel(y)
+        g, h = game.response_set.residuals(r, action, r, context)
+        return utility(y), h.astype(y.dtype), g.astype(y.dtype)
+
+    empty = jnp.zeros(0, start.dtype)
+    if isinstance(settings, Newton):
+        y, found = on_box(lambda y, _: (utility(y), None), start, *filled, settings=settings)
+        quality, (y, equality, inequality) = found.quality, (y, empty, empty)
+        stuck = (found.free == 0) & (found.finite > 0)
+        at_lower = stuck & (jnp.abs(y - filled[0]) <= jnp.abs(y - filled[1]))
+        at_upper = stuck & ~at_lower
+    elif isinstance(settings, ProjectedGradient):
+        feasible = game.response_set
+        width = flat(jax.tree.map(lambda low, high: high - low, *feasible.bounds(unravel(start))))
+        # In x64, optax projects onto a simplex in float64 and fails to differentiate float32.
+        wide = lambda y: at_least(unravel(y), jnp.result_type(float))
+        project = lambda y: flat(feasible.project(wide(y))).astype(y.dtype)
+        y, found = on_projectable(utility, project, start, width, settings=settings)
+        at = held(feasible, unravel(y), unravel(jax.grad(utility)(y)), filled)
+        finite = found.finite > 0
+        quality = found.quality.replace(degeneracy=jnp.where(finite, at.degeneracy, jnp.inf))
+        equality, inequality = (jnp.where(finite, m, 0) for m in (at.equality, at.inequality))
+        at_lower, at_upper = at.lower & finite, at.upper & finite
+    else:
+        w, found = constrained(problem, start, *filled, settings=settings)
+        quality, d = found.quality, len(start)
+        p = len(found.gradient) - d - len(found.rows)
+        y, equality, inequality = w[:d], w[d : d + p], w[d + p :]
+        at_lower, at_upper = found.at_lower > 0, found.at_upper > 0
+
+    def slope(y: jax.Array) -> jax.Array:
+        f, pull = jax.vjp(problem, y)
+        return pull((jnp.ones_like(f[0]), -equality, -inequality))[0]
+
+    pushed, pinned = slope(y), filled[0] == filled[1]
+    multipliers = Multipliers(
+        unravel(jnp.where(pinned, jnp.maximum(-pushed, 0), jnp.where(at_lower, -pushed, 0))),
+        unravel(jnp.where(pinned, jnp.maximum(pushed, 0), jnp.where(at_upper, pushed, 0))),
+        inequality,
+        equality,
+    )
+    return unravel(y), quality, multipliers
+
+
+def flat(tree: PyTree) -> jax.Array:
+    """The tree as one vector."""
+    return ravel_pytree(tree)[0]
+
+
+def vector_bounds(
+    feasible: FeasibleSet, point: PyTree
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """Both bounds as vectors; None for a side that is known to be open everywhere."""
+    lower, upper = feasible.bounds(point)
+    no_lower, no_upper = feasible.open_sides
+    return None if no_lower else flat(lower), None if no_upper else flat(upper)
 
 
 def at_least_float32(tree: PyTree) -> PyTree:
     """Half precision is for storage: its rounding is coarser than any useful tolerance."""
-    return jax.tree.map(lambda y: y.astype(jnp.promote_types(y.dtype, jnp.float32)), tree)
+    return at_least(tree, jnp.float32)
+
+
+def at_least(tree: PyTree, dtype: Any) -> PyTree:
+    """`tree` with leaves of a narrower dtype promoted."""
+    return jax.tree.map(lambda y: y.astype(jnp.promote_types(y.dtype, dtype)), tree)
 
 
 def like(tree: PyTree, other: PyTree) -> PyTree:
@@ -122,13 +283,47 @@ def check_game(game: Any) -> None:
         raise TypeError(f"`game` must be a stackjax.Game; got {type(game).__name__}.")
 
 
-def as_settings(solver: Any, name: str) -> Newton:
-    """The settings, `Newton()` where None. Raises TypeError on anything else."""
+def follower_settings(
+    solver: Any, feasible: FeasibleSet, name: str, response: PyTree = None
+) -> Solver:
+    """The settings, or the default for the set and, if given, the size of the `response`.
+
+    Raises:
+      TypeError: they do not fit the set.
+    """
+    boxed, kind = isinstance(feasible, Box), type(feasible).__name__
     if solver is None:
-        return Newton()
-    if not isinstance(solver, Newton):
-        raise TypeError(f"`{name}` must be stackjax.Newton(...) or None; got {solver!r}.")
+        large = sum(leaf.size for leaf in jax.tree.leaves(response)) > DENSE
+        if boxed:
+            return Newton()
+        return ProjectedGradient() if large and feasible.projectable else InteriorPoint()
+    if not isinstance(solver, Solver):
+        raise TypeError(
+            f"`{name}` must be stackjax.Newton(...), stackjax.InteriorPoint(...), "
+            f"stackjax.ProjectedGradient(...) or None; got {solver!r}."
+        )
+    if isinstance(solver, Newton) and not boxed:
+        raise TypeError(
+            f"`{name}`: Newton needs a Box for the response set; for a {kind} use "
+            "stackjax.InteriorPoint(...) or None."
+        )
+    if isinstance(solver, ProjectedGradient) and not feasible.projectable:
+        raise TypeError(
+            f"`{name}`: ProjectedGradient needs a Box, a Simplex or a Ball for the response set; "
+            f"for a {kind} use stackjax.InteriorPoint(...) or None."
+        )
     return solver
+
+
+def check_starts(starts: Any, key: Any) -> None:
+    """Raises TypeError or ValueError unless `starts` is a positive integer and `key` a key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if key is not None and (not typed or key.shape):
+        raise TypeError(f"`key` must be one key from jax.random.key(seed) or None; got {key!r}.")
+    if not isinstance(starts, int) or isinstance(starts, bool):
+        raise TypeError(f"`starts` must be an integer; got {starts!r}.")
+    if starts < 1:
+        raise ValueError(f"`starts` must be at least 1; got {starts}.")
 
 
 def as_start(start: PyTree, name: str) -> PyTree:
@@ -155,13 +350,25 @@ def concrete(tree: PyTree) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
+def check_nonempty(feasible: FeasibleSet, point: PyTree, action: PyTree, context: PyTree) -> None:
+    """Raises ValueError if the response set is known to be empty for this play."""
+    known = concrete((feasible, point, action, context))
+    if known and isinstance(feasible, Polyhedron) and not feasible.nonempty(point, action, context):
+        raise ValueError(
+            "`game.response_set` is empty for this action and context: no response satisfies "
+            "`A r <= b`, `E r = d` and the box."
+        )
+
+
 def check_finite_utility(
     utility: Any, name: str, game: Game, action: PyTree, response: PyTree, context: PyTree
 ) -> None:
     """Raises ValueError if `utility` is not a number at the (projected) starting point."""
     if not concrete((game, action, response, context)):
         return
-    value = utility(action, game.response_set.project(response), context)
+    if game.response_set.projectable:
+        response = game.response_set.project(response)
+    value = utility(action, response, context)
     if not np.isfinite(value):
         raise ValueError(
             f"`{name}` returned {float(value)} at the starting response; it must return a finite "

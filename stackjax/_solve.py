@@ -1,4 +1,4 @@
-"""One game: the leader's action optimised directly, through the follower's best response."""
+"""One game: the leader's action optimised directly, against the follower's best response."""
 
 from functools import partial
 from typing import Any
@@ -7,24 +7,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._game import Game, evaluate
-from stackjax._implicit import argmax
+from stackjax._bilevel import Bilevel
+from stackjax._complementarity import search
+from stackjax._game import Game, evaluate, scalar
 from stackjax._response import (
-    as_settings,
+    Solver,
     as_start,
     at_least_float32,
     check_finite_utility,
     check_game,
+    check_nonempty,
+    check_starts,
     concrete,
+    follower_settings,
     like,
-    respond,
+    vector_bounds,
 )
-from stackjax._solvers import Newton
+from stackjax._sets import Box
+from stackjax._settings import Complementarity, FirstOrder, Newton
+from stackjax._starts import shift, spread
+from stackjax._value_function import Optimum, ascend, climb, seems_concave
 
 PyTree = Any
+LeaderSolver = Newton | FirstOrder | Complementarity
 
 
 class Solution(struct.PyTreeNode):
@@ -32,11 +39,21 @@ class Solution(struct.PyTreeNode):
 
     Attributes:
       action: the leader's action.
-      response: the follower's best response to it.
+      response: the follower's best response to it; of several, the leader's favourite.
       leader_utility: scalar; -inf where it is not finite.
       follower_utility: scalar; -inf where it is not finite.
       converged: scalar bool: the leader's action is stationary with no upward curvature, and the
-        follower's response to it is optimal. If False, the rest is the best point found.
+        follower's response to it is optimal and (but for `Complementarity`) unique. If False,
+        the rest is the best point found.
+      residual: scalar, the leader's last Newton step, relative as in `Response.residual`.
+      regret: scalar, how much more the follower could get at this action, as far as was tried,
+        relative to `1 + |follower_utility|`.
+      steps: scalar int, the most iterations that a start took.
+      agree: scalar int, how many starts ended at a point worth as much.
+      local: scalar bool, the follower's problem was seen not to be concave at a sample of
+        points. Then the response is the best of those tried, no local method can show more, and
+        `converged` is False.
+      unique: scalar bool, the follower's curvature rules out other best responses nearby.
     """
 
     action: PyTree
@@ -44,6 +61,12 @@ class Solution(struct.PyTreeNode):
     leader_utility: jax.Array
     follower_utility: jax.Array
     converged: jax.Array
+    residual: jax.Array
+    regret: jax.Array
+    steps: jax.Array
+    agree: jax.Array
+    local: jax.Array
+    unique: jax.Array
 
 
 def solve(
@@ -52,79 +75,234 @@ def solve(
     action: PyTree,
     response: PyTree,
     context: PyTree,
-    solver: Newton | None = None,
-    follower_solver: Newton | None = None,
+    solver: LeaderSolver | None = None,
+    follower_solver: Solver | None = None,
+    starts: int | None = None,
+    key: jax.Array | None = None,
 ) -> Solution:
     """Maximises `U_L(l, response*(l, x), x)` over the leader's action set.
 
-    A projected Newton method on the leader's utility as a function of the action alone, with
-    exact first and second derivatives through the best response, which is solved again, from
-    where it was, at every action tried. Finds a local optimum near the starting point.
+    Three methods. `Newton`, for boxes: projected Newton on the leader's utility as a function of
+    the action alone, with exact first and second derivatives through the best response; fast, and
+    what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled constraints
+    of the leader's, linear followers and optima on a kink: the follower's optimality conditions
+    become constraints. `FirstOrder`, for long actions: projected gradient ascent with optax.
 
-    Unbatched: use `jax.vmap` over contexts. The solution is differentiable in `context`, the
-    arrays of the game and what the utilities close over, by the implicit function theorem.
+    Unbatched: use `jax.vmap` over contexts. The solution (but not that of `FirstOrder`) is
+    differentiable in `context`, the arrays of the game and what utilities and constraints close
+    over, by the implicit function theorem.
 
     Args:
       game: the game.
-      action: the leader's starting point, a pytree of floating-point arrays; projected.
+      action: the leader's starting point, a pytree of floating-point arrays.
       response: the follower's starting point, likewise.
       context: the context, a pytree of arrays.
-      solver: settings for the leader; `Newton()` if None.
-      follower_solver: settings for the follower; `Newton()` if None.
+      solver: the leader's method; if None, `Newton()` where both sets are boxes and `starts` is
+        None or 1, else `Complementarity()`.
+      follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
+      starts: number of starting points, the given one among them; the best result is returned. If
+        None, 16 for `Complementarity` and 1 for the others.
+      key: shifts the quasi-random sequence that other starting points are taken from; the
+        unshifted one if None.
 
     Returns:
       The `Solution`; non-convergence is reported there, not raised.
 
     Raises:
       TypeError: `game` is not a Game; a starting point is not floating point; a utility does not
-        return a floating-point number.
+        return a floating-point number; a solver does not fit the sets.
       ValueError: a utility does not return a scalar, or, outside of transforms, is not a number
-        at the starting point.
+        at the starting point; `starts` is below 1; a polyhedron is empty.
 
-    Source: arXiv 2606.23026, Section 4.
+    Source: arXiv 2606.23026, Section 4; for the methods see their settings.
     """
     check_game(game)
-    settings = as_settings(solver, "solver"), as_settings(follower_solver, "follower_solver")
+    starts, settings = _method(game, solver, starts, key)
     action, response = as_start(action, "action"), as_start(response, "response")
+    follower = follower_settings(follower_solver, game.response_set, "follower_solver", response)
     context = jax.tree.map(jnp.asarray, context)
     game.action_set.bounds(action)
     game.response_set.bounds(response)
-    solution = _solve(game, action, response, context, *settings)
+    solution = _solve(game, action, response, context, settings, follower, starts, key)
     if concrete(solution) and not solution.converged:
-        start = game.action_set.project(action)
-        for name in ("follower_utility", "leader_utility"):
-            check_finite_utility(getattr(game, name), name, game, start, response, context)
-        if not np.isfinite(solution.leader_utility):
-            raise ValueError(
-                f"`leader_utility` returned {float(solution.leader_utility)} at the follower's "
-                "best response to the starting action; start elsewhere."
-            )
+        _explain(game, action, response, context, solution)
     return solution
 
 
-@partial(jax.jit, static_argnums=(4, 5))
+def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, LeaderSolver]:
+    check_starts(1 if starts is None else starts, key)
+    boxes = isinstance(game.action_set, Box) and isinstance(game.response_set, Box)
+    if solver is None:
+        solver = Newton() if boxes and starts in (None, 1) else Complementarity()
+    if not isinstance(solver, Newton | FirstOrder | Complementarity):
+        raise TypeError(
+            "`solver` must be stackjax.Newton(...), FirstOrder(...), Complementarity(...) or None; "
+            f"got {solver!r}."
+        )
+    if isinstance(solver, FirstOrder) and not game.action_set.projectable:
+        raise TypeError(
+            "`solver`: FirstOrder needs a Box, Simplex or Ball for the action set; for a "
+            f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
+        )
+    if isinstance(solver, Newton) and not isinstance(game.action_set, Box):
+        raise TypeError(
+            "`solver`: Newton needs a Box for the action set; for a "
+            f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
+        )
+    return (16 if isinstance(solver, Complementarity) else 1) if starts is None else starts, solver
+
+
+def _explain(
+    game: Game, action: PyTree, response: PyTree, context: PyTree, solution: Solution
+) -> None:
+    """Raises what can be said for certain about a search that failed, on the host."""
+    start = game.action_set.project(action) if game.action_set.projectable else action
+    check_nonempty(game.response_set, response, start, context)
+    for name in ("follower_utility", "leader_utility"):
+        check_finite_utility(getattr(game, name), name, game, start, response, context)
+    if not np.isfinite(solution.leader_utility):
+        raise ValueError(
+            f"`leader_utility` returned {float(solution.leader_utility)} at the follower's "
+            "best response to the starting action; start elsewhere."
+        )
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6))
 def _solve(
-    game: Game, action: PyTree, response: PyTree, context: PyTree, leader: Newton, follower: Newton
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    leader: LeaderSolver,
+    follower: Solver,
+    starts: int,
+    key: jax.Array | None,
 ) -> Solution:
-    start, unravel = ravel_pytree(at_least_float32(action))
-    start_response, unravel_response = ravel_pytree(at_least_float32(response))
-    bounds = game.action_set.bounds(unravel(start))
-
-    def utility(y: jax.Array, warm: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, found = respond(game, unravel(y), context, unravel_response(warm), follower)
-        gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
-        # An action whose follower has no answer is worth nothing: the search turns back.
-        gain = jnp.where(found.converged > 0, gain.astype(y.dtype), -jnp.inf)
-        return gain, lax.stop_gradient(ravel_pytree(value)[0])
-
-    bounds = (ravel_pytree(bound)[0] for bound in bounds)
-    y, found = argmax(utility, start, *bounds, settings=leader, aux=start_response)
-    best = unravel(y)
-    answer, report = respond(game, best, context, unravel_response(found.aux), follower)
+    play = game, action, response, context
+    if not isinstance(leader, Complementarity):
+        best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
+    else:
+        best, reply, report = _by_complementarity(*play, leader, starts=starts, key=key)
     return Solution(
         action=like(best, action),
-        response=like(answer, response),
-        leader_utility=evaluate(game.leader_utility, "leader_utility", best, answer, context),
-        follower_utility=evaluate(game.follower_utility, "follower_utility", best, answer, context),
-        converged=(found.converged > 0) & (report.converged > 0),
+        response=like(reply, response),
+        leader_utility=evaluate(game.leader_utility, "leader_utility", best, reply, context),
+        follower_utility=evaluate(game.follower_utility, "follower_utility", best, reply, context),
+        **report,
     )
+
+
+def _by_value(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: Newton | FirstOrder,
+    follower: Solver,
+    *,
+    starts: int,
+    key: jax.Array | None,
+) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+    start, unravel = ravel_pytree(at_least_float32(action))
+
+    def from_(start: PyTree) -> Optimum:
+        if isinstance(settings, FirstOrder):
+            return ascend(game, start, response, context, settings, follower)
+        return climb(game, start, response, context, settings, follower)
+
+    agree = jnp.ones((), jnp.int32)
+    if starts == 1:
+        best = from_(action)
+    else:
+        lower, upper = (ravel_pytree(b)[0] for b in game.action_set.bounds(unravel(start)))
+        drawn = spread(starts, start, lower, upper, shift(key, start))
+        every = jax.vmap(lambda y: from_(unravel(y)))(drawn)
+        value = jax.vmap(
+            lambda a, r: evaluate(game.leader_utility, "leader_utility", a, r, context)
+        )(every.action, every.response)
+        proven = (every.leader.converged > 0) & (every.follower.converged > 0)
+        value = jnp.where(every.follower.converged > 0, value, -jnp.inf)
+        equal = value >= jnp.max(value) - 1e-4 * (1 + jnp.abs(jnp.max(value)))
+        index = jnp.argmax(jnp.where(equal, 1.0 + proven, jnp.where(value > -jnp.inf, 0.0, -1.0)))
+        best = jax.tree.map(lambda x: x[index], every)
+        agree = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
+    eps = float(jnp.finfo(start.dtype).eps)
+    unique = best.follower.curvature > eps**0.5
+    found = best.leader.converged * best.follower.converged > 0
+    local = jnp.zeros((), bool)
+    if isinstance(game.response_set, Box):
+        local = ~seems_concave(game, best.action, best.response, context)
+    report = {
+        # With several best responses the one answered need not be the leader's favourite.
+        "converged": found & unique & ~local,
+        "residual": best.leader.residual,
+        "regret": jnp.where(best.follower.converged > 0, 0.0, jnp.inf),
+        "steps": best.leader.steps.astype(jnp.int32),
+        "agree": agree,
+        "local": local,
+        "unique": unique,
+    }
+    return best.action, best.response, report
+
+
+def _by_complementarity(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: Complementarity,
+    *,
+    starts: int,
+    key: jax.Array | None,
+) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+    start, unravel = ravel_pytree(at_least_float32(action))
+    begin, unravel_response = ravel_pytree(at_least_float32(response))
+    dtype = jnp.promote_types(start.dtype, begin.dtype)
+    start, begin = start.astype(dtype), begin.astype(dtype)
+    number = lambda value, name: scalar(value, name).astype(dtype)
+
+    def play(a: jax.Array, r: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+        return unravel(a.astype(start.dtype)), unravel_response(r.astype(begin.dtype)), context
+
+    def residuals(feasible: Any, of_action: bool) -> Any:
+        def both(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+            action, response, x = play(a, r)
+            point = action if of_action else response
+            g, h = feasible.residuals(point, action, response, x)
+            return g.astype(dtype), h.astype(dtype)
+
+        return both
+
+    def build() -> Bilevel:
+        sides = vector_bounds(game.action_set, unravel(start))
+        opens = jnp.full_like(start, -jnp.inf), jnp.full_like(start, jnp.inf)
+        return Bilevel(
+            lambda a, r: number(game.leader_utility(*play(a, r)), "leader_utility"),
+            lambda a, r: number(game.follower_utility(*play(a, r)), "follower_utility"),
+            residuals(game.action_set, True),
+            residuals(game.response_set, False),
+            tuple(o if s is None else s.astype(dtype) for s, o in zip(sides, opens)),  # pyright: ignore
+            vector_bounds(game.response_set, unravel_response(begin)),
+            (start, begin),
+        )
+
+    w, outcome = search(
+        build,
+        start,
+        begin,
+        settings=settings,
+        starts=starts,
+        shift=shift(key, jnp.concatenate([start, begin])),
+    )
+    parts = build().split(w)
+    best, best_answer, _ = play(parts.action, parts.response)
+    report = {
+        "converged": outcome.converged > 0,
+        "residual": outcome.point.length,
+        "regret": outcome.point.regret,
+        "steps": outcome.steps.astype(jnp.int32),
+        "agree": outcome.agree.astype(jnp.int32),
+        "local": outcome.local > 0,
+        "unique": outcome.unique > 0,
+    }
+    return best, best_answer, report

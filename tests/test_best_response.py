@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from quick import quick
 
 import stackjax as sj
 
@@ -220,12 +221,17 @@ def test_second_derivatives_inside_scan(x64):
             carry = respond(carry + a)
         return carry
 
-    at = jnp.array(1.3)
-    for inside, outside in ((mapped, respond), (rolled, unrolled)):
-        for once in (jax.grad, jax.jacfwd):
-            for twice in (jax.grad, jax.jacfwd):
-                measured, wanted = twice(once(inside))(at), twice(once(outside))(at)
-                assert np.isclose(measured, wanted, rtol=1e-8) and abs(wanted) > 0.1
+    def measured(at):
+        pairs = (mapped, respond), (rolled, unrolled)
+        modes = [
+            (once, twice) for once in (jax.grad, jax.jacfwd) for twice in (jax.grad, jax.jacfwd)
+        ]
+        return [
+            [twice(once(f))(at) for f in pair] for pair in pairs for once, twice in modes
+        ]  # fmt: skip
+
+    for inside, outside in quick(measured, jnp.array(1.3)):
+        assert np.isclose(inside, outside, rtol=1e-8) and abs(outside) > 0.1
 
 
 @pytest.mark.parametrize("size", [2, 5])
@@ -361,6 +367,28 @@ def test_non_concave_follower_finds_a_local_maximum():
     assert answers.converged.all()
     slope = -4 * answers.value * (answers.value**2 - 1) + 0.1
     assert np.all(np.abs(slope) < 1e-4) and np.all(np.abs(answers.value) > 0.9)
+
+
+def test_several_starts_find_the_higher_well():
+    """From the lower well alone it stays there; the derivative is that of the well chosen."""
+    wells = sj.Game(
+        lambda a, r, x: r,
+        lambda a, r, x: -((r**2 - 1) ** 2) + a * r,
+        response_set=sj.Box(-2.0, 2.0),
+    )
+    start = jnp.array(-1.0)
+    alone = sj.best_response(wells, 0.2, None, response=start)
+    many = lambda a, key=None: sj.best_response(wells, a, None, response=start, starts=8, key=key)
+    assert alone.value < 0 and alone.agree == 1
+    for answer in (many(0.2), many(0.2, jax.random.key(3))):
+        assert answer.value > 1 and answer.converged and 1 <= answer.agree < 8
+    value = many(0.2).value
+    slope = jax.grad(lambda a: many(a).value)(0.2)
+    chex.assert_trees_all_close(slope, 1 / (12 * value**2 - 4), rtol=1e-4)
+    batch = jax.vmap(many)(jnp.array([0.2, -0.2]))
+    chex.assert_trees_all_close(batch.value[0], -batch.value[1], atol=1e-5)
+    with pytest.raises(ValueError, match="`starts` must be at least 1; got 0"):
+        sj.best_response(wells, 0.2, None, response=start, starts=0)
 
 
 def test_one_trace_per_shape():

@@ -220,3 +220,41 @@ def test_line_search_optimisers_work():
 def test_wrong_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_follower_on_a_simplex():
+    """Shares of a budget: what is learned is the taste, up to a constant in all shares."""
+
+    class Taste(nnx.Module):
+        def __init__(self):
+            self.taste = nnx.Param(jnp.zeros(3))
+
+        def __call__(self, action, response, context):
+            return (self.taste[...] + action) @ response - jnp.sum(response**2)
+
+    true, budget = jnp.array([0.5, -0.2, 0.1]), sj.Simplex()
+    known = sj.Game(
+        lambda a, r, x: 0.0,
+        lambda a, r, x: (true + a) @ r - jnp.sum(r**2),
+        response_set=budget,
+    )
+    action = 0.3 * jax.random.normal(jax.random.key(0), (64, 3))
+    start = jnp.full(3, 1 / 3)
+    play = jax.jit(jax.vmap(lambda a: sj.best_response(known, a, None, response=start).value))
+    logs = sj.Observations(jnp.zeros((64, 1)), action, play(action))
+    learned, history = sj.fit_follower(
+        Taste(), logs, key=jax.random.key(1), response_set=budget, steps=150
+    )
+    centred = learned.taste[...] - jnp.mean(learned.taste[...])
+    assert jnp.abs(centred - (true - jnp.mean(true))).max() < 0.01
+    assert history.converged.min() == 1
+
+
+def test_leader_needs_a_set_to_project_onto():
+    ring = sj.Constrained(lambda a, r, x: jnp.sum(a**2) - 1.0)
+    game = sj.Game(lambda a, r, x: 0.0, lambda a, r, x: -(r**2), action_set=ring)
+    with pytest.raises(TypeError, match="`game.action_set` must be a Box, Simplex or Ball"):
+        sj.fit_leader(
+            nnx.Linear(1, 1, rngs=nnx.Rngs(0)), game, jnp.zeros((4, 1)), response=jnp.array(0.0),
+            key=jax.random.key(0),
+        )  # fmt: skip

@@ -59,8 +59,10 @@ def test_game_is_a_pytree_of_its_arrays():
     [
         ((3, utility), {}, TypeError, "`leader_utility` must be callable.*got int"),
         ((utility, None), {}, TypeError, "`follower_utility` must be callable.*got NoneType"),
-        ((utility, utility), {"response_set": (0, 1)}, TypeError, "`response_set` must be a stack"),
-        ((utility, utility), {"action_set": 3}, TypeError, "`action_set` must be a stackjax.Box"),
+        ((utility, utility), {"response_set": (0, 1)}, TypeError,
+         r"`response_set` must be one of stackjax's sets \(Box, Simplex, .*got tuple"),
+        ((utility, utility), {"action_set": 3}, TypeError,
+         "`action_set` must be one of stackjax's sets.*got int"),
         ((utility, Normalised(nnx.Rngs(0))), {}, ValueError,
          "`follower_utility` holds state that is not a parameter: BatchStat at "
          "`follower_utility.norm.mean`"),

@@ -1,17 +1,20 @@
-"""Feasible sets for the leader's action and the follower's response."""
+"""Coordinatewise bounds."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from jax.core import Tracer
+
+from stackjax._sets._arguments import broadcast, check_numbers, concrete, ravel
+from stackjax._sets._base import FeasibleSet
 
 PyTree = Any
 
 
-class Box(struct.PyTreeNode):
+@dataclasses.dataclass(frozen=True)
+class Box(FeasibleSet):
     """Coordinatewise bounds, `lower <= y <= upper`.
 
     Bounds are scalars or arrays that broadcast against every leaf of the point they bound, or
@@ -30,7 +33,14 @@ class Box(struct.PyTreeNode):
       ValueError: a bound is NaN, `lower` is inf or `upper` is -inf, or some lower bound lies above
         its upper bound (here or, where structures differ, at first use with a point; under a
         trace, where nothing can be checked, a crossed pair clips to `upper`).
+
+    Example:
+      >>> box = Box(lower=0.0, upper=jnp.array([1.0, 2.0]))
+      >>> box.project(jnp.array([-1.0, 1.5]))
+      Array([0. , 1.5], dtype=float32)
     """
+
+    projectable: ClassVar[bool] = True
 
     lower: PyTree | None = None
     upper: PyTree | None = None
@@ -40,17 +50,15 @@ class Box(struct.PyTreeNode):
             ("lower", self.lower, np.inf),
             ("upper", self.upper, -np.inf),
         ):
-            for leaf in jax.tree.leaves(bound):
-                if isinstance(leaf, str | bytes | bool | complex):
-                    raise TypeError(f"Box: `{name}` must hold numbers; got {leaf!r}.")
-            for leaf in _concrete(bound):
+            check_numbers("Box", name, bound)
+            for leaf in concrete(bound):
                 if np.isnan(leaf).any() or (leaf == never).any():
                     raise ValueError(
                         f"Box: `{name}` holds {'NaN' if np.isnan(leaf).any() else never}; it must "
                         "be numbers, or infinite on its own side."
                     )
         if jax.tree.structure(self.lower) == jax.tree.structure(self.upper):
-            _check_order(_concrete(self.lower), _concrete(self.upper))
+            _check_order(concrete(self.lower), concrete(self.upper))
 
     def bounds(self, point: PyTree) -> tuple[PyTree, PyTree]:
         """Both bounds, broadcast to the structure, shapes and dtypes of `point`.
@@ -59,35 +67,32 @@ class Box(struct.PyTreeNode):
           ValueError: a bound does not broadcast to the leaf of `point` that it bounds, or the
             bounds are crossed.
         """
-        lower = _broadcast("lower", -jnp.inf if self.lower is None else self.lower, point)
-        upper = _broadcast("upper", jnp.inf if self.upper is None else self.upper, point)
-        _check_order(_concrete(lower), _concrete(upper))
+        lower = broadcast("Box", "lower", -jnp.inf if self.lower is None else self.lower, point)
+        upper = broadcast("Box", "upper", jnp.inf if self.upper is None else self.upper, point)
+        _check_order(concrete(lower), concrete(upper))
         return lower, upper
 
     def project(self, point: PyTree) -> PyTree:
         """Euclidean projection of `point` (a pytree of arrays) onto the box."""
         return jax.tree.map(jnp.clip, point, *self.bounds(point))
 
-    def contains(self, point: PyTree, *, tol: float = 0.0) -> jax.Array:
-        """Whether every coordinate of `point` lies in the box, up to `tol`; a scalar bool."""
-        inside = jax.tree.map(
-            lambda y, low, high: jnp.all((y >= low - tol) & (y <= high + tol)),
-            point,
-            *self.bounds(point),
-        )
-        return jnp.all(jnp.stack(jax.tree.leaves(inside)))
+    @property
+    def open_sides(self) -> tuple[bool, bool]:
+        """As the base class says."""
+        return self.lower is None, self.upper is None
+
+    def residuals(
+        self, point: PyTree, action: PyTree, response: PyTree, context: PyTree
+    ) -> tuple[jax.Array, jax.Array]:
+        """None: two arrays of shape `[0]`, in the dtype of `point`."""
+        none = jnp.zeros(0, ravel(point).dtype)
+        return none, none
 
 
-def _concrete(bound: PyTree) -> list[np.ndarray]:
-    """The numeric leaves of a bound; none where any of them is traced or a placeholder.
-
-    JAX rebuilds pytrees around tracers and sentinels, which must pass unchecked.
-    """
-    leaves = jax.tree.leaves(bound)
-    if any(isinstance(x, Tracer) for x in leaves):
-        return []
-    arrays = [np.asarray(x) for x in leaves if isinstance(x, (jax.Array, np.ndarray, float, int))]
-    return arrays if len(arrays) == len(leaves) else []
+def check_box(owner: str, box: Any) -> None:
+    """Raises TypeError unless `box`, an argument of the set `owner`, is a `Box`."""
+    if not isinstance(box, Box):
+        raise TypeError(f"{owner}: `box` must be a stackjax.Box; got {type(box).__name__}.")
 
 
 def _check_order(lower: list[np.ndarray], upper: list[np.ndarray]) -> None:
@@ -106,27 +111,3 @@ def _check_order(lower: list[np.ndarray], upper: list[np.ndarray]) -> None:
                 f"Box: `lower` must not exceed `upper`, but lower={low[at]} > upper={high[at]}"
                 + (f" at index {at}." if at else ".")
             )
-
-
-def _broadcast(name: str, bound: PyTree, point: PyTree) -> PyTree:
-    def to_leaf(bound_leaf: Any, subtree: PyTree) -> PyTree:
-        def one(y: jax.Array) -> jax.Array:
-            try:
-                return jnp.broadcast_to(jnp.asarray(bound_leaf, y.dtype), y.shape)
-            except ValueError as error:
-                raise ValueError(
-                    f"Box: `{name}` of shape {jnp.shape(bound_leaf)} does not broadcast to a "
-                    f"point of shape {y.shape}."
-                ) from error
-
-        return jax.tree.map(one, subtree)
-
-    try:
-        return jax.tree.map(to_leaf, bound, point)
-    except (ValueError, TypeError) as error:
-        if str(error).startswith("Box:"):
-            raise
-        raise ValueError(
-            f"Box: the structure of `{name}`, {jax.tree.structure(bound)}, is not a prefix of the "
-            f"point's, {jax.tree.structure(point)}."
-        ) from error

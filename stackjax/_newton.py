@@ -1,4 +1,4 @@
-"""The follower's solver: projected Newton on a box, one loop that every transform can batch.
+"""Projected Newton on a box, one loop that every transform can batch.
 
 Notation: minimise `f = -utility` over `lower <= y <= upper`, `y` a vector of `d` numbers.
 
@@ -9,50 +9,22 @@ cost in `f`; otherwise a quarter of the step is tried from the same point. The s
 for float32, where differences of `f` drown in rounding near the optimum; it passes finitely often,
 so it does not cost convergence. Where the Hessian is not positive definite its pivots are made
 positive, which keeps the step a descent.
+
+What is done with the Hessian is a `Model`: `dense` here, or matrix-free in `_newton_cg`.
 """
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from stackjax._linear import UNROLLED, Factor, factorise
+from stackjax._quality import Quality
+from stackjax._settings import Newton, tolerance
 
 PyTree = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Newton:
-    """Settings of the projected Newton method.
-
-    Args:
-      tol: the largest Newton step at which a point counts as solved. Each coordinate is measured
-        relative to `min(1 + |y|, upper - lower)`, so give a smaller `tol` for unbounded
-        coordinates whose natural unit is far below 1. The step is still taken, so the error left
-        is of second order in it. Default: eps^(2/3) of the dtype, 2.4e-5 in float32 and 3.7e-11
-        in float64.
-      max_steps: cap on iterations, accepted or not.
-
-    Raises:
-      TypeError: `tol` is not a number, or `max_steps` not an integer.
-      ValueError: `tol` is not positive, or `max_steps` is below 1.
-    """
-
-    tol: float | None = None
-    max_steps: int = 50
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.tol, int | float | None):
-            raise TypeError(f"Newton: `tol` must be a Python number or None; got {self.tol!r}.")
-        if not isinstance(self.max_steps, int):
-            raise TypeError(f"Newton: `max_steps` must be an integer; got {self.max_steps!r}.")
-        if self.tol is not None and not self.tol > 0:
-            raise ValueError(f"Newton: `tol` must be positive or None; got {self.tol}.")
-        if self.max_steps < 1:
-            raise ValueError(f"Newton: `max_steps` must be at least 1; got {self.max_steps}.")
 
 
 class Point(struct.PyTreeNode):
@@ -61,7 +33,7 @@ class Point(struct.PyTreeNode):
     Attributes:
       value: scalar `f`.
       gradient: `[d]`.
-      hessian: `[d, d]`.
+      hessian: `[d, d]`; in a matrix-free model `[d]`, the sizes of its rows.
       aux: what the objective hands on to its next evaluation (a warm start).
     """
 
@@ -84,12 +56,10 @@ class Minimum(struct.PyTreeNode):
       y: `[d]` the last point.
       aux: the objective's auxiliary output there.
       free: `[d]` 1 where no bound is active, else 0.
-      hessian: `[d, d]` Hessian of `f`; 0 where it is not a number.
-      factor: the factorisation of `hessian` on the free coordinates, shared with the derivative.
-      residual: scalar, the largest coordinate of the last Newton step, an estimate of the
-        distance to the solution; in the units of `Newton.tol`.
-      steps: scalar, iterations taken.
-      converged: scalar, 1 or 0.
+      hessian: as in `Point`; 0 where it is not a number.
+      factor: the factorisation of `hessian` on the free coordinates, shared with the derivative;
+        None in a matrix-free model.
+      quality: how good it is.
       finite: scalar, 1 if the derivatives of `f` are numbers at `y`, else 0.
     """
 
@@ -97,10 +67,8 @@ class Minimum(struct.PyTreeNode):
     aux: PyTree
     free: jax.Array
     hessian: jax.Array
-    factor: Factor
-    residual: jax.Array
-    steps: jax.Array
-    converged: jax.Array
+    factor: Factor | None
+    quality: Quality
     finite: jax.Array
 
 
@@ -116,27 +84,67 @@ class _State(struct.PyTreeNode):
     converged: jax.Array
 
 
-def second_order(objective: Callable, y: jax.Array, aux: PyTree) -> Point:
-    """Evaluates `objective(y, aux) -> (value, aux)` with its gradient and dense Hessian."""
+class Model(NamedTuple):
+    """How a Hessian is held and used. All functions are pure; `free` is `[d]` bool.
+
+    Attributes:
+      expand: `(y, aux) -> Point`.
+      sizes: `Point.hessian -> [d]`, how strongly each coordinate is curved.
+      step: `(y, point, free, last, error, fresh) -> (step, convex)`, the Newton step on the free
+        coordinates and whether the curvature is that of a minimum. `last` is the step before,
+        `error` its length, and unless `fresh` it started from the same point.
+      product: `(y, hessian, aux) -> (v -> H v)`.
+      finish: `(hessian, free, product) -> (factor, curvature)`, for the report.
+    """
+
+    expand: Callable
+    sizes: Callable
+    step: Callable
+    product: Callable
+    finish: Callable
+
+
+def linearise(objective: Callable, y: jax.Array, aux: PyTree) -> tuple[jax.Array, Callable, tuple]:
+    """The gradient of `objective(y, aux) -> (value, aux)`, `v -> H v`, and what it returned."""
 
     def gradient(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
         (value, new_aux), slope = jax.value_and_grad(objective, has_aux=True)(y, aux)
         return slope, (value, new_aux)
 
-    # One linearisation, then d pushforwards: the gradient is evaluated once.
-    slope, push, (value, new_aux) = jax.linearize(gradient, y, has_aux=True)
-    units = jnp.eye(len(y), dtype=y.dtype)
-    small = len(y) <= UNROLLED
-    hessian = jnp.stack([push(e) for e in units]) if small else jax.vmap(push)(units)
-    return Point(value, slope, (hessian + hessian.T) / 2, new_aux)
+    return jax.linearize(gradient, y, has_aux=True)
+
+
+def dense(objective: Callable) -> Model:
+    """The `Model` that forms the Hessian and factorises it."""
+
+    def expand(y: jax.Array, aux: PyTree) -> Point:
+        # One linearisation, then d pushforwards: the gradient is evaluated once.
+        slope, push, (value, new_aux) = linearise(objective, y, aux)
+        units = jnp.eye(len(y), dtype=y.dtype)
+        small = len(y) <= UNROLLED
+        hessian = jnp.stack([push(e) for e in units]) if small else jax.vmap(push)(units)
+        return Point(value, slope, (hessian + hessian.T) / 2, new_aux)
+
+    def step(y: jax.Array, point: Point, free: jax.Array, *_: Any) -> tuple[jax.Array, jax.Array]:
+        factor = factorise(_restrict(point.hessian, free))
+        return -factor.descend(jnp.where(free, point.gradient, 0)), factor.semidefinite
+
+    def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Callable:
+        return lambda v: hessian @ v
+
+    def finish(hessian: jax.Array, free: jax.Array, product: Callable) -> tuple[Factor, jax.Array]:
+        factor = factorise(_restrict(hessian, free))
+        return factor, jnp.min(jnp.where(free, factor.pivots, 1))
+
+    return Model(expand, lambda hessian: jnp.abs(jnp.diagonal(hessian)), step, product, finish)
 
 
 def minimise(
-    objective: Callable, y: jax.Array, lower: jax.Array, upper: jax.Array, aux: PyTree, s: Newton
+    model: Model, y: jax.Array, lower: jax.Array, upper: jax.Array, aux: PyTree, s: Newton
 ) -> Minimum:
-    """Minimises `objective(y, aux) -> (value, aux)` over a box, from `y` clipped into it."""
+    """Minimises what `model` expands over a box, from `y` clipped into it."""
     info = jnp.finfo(y.dtype)
-    tol = float(info.eps) ** (2 / 3) if s.tol is None else s.tol
+    tol = tolerance(s, y.dtype)
     noise_tol, tiny = max(tol, float(info.eps) ** 0.5), float(info.tiny)
     y = jnp.clip(jnp.where(jnp.isfinite(y), y, 0), lower, upper)
 
@@ -151,16 +159,16 @@ def minimise(
     def optimality_of(y: jax.Array, gradient: jax.Array) -> jax.Array:
         return jnp.max(jnp.abs(projected(y, -gradient)))
 
-    def plan(y: jax.Array, point: Point) -> tuple[jax.Array, jax.Array]:
+    def plan(
+        y: jax.Array, point: Point, last: jax.Array, error: jax.Array, fresh: jax.Array | bool
+    ) -> tuple[jax.Array, jax.Array]:
         """The Newton step from `y`, and whether the curvature is that of a minimum."""
-        curvature = jnp.abs(jnp.diagonal(point.hessian))
-        alone = -point.gradient / jnp.maximum(curvature, 1e6 * tiny)
+        alone = -point.gradient / jnp.maximum(model.sizes(point.hessian), 1e6 * tiny)
         # Coordinates about to hit their bound move on their own, which keeps the step a descent.
         near = jnp.minimum(jnp.max(jnp.abs(projected(y, alone))), 1e-3)
         free = ~blocked(y, point.gradient, lower, upper, near)
-        factor = factorise(_restrict(point.hessian, free))
-        together = -factor.descend(jnp.where(free, point.gradient, 0))
-        return jnp.where(free, together, alone), factor.semidefinite
+        together, convex = model.step(y, point, free, last, error, fresh)
+        return jnp.where(free, together, alone), convex
 
     def body(state: _State) -> _State:
         y, point = state.y, state.point
@@ -169,7 +177,7 @@ def minimise(
         width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 0)
         reach = jnp.maximum(width, 10 * (1 + jnp.abs(y)))
         trial_y = jnp.clip(y + state.shrink * jnp.clip(state.step, -reach, reach), lower, upper)
-        trial = second_order(objective, trial_y, point.aux)
+        trial = model.expand(trial_y, point.aux)
         slope = jnp.dot(point.gradient, trial_y - y)
         change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
         decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
@@ -179,7 +187,7 @@ def minimise(
 
         y = jnp.where(accept, trial_y, y)
         point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, point)
-        step, semidefinite = plan(y, point)
+        step, convex = plan(y, point, state.step, state.residual, accept)
         length = length_of(y, step)
         # At the rounding floor full steps stop shrinking: small enough is all there is to get.
         stalled = accept & (state.shrink == 1) & (length >= 0.9 * state.residual)
@@ -193,11 +201,11 @@ def minimise(
             residual=length,
             steps=state.steps + 1,
             done=done,
-            converged=done & semidefinite & point.finite,
+            converged=done & convex & point.finite,
         )
 
-    point = second_order(objective, y, aux)
-    step, semidefinite = plan(y, point)
+    point = model.expand(y, aux)
+    step, convex = plan(y, point, jnp.zeros_like(y), jnp.ones((), y.dtype), True)
     length = length_of(y, step)
     done = length <= tol
     state = _State(
@@ -209,7 +217,7 @@ def minimise(
         residual=length,
         steps=jnp.zeros((), jnp.int32),
         done=done | ~point.finite,
-        converged=done & semidefinite & point.finite,
+        converged=done & convex & point.finite,
     )
     # The flag is computed in the body and only read here. A floating-point comparison in the
     # condition would be compiled twice under vmap, may round differently, and can then loop
@@ -217,19 +225,27 @@ def minimise(
     state = jax.lax.while_loop(lambda s_: ~s_.done & (s_.steps < s.max_steps), body, state)
 
     last = jnp.where(state.converged, jnp.clip(state.y + state.step, lower, upper), state.y)
-    hessian, gradient = state.point.hessian, state.point.gradient
-    finite = state.point.finite
-    free = ~blocked(last, gradient + hessian @ (last - state.y), lower, upper, 0.0) & finite
-    hessian = jnp.where(finite, hessian, 0)
-    return Minimum(
-        y=last,
-        aux=state.point.aux,
-        free=free.astype(y.dtype),
-        hessian=hessian,
-        factor=factorise(_restrict(hessian, free)),
+    point, finite = state.point, state.point.finite
+    hessian = jnp.where(finite, point.hessian, 0)
+    product = model.product(state.y, hessian, point.aux)
+    slope = point.gradient + product(last - state.y)
+    free = ~blocked(last, slope, lower, upper, 0.0) & finite
+    factor, curvature = model.finish(hessian, free, product)
+    margin = jnp.where(free, jnp.minimum(last - lower, upper - last), jnp.abs(slope))
+    quality = Quality(
         residual=jnp.where(finite, state.residual, jnp.inf),
         steps=state.steps.astype(y.dtype),
-        converged=state.converged.astype(y.dtype),
+        converged=(state.converged & (curvature >= -(info.eps**0.5))).astype(y.dtype),
+        degeneracy=jnp.min(jnp.where((lower == upper) | ~finite, jnp.inf, margin)),
+        curvature=curvature,
+    )
+    return Minimum(
+        y=last,
+        aux=point.aux,
+        free=free.astype(y.dtype),
+        hessian=hessian,
+        factor=factor,
+        quality=quality,
         finite=finite.astype(y.dtype),
     )
 

@@ -1,0 +1,311 @@
+"""Search for the leader's best point of the bilevel program, and what is known of it.
+
+From every starting point: the interior-point method on the penalised program; Newton's method on
+the active set found, with the nearly biactive pairs held on both sides or on one (three readings
+of what is near); then the follower solves its own problem at the leader's action. Points that the
+follower would leave are not solutions. The best of the others is returned.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from stackjax._bilevel import Bilevel, Vector
+from stackjax._game import shield
+from stackjax._implicit import detached, differentiate
+from stackjax._interior import Found, Iterate, interior
+from stackjax._kkt import Active, Spectral, curvature, lagrangian, polish, row_units
+from stackjax._settings import Complementarity, tolerance
+from stackjax._starts import spread
+
+_ROUNDS = 2
+
+
+class Point(struct.PyTreeNode):
+    """A point of the bilevel program. All arrays are floating point, flags too.
+
+    Attributes:
+      w: `[n + p + k]` variables and multipliers.
+      at_lower: `[n]` 1 where held at the lower bound, else 0.
+      at_upper: `[n]` likewise.
+      rows: `[k]` 1 where an inequality of the leader's is active.
+      hessian: of the Lagrangian in w.
+      factor: of its free part.
+      error: scalar, violation of the leader's optimality conditions on the active set.
+      length: scalar, the last Newton step.
+      infeasibility: scalar, the largest violation of the leader's set, of the follower's, and of
+        its optimality conditions, each relative to the size of
+        its terms.
+      curvature: scalar, the leader's least along the free directions (negative: a maximum).
+      value: scalar, the leader's utility.
+      regret: scalar, what the follower could gain, relative to `1 + |U_F|`.
+    """
+
+    w: Vector
+    at_lower: Vector
+    at_upper: Vector
+    rows: Vector
+    hessian: Vector
+    factor: Spectral
+    error: Vector
+    length: Vector
+    infeasibility: Vector
+    curvature: Vector
+    value: Vector
+    regret: Vector
+
+
+class Outcome(struct.PyTreeNode):
+    """The point chosen, and how it stands among the others. Floating point, flags too.
+
+    Attributes:
+      point: the point chosen.
+      steps: scalar, the most iterations that a starting point took.
+      agree: scalar, starting points that ended at a point as good.
+      local: scalar, 1 if the follower's problem is not concave where it was looked at.
+      unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
+      converged: scalar.
+    """
+
+    point: Point
+    steps: Vector
+    agree: Vector
+    local: Vector
+    unique: Vector
+    converged: Vector
+
+
+def search(
+    build: Callable[[], Bilevel],
+    action: Vector,
+    response: Vector,
+    *,
+    settings: Complementarity,
+    starts: int,
+    shift: Vector,
+) -> tuple[Vector, Outcome]:
+    """The best point found, `[n + p + k]` and differentiable, and the report on it.
+
+    Args:
+      build: makes the program; it may close over traced values.
+      action: `[a]` the leader's start.
+      response: `[r]` the follower's.
+      settings: the method's.
+      starts: number of starting points.
+      shift: `[a + r]`, rotates the sequence they are taken from.
+    """
+    program = build()
+    example = program.start(action, response, jnp.ones((), action.dtype))
+    problem, theta = jax.closure_convert(program.evaluate, example)
+
+    def find(_: Vector) -> tuple[Vector, Outcome]:
+        outcome = _find(program, action, response, settings, starts, shift)
+        return outcome.point.w, outcome
+
+    n, p = len(example), program.equalities
+    size = jax.eval_shape(program.evaluate, example)[2].shape[0]
+    w, outcome = detached(find, jnp.zeros(n + p + size, action.dtype))
+    point = outcome.point
+    active = Active(point.at_lower > 0, point.at_upper > 0, point.rows > 0)
+    finite = jnp.isfinite(point.error)
+    w = differentiate(
+        lambda w: lagrangian(lambda z: problem(z, *shield(theta, finite)), n, p)(w),
+        w,
+        free=active.free(p),
+        target=active.target(*program.bounds(), p),
+        hessian_product=lambda v: point.hessian @ v,
+        solve_free=point.factor.solve,
+        finite=finite,
+    )
+    return w, outcome
+
+
+def _find(
+    program: Bilevel,
+    action: Vector,
+    response: Vector,
+    settings: Complementarity,
+    starts: int,
+    shift: Vector,
+) -> Outcome:
+    """Phases of one scan, so that all share one compiled method.
+
+    In even phases the follower solves its own problem at the actions where the last phase ended;
+    in odd ones the leader starts from there. (In the first, half of the starts are cold ones
+    instead.) The last phase only asks the follower.
+    """
+    dtype = action.dtype
+    eps = float(jnp.finfo(dtype).eps)
+    lower, upper = program.bounds()
+    n, a = len(lower), len(action)
+    begin = jnp.concatenate([action, response])
+    drawn = spread(starts, begin, lower[: len(begin)], upper[: len(begin)], shift)
+    number = jnp.arange(starts)
+    weights = jnp.asarray([1.0, 1.0, 10.0, 10.0, 0.1, 0.1], dtype)[number % 6]
+    duals = jnp.asarray([1.0, 0.1, 10.0], dtype)[number % 3]
+    cold = jax.vmap(program.start)(drawn[:, :a], drawn[:, a:], duals)
+
+    def approach(begin: Vector, weight: Vector, leads: Vector) -> Found:
+        own_lower, own_upper = program.follower_bounds(begin)
+        return interior(
+            lambda z, barrier: program.penalised(z, barrier, weight, leads),
+            begin,
+            jnp.where(leads, lower, own_lower),
+            jnp.where(leads, upper, own_upper),
+            barrier=settings.barrier,
+            last_barrier=eps**0.5,
+            max_steps=settings.max_steps,
+        )
+
+    # A biactive pair ends near the root of the last barrier, others may happen to be close to it.
+    readings = eps**0.25 * jnp.asarray([4.0, 1.5, 0.0], dtype)
+    tol = tolerance(settings, dtype)
+
+    def phase(begins: Vector, index: Vector) -> tuple[Vector, Any]:
+        leads = index % 2 == 1
+        chosen = jnp.where((index == 1) & (number % 2 == 0), 0, 1)[:, None]
+        begins = jnp.where(leads & (chosen == 0), cold, begins)
+        near = jax.vmap(approach, in_axes=(0, 0, None))(begins, weights, leads)
+        finish = lambda at, reading: _finish(program, at, reading, tol, leads)
+        points = jax.vmap(jax.vmap(finish, in_axes=(None, 0)), in_axes=(0, None))(
+            near.point, readings
+        )
+        answered = jax.vmap(program.restart)(near.point)
+        parts = jax.vmap(program.split)(points.w[:, 0, :n])
+        led = jax.vmap(program.start)(parts.action, parts.response, duals)
+        report = points, near.point.z[:, a : len(begin)], near.steps
+        return jnp.where(leads, led, answered), report
+
+    _, (points, answers, steps) = lax.scan(phase, cold, jnp.arange(2 * _ROUNDS + 1))
+    # Of the leader's phases the points, and of the follower's after them the answers.
+    flat = lambda x: (
+        x.reshape(-1, *x.shape[2:]) if x.size else x.reshape(_ROUNDS * starts, *x.shape[2:])
+    )
+    points = jax.tree.map(lambda x: flat(flat(x[1::2])), points)
+    return _choose(program, points, flat(answers[0::2]), jnp.max(steps[1::2]), drawn)
+
+
+def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
+    """Newton's method on the active set that the interior-point method ended close to."""
+    lower, upper = program.bounds()
+    n, p, eps = len(lower), program.equalities, float(jnp.finfo(lower.dtype).eps)
+    active, paired, signed = program.active(at.z, near)
+    plain = ~paired
+    active = Active(
+        active.lower | (plain & (at.lower > at.z - lower)) | (lower >= upper),
+        active.upper | (plain & (at.upper > upper - at.z) & (lower < upper)),
+        at.inequality > at.slack,
+    )
+    w = jnp.concatenate([at.z, at.equality, at.inequality])
+    best, step, length = polish(
+        program.evaluate, w, active, lower, upper,
+        equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 1),
+    )  # fmt: skip
+    finite = jnp.isfinite(best.error)
+    moved = jnp.where(finite & (length <= eps**0.25), best.w + step, best.w)
+    moved = jnp.where(jnp.all(jnp.isfinite(moved)), moved, best.w)
+    z = jnp.clip(moved[:n], lower, upper)
+    f, c, g = program.evaluate(z)
+    gaps, duals = program.gaps(program.split(z))
+    rows = best.hessian[n:, :n]
+    units = row_units(rows, z)
+    played = 1 + jnp.max(jnp.abs(z[program.sizes.action :][: program.sizes.response]))
+    infeasibility = jnp.concatenate([
+        jnp.abs(c) / units[:p],
+        g / units[p:],
+        jnp.minimum(gaps, duals) / played,
+        -gaps / played,
+        -duals,
+    ])  # fmt: skip
+    held = best.active.lower | best.active.upper
+    binding = jnp.concatenate([jnp.ones(p, bool), best.active.rows])
+    normals = jnp.where(binding[:, None], rows, 0)
+    number = lambda x: x.astype(lower.dtype)
+    return Point(
+        w=jnp.concatenate([z, moved[n:]]),
+        at_lower=number(best.active.lower),
+        at_upper=number(best.active.upper),
+        rows=number(best.active.rows),
+        hessian=best.hessian,
+        factor=best.factor,
+        error=best.error,
+        length=length,
+        infeasibility=jnp.max(infeasibility, initial=0),
+        curvature=curvature(best.hessian[:n, :n], held, normals),
+        value=-f,
+        regret=jnp.zeros((), lower.dtype),
+    )
+
+
+def _choose(
+    program: Bilevel, points: Point, answers: Vector, steps: Vector, drawn: Vector
+) -> Outcome:
+    """The best of the points that the follower would not leave."""
+    n, dtype = len(program.bounds()[0]), points.w.dtype
+    eps = float(jnp.finfo(dtype).eps)
+    loose = eps**0.35  # 3.3e-6 in float64, 3.8e-3 in float32
+    parts = jax.vmap(program.split)(points.w[:, :n])
+    actions, responses = parts.action, parts.response
+
+    def utility(action: Vector, response: Vector) -> tuple[Vector, Vector]:
+        g, h = program.follower_residuals(action, response)
+        violation = jnp.max(jnp.concatenate([g, jnp.abs(h)]), initial=0)
+        for bound, sign in zip(program.response_bounds, (1, -1)):
+            if bound is not None:
+                violation = jnp.maximum(violation, jnp.max(sign * (bound - response)))
+        return program.follower(action, response), violation
+
+    # Every response that was met is tried as an answer to every point's action.
+    tried = jnp.concatenate([responses, answers, drawn[:, actions.shape[1] :]])
+    gains, violations = jax.vmap(lambda a: jax.vmap(lambda r: utility(a, r))(tried))(actions)
+    own, _ = jax.vmap(utility)(actions, responses)
+    allowed = jnp.isfinite(gains) & (violations <= eps**0.5)
+    best = jnp.max(jnp.where(allowed, gains, -jnp.inf), axis=1)
+    regret = jnp.maximum(best - own, 0) / (1 + jnp.abs(own))
+    regret = jnp.where(jnp.isfinite(own), regret, jnp.inf)
+    points = points.replace(regret=regret)
+
+    stationary = (points.error <= loose) & (points.length <= loose)
+    stationary &= points.curvature >= -loose
+    feasible = (points.infeasibility <= loose) & jnp.isfinite(points.value)
+    candidate = feasible & (regret <= loose)
+    value = jnp.where(jnp.isfinite(points.value), points.value, -jnp.inf)
+    unit = 1 + jnp.abs(value)
+    top = jnp.max(jnp.where(candidate, value, -jnp.inf))
+    equal = candidate & (value >= top - loose * unit)
+    # A proven point before an unproven one of the same value; failing all, the least bad.
+    badness = points.infeasibility + regret + 1e-3 * points.error
+    rank = jnp.where(equal, jnp.where(stationary, 2, 1) - points.error, -1.0)
+    fallback = -jnp.where(jnp.isfinite(badness), badness, jnp.finfo(dtype).max / 4) - 2
+    index = jnp.argmax(jnp.where(equal, rank, fallback))
+
+    # The follower's problem is taken as concave if it is at every point that was met.
+    hessians = jax.hessian(
+        lambda r, a: jnp.concatenate(
+            [-program.follower(a, r)[None], program.follower_residuals(a, r)[0]]
+        )
+    )
+    bent = jax.vmap(hessians)(
+        jnp.concatenate([responses, drawn[:, -responses.shape[1] :]]),
+        jnp.concatenate([actions, drawn[:, : actions.shape[1]]]),
+    )
+    bent = jnp.where(jnp.isfinite(bent), bent, 0)
+    least = jnp.linalg.eigvalsh(bent)[..., 0]
+    largest = jnp.max(jnp.abs(bent), axis=(-2, -1)) + jnp.finfo(dtype).tiny
+    local = jnp.any(least < -loose * largest)
+    chosen = jax.tree.map(lambda x: x[index], points)
+    agree = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
+    converged = (stationary & candidate)[index] & ~local
+    number = lambda x: jnp.asarray(x).astype(dtype)
+    return Outcome(
+        point=chosen,
+        steps=number(steps),
+        agree=number(agree),
+        local=number(local),
+        unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
+        converged=number(converged),
+    )

@@ -1,0 +1,169 @@
+"""Linear algebra with nothing but products `v -> H v`, `H` symmetric: for many unknowns.
+
+All loops carry their flag in the state, computed in the body: see `_newton.minimise`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+Product = Callable[[jax.Array], jax.Array]
+PROBES, RITZ_STEPS, MOST_STEPS = 4, 24, 2000
+
+
+class _State(struct.PyTreeNode):
+    x: jax.Array
+    left: jax.Array  # b - H x
+    ahead: jax.Array  # the next direction
+    size: jax.Array  # of what is left, squared and in units of the preconditioner
+    steps: jax.Array
+    convex: jax.Array
+    done: jax.Array
+
+
+def descend(
+    product: Product,
+    b: jax.Array,
+    scale: jax.Array,
+    *,
+    forcing: jax.Array | float,
+    skip: jax.Array | bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """A step `x`, near `H^-1 b`, along which `b` grows: conjugate gradients with an early end.
+
+    Where a direction bends down or not at all, the step goes along it by `1 / |curvature|` and
+    ends there (Steihaug, SIAM Journal on Numerical Analysis 20, 1983, but without a radius).
+
+    Args:
+      product: `[d] -> [d]`.
+      b: `[d]`.
+      scale: `[d]` positive, the preconditioner's diagonal.
+      forcing: the residual, relative to the first, at which to stop.
+      skip: do nothing; for lanes of a batch that need no step.
+
+    Returns:
+      `[d]` the step; and whether no direction met bends down beyond rounding, a scalar bool.
+    """
+    end = _search(product, b, scale, forcing, skip, leap=True)
+    return end.x, end.convex
+
+
+def conjugate(
+    product: Product, b: jax.Array, scale: jax.Array, *, forcing: float
+) -> tuple[jax.Array, jax.Array]:
+    """As `descend`, for an equation: where a direction does not bend upwards, `x` stays behind."""
+    end = _search(product, b, scale, forcing, False, leap=False)
+    return end.x, end.convex
+
+
+def solver(product: Product, scale: jax.Array) -> Product:
+    """`b -> H^-1 b` as far as rounding allows, to be differentiated in `b` only.
+
+    It ends where a direction has no curvature or a negative one: the answer is finite anyway.
+    """
+
+    def solve(product: Product, b: jax.Array) -> jax.Array:
+        return conjugate(product, b, scale, forcing=float(jnp.finfo(b.dtype).eps))[0]
+
+    return lambda b: lax.custom_linear_solve(product, b, solve, symmetric=True)
+
+
+def _search(
+    product: Product,
+    b: jax.Array,
+    scale: jax.Array,
+    forcing: jax.Array | float,
+    skip: jax.Array | bool,
+    *,
+    leap: bool,
+) -> _State:
+    info = jnp.finfo(b.dtype)
+    floor, tiny = 4 * float(info.eps), float(info.tiny)
+    most = min(4 * len(b) + 10, MOST_STEPS)
+
+    def body(state: _State) -> _State:
+        image = product(state.ahead)
+        bend = jnp.sum(state.ahead * image)
+        flat = floor * jnp.sum(state.ahead**2 * scale)
+        curved = bend > flat
+        length = state.size / jnp.maximum(jnp.maximum(jnp.abs(bend), flat), tiny)
+        left = state.left - length * image
+        size = jnp.sum(left**2 / scale)
+        x = state.x + length * state.ahead
+        valid = jnp.all(jnp.isfinite(x)) & jnp.isfinite(size)
+        x = jnp.where(valid & (curved | leap), x, state.x)
+        ahead = left / scale + size / jnp.maximum(state.size, tiny) * state.ahead
+        return _State(
+            x=x,
+            left=left,
+            ahead=ahead,
+            size=size,
+            steps=state.steps + 1,
+            convex=state.convex & valid & (bend >= -flat),
+            done=~valid | ~curved | (size <= goal) | (size <= 0),
+        )
+
+    size = jnp.sum(b**2 / scale)
+    goal = size * forcing**2
+    state = _State(
+        x=jnp.zeros_like(b),
+        left=b,
+        ahead=b / scale,
+        size=size,
+        steps=jnp.zeros((), jnp.int32),
+        convex=jnp.ones((), bool),
+        done=~(jnp.isfinite(size) & (size > 0)) | skip,
+    )
+    return lax.while_loop(lambda s: ~s.done & (s.steps < most), body, state)
+
+
+def signs(count: int, like: jax.Array) -> jax.Array:
+    """`[count, d]` of random +-1, always the same."""
+    return jax.random.rademacher(jax.random.key(0), (count, len(like)), like.dtype)
+
+
+def row_sizes(product: Product, like: jax.Array) -> jax.Array:
+    """`[d]` estimates of the norms of the rows of `H`; exact where `H` is diagonal.
+
+    With random signs `z` the mean of `(H z)_i^2` is the sum of the squares of row `i`.
+    """
+    images = jax.vmap(product)(signs(PROBES, like))
+    largest = jnp.max(jnp.abs(images), axis=0)
+    unit = jnp.where(largest > 0, largest, 1)
+    return largest * jnp.sqrt(jnp.mean((images / unit[None]) ** 2, axis=0))
+
+
+def least_ritz(product: Product, start: jax.Array, clean: Product = lambda v: v) -> jax.Array:
+    """An estimate, from above, of the least eigenvalue of `H`, at most 1.
+
+    A few steps of Lanczos' method from `start`, whose invariant subspace decides what is seen;
+    1 if that is 0. `clean` keeps rounding from leading out of it.
+    """
+    steps = min(RITZ_STEPS, len(start))
+    info = jnp.finfo(start.dtype)
+
+    def unit(v: jax.Array, least: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+        length, v = jnp.sqrt(jnp.sum(v**2)), clean(v)
+        size = jnp.sqrt(jnp.sum(v**2))
+        exists = (length > least) & (size > float(info.tiny) ** 0.5)
+        return jnp.where(exists, v / jnp.where(exists, size, 1), 0), jnp.where(exists, length, 0)
+
+    def step(carry: tuple, _: None) -> tuple[tuple, tuple[jax.Array, jax.Array]]:
+        before, now, coupling, largest = carry
+        image = product(now)
+        along = jnp.sum(image * now)
+        largest = jnp.maximum(largest, jnp.sqrt(jnp.sum(image**2)))
+        # Less than this is rounding: the subspace is exhausted.
+        least = 100 * float(info.eps) * largest
+        after, length = unit(image - along * now - coupling * before, least)
+        return (now, after, length, largest), (jnp.where(jnp.any(now != 0), along, 1), length)
+
+    zero = jnp.zeros((), start.dtype)
+    first = (jnp.zeros_like(start), unit(start, 0.0)[0], zero, zero)
+    _, (diagonal, beside) = lax.scan(step, first, length=steps)
+    projected = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    projected = jnp.where(jnp.all(jnp.isfinite(projected)), projected, 0)
+    return jnp.minimum(jnp.linalg.eigvalsh(projected)[0], 1)

@@ -1,0 +1,123 @@
+"""One game in one context as functions of vectors: `a [m]` the action, `r [n]` the response."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from stackjax._game import Game, evaluate
+from stackjax._response import Response, Solver, at_least_float32, best_response
+
+PyTree = Any
+Vector = jax.Array
+
+
+class Thresholds:
+    """What counts as small, for a dtype; in float64 and float32:
+
+    Attributes:
+      exact: 1.5e-8, 3.5e-4: violations, distances, regret, curvatures.
+      gain: 4.1e-10, 7.0e-5: what the leader may miss.
+      gradient: 1.2e-4, 1.9e-2: the relative error of a central difference.
+      step: 6.1e-6, 4.9e-3: the relative step of one, and how near a kink it must not be.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        eps = float(jnp.finfo(dtype).eps)
+        self.exact, self.gain = eps**0.5, eps**0.6
+        self.gradient, self.step = eps**0.25, eps ** (1 / 3)
+
+
+class Play:
+    """The game's functions, in float32 or float64.
+
+    Args:
+      game: the game.
+      action: the leader's action, also `.action` as a vector.
+      response: the follower's response, also `.response`.
+      context: the context.
+      solver: the follower's settings.
+    """
+
+    def __init__(
+        self, game: Game, action: PyTree, response: PyTree, context: PyTree, solver: Solver
+    ) -> None:
+        action, response = at_least_float32(action), at_least_float32(response)
+        self.game, self.context, self.solver = game, context, solver
+        self.action, self._unravel_action = ravel_pytree(action)
+        self.response, self._unravel_response = ravel_pytree(response)
+        self.action_bounds = _flat(game.action_set.bounds(action))
+        self.response_bounds = _flat(game.response_set.bounds(response))
+        dtypes = self.action.dtype, self.response.dtype
+        self.dtype = max(dtypes, key=lambda dtype: float(jnp.finfo(dtype).eps))  # the coarser
+        self.limits = Thresholds(self.dtype)
+
+    def _pytrees(self, a: Vector, r: Vector) -> tuple[PyTree, PyTree, PyTree]:
+        return self._unravel_action(a), self._unravel_response(r), self.context
+
+    def leader(self, a: Vector, r: Vector) -> Vector:
+        """U_L; -inf where it is not finite."""
+        return evaluate(self.game.leader_utility, "leader_utility", *self._pytrees(a, r))
+
+    def follower(self, a: Vector, r: Vector) -> Vector:
+        """U_F; -inf where it is not finite."""
+        return evaluate(self.game.follower_utility, "follower_utility", *self._pytrees(a, r))
+
+    def answer(self, a: Vector, start: Vector) -> tuple[Vector, Response]:
+        """The follower's best response found from `start`, `[n]`, and the report."""
+        action, response, context = self._pytrees(a, start)
+        found = best_response(self.game, action, context, response=response, solver=self.solver)
+        return ravel_pytree(found.value)[0], found
+
+    def action_residuals(self, a: Vector, r: Vector) -> tuple[Vector, Vector]:
+        """Those of the action set, to be <= 0 and to be 0."""
+        action, response, context = self._pytrees(a, r)
+        return self.game.action_set.residuals(action, action, response, context)
+
+    def response_residuals(self, a: Vector, r: Vector) -> tuple[Vector, Vector]:
+        """Those of the response set."""
+        action, response, context = self._pytrees(a, r)
+        return self.game.response_set.residuals(response, action, response, context)
+
+    def action_violation(self, a: Vector, r: Vector) -> Vector:
+        """The action set's largest, relative to `1 + max |a|`."""
+        return _violation(a, self.action_bounds, self.action_residuals(a, r))
+
+    def response_violation(self, a: Vector, r: Vector) -> Vector:
+        """The response set's largest, relative to `1 + max |r|`."""
+        return _violation(r, self.response_bounds, self.response_residuals(a, r))
+
+    def project(self, a: Vector) -> Vector:
+        """Onto the action set; where that is not cheap, only onto its bounds."""
+        if self.game.action_set.projectable:
+            return ravel_pytree(self.game.action_set.project(self._unravel_action(a)))[0]
+        return jnp.clip(a, *self.action_bounds)
+
+
+def _flat(bounds: tuple[PyTree, PyTree]) -> tuple[Vector, Vector]:
+    lower, upper = bounds
+    return ravel_pytree(lower)[0], ravel_pytree(upper)[0]
+
+
+def _violation(
+    y: Vector, bounds: tuple[Vector, Vector], residuals: tuple[Vector, Vector]
+) -> Vector:
+    """`inf` where it is not a number."""
+    (lower, upper), (inequality, equality) = bounds, residuals
+    every = jnp.concatenate([lower - y, y - upper, inequality, jnp.abs(equality)])
+    worst = jnp.max(every, initial=0) / (1 + jnp.max(jnp.abs(y)))
+    return jnp.where(jnp.isnan(worst), jnp.inf, worst)
+
+
+def unit_of(y: Vector, lower: Vector, upper: Vector) -> Vector:
+    """What counts as a length of 1 in each coordinate: `min(1 + |y|, upper - lower)`."""
+    width = jnp.where(upper > lower, upper - lower, jnp.inf)
+    return jnp.minimum(1 + jnp.abs(y), width)
+
+
+def pressing(report: Response) -> Vector:
+    """Which of the follower's constraints have a multiplier, `[k]` bool."""
+    prices = report.multipliers
+    flat, _ = ravel_pytree((prices.lower, prices.upper, prices.inequality))
+    return flat > jnp.finfo(flat.dtype).eps

@@ -1,0 +1,29 @@
+"""Finite Stackelberg games: the leader commits to a mixed strategy over `A` actions, the follower
+answers with one of `R` responses.
+
+    import numpy as np
+    from stackjax import finite
+
+    leader = np.array([[2.0, 4.0], [1.0, 3.0]])                # [A, R] utilities
+    follower = np.array([[1.0, 0.0], [0.0, 1.0]])
+    sol = finite.strong_stackelberg(leader, follower)
+    print(sol.strategy, sol.response, sol.leader_utility)      # [0.5 0.5] 1 3.5
+
+`strong_stackelberg` is exact and runs on the host; `security_equilibrium` (exact too),
+`quantal_response` and `solve_quantal` are JAX and can be jitted, vmapped and differentiated.
+"""
+
+from stackjax.finite._quantal import QuantalSolution, quantal_response, solve_quantal
+from stackjax.finite._security import SecuritySolution, security_equilibrium
+from stackjax.finite._strong import FiniteSolution, strong_stackelberg, strong_stackelberg_batch
+
+__all__ = [
+    "FiniteSolution",
+    "QuantalSolution",
+    "SecuritySolution",
+    "quantal_response",
+    "security_equilibrium",
+    "solve_quantal",
+    "strong_stackelberg",
+    "strong_stackelberg_batch",
+]

@@ -1,0 +1,96 @@
+"""What a finite game may be, for host arrays and for JAX's."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from stackjax._response import concrete
+
+Array = Any
+
+
+def check_utilities(leader: Array, follower: Array) -> None:
+    """Raises ValueError unless both are finite and `[A, R]`, or `[T, A, R]`, of one shape."""
+    for name, utility in (("leader", leader), ("follower", follower)):
+        check_utility(name, utility)
+    if leader.shape != follower.shape:
+        raise ValueError(
+            "`leader` and `follower` must have one shape, [A, R] or [T, A, R]; got "
+            f"{leader.shape} and {follower.shape}."
+        )
+
+
+def check_utility(name: str, utility: Array) -> None:
+    """Raises ValueError unless `utility` is finite, not empty, and `[A, R]` or `[T, A, R]`."""
+    if utility.ndim not in (2, 3):
+        raise ValueError(
+            f"`{name}` must be [A, R], or [T, A, R] with T follower types; got shape "
+            f"{utility.shape}."
+        )
+    if 0 in utility.shape:
+        raise ValueError(
+            f"`{name}` must have at least one action and one response; got shape {utility.shape}."
+        )
+    check_finite(name, utility)
+
+
+def check_prior(prior: Array | None, leader: Array) -> None:
+    """Raises ValueError unless `prior` is a distribution over the types of `leader`, if any."""
+    if leader.ndim == 2:
+        if prior is not None:
+            raise ValueError(
+                "`prior` needs utilities by type, [T, A, R]; `leader` has shape "
+                f"{leader.shape}. Omit `prior` for one follower."
+            )
+        return
+    if prior is None:
+        raise ValueError(
+            f"`prior`, [T], is needed with `leader` of shape {leader.shape}, [T, A, R]. For a "
+            "batch of games use strong_stackelberg_batch, or jax.vmap where it applies."
+        )
+    if prior.shape != leader.shape[:1]:
+        raise ValueError(
+            f"`prior` must have shape {leader.shape[:1]}, one probability a type; got "
+            f"{prior.shape}."
+        )
+    check_distribution("prior", prior)
+
+
+def check_distribution(name: str, p: Array) -> None:
+    """Raises ValueError unless `p` is a distribution to 1e-5, where the host can read it."""
+    check_finite(name, p)
+    if not concrete(p):
+        return
+    p = np.asarray(p, np.float64)
+    if p.min() < -1e-5:
+        raise ValueError(f"`{name}` must not be negative; its least entry is {p.min():.6g}.")
+    if abs(p.sum() - 1) > 1e-5:
+        raise ValueError(f"`{name}` must sum to one; it sums to {p.sum():.6g}.")
+
+
+def check_positive(name: str, value: Array) -> None:
+    """Raises ValueError unless all of `value` is positive and finite, where it can be read."""
+    check_finite(name, value)
+    if concrete(value) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"`{name}` must be positive; got {np.asarray(value)}.")
+
+
+def check_finite(name: str, value: Array) -> None:
+    """Raises ValueError unless all of `value` is finite, where the host can read it."""
+    if concrete(value) and not np.all(np.isfinite(value)):
+        bad = np.argwhere(~np.isfinite(value))
+        raise ValueError(
+            f"`{name}` must be finite; {len(bad)} of {value.size} entries are not, the first at "
+            f"index {tuple(bad[0].tolist())}."
+        )
+
+
+def as_floats(name: str, value: Any) -> Array:
+    """A JAX array, at least float32. Raises TypeError unless it holds real numbers."""
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating) and not jnp.issubdtype(
+        value.dtype, jnp.integer
+    ):
+        raise TypeError(f"`{name}` must hold real numbers; got dtype {value.dtype}.")
+    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
