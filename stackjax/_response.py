@@ -8,19 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from stackjax._argmax import constrained, on_box, on_projectable
+from stackjax._checks import (
+    Solver,
+    as_start,
+    check_finite_utility,
+    check_game,
+    check_nonempty,
+    check_starts,
+    concrete,
+    follower_settings,
+)
 from stackjax._game import Game, evaluate, scalar
 from stackjax._multipliers import held
 from stackjax._quality import Quality
-from stackjax._sets import Box, FeasibleSet, Polyhedron
-from stackjax._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
+from stackjax._sets import FeasibleSet
+from stackjax._settings import Newton, ProjectedGradient
 from stackjax._starts import shift, spread
 
 PyTree = Any
-Solver = Newton | InteriorPoint | ProjectedGradient
 
 
 class Multipliers(struct.PyTreeNode):
@@ -275,102 +283,3 @@ def at_least(tree: PyTree, dtype: Any) -> PyTree:
 def like(tree: PyTree, other: PyTree) -> PyTree:
     """`tree` in the dtypes of `other`."""
     return jax.tree.map(lambda y, o: y.astype(o.dtype), tree, other)
-
-
-def check_game(game: Any) -> None:
-    """Raises TypeError unless `game` is a `Game`."""
-    if not isinstance(game, Game):
-        raise TypeError(f"`game` must be a stackjax.Game; got {type(game).__name__}.")
-
-
-def follower_settings(
-    solver: Any, feasible: FeasibleSet, name: str, response: PyTree = None
-) -> Solver:
-    """The settings, or the default for the set and, if given, the size of the `response`.
-
-    Raises:
-      TypeError: they do not fit the set.
-    """
-    boxed, kind = isinstance(feasible, Box), type(feasible).__name__
-    if solver is None:
-        large = sum(leaf.size for leaf in jax.tree.leaves(response)) > DENSE
-        if boxed:
-            return Newton()
-        return ProjectedGradient() if large and feasible.projectable else InteriorPoint()
-    if not isinstance(solver, Solver):
-        raise TypeError(
-            f"`{name}` must be stackjax.Newton(...), stackjax.InteriorPoint(...), "
-            f"stackjax.ProjectedGradient(...) or None; got {solver!r}."
-        )
-    if isinstance(solver, Newton) and not boxed:
-        raise TypeError(
-            f"`{name}`: Newton needs a Box for the response set; for a {kind} use "
-            "stackjax.InteriorPoint(...) or None."
-        )
-    if isinstance(solver, ProjectedGradient) and not feasible.projectable:
-        raise TypeError(
-            f"`{name}`: ProjectedGradient needs a Box, a Simplex or a Ball for the response set; "
-            f"for a {kind} use stackjax.InteriorPoint(...) or None."
-        )
-    return solver
-
-
-def check_starts(starts: Any, key: Any) -> None:
-    """Raises TypeError or ValueError unless `starts` is a positive integer and `key` a key."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key is not None and (not typed or key.shape):
-        raise TypeError(f"`key` must be one key from jax.random.key(seed) or None; got {key!r}.")
-    if not isinstance(starts, int) or isinstance(starts, bool):
-        raise TypeError(f"`starts` must be an integer; got {starts!r}.")
-    if starts < 1:
-        raise ValueError(f"`starts` must be at least 1; got {starts}.")
-
-
-def as_start(start: PyTree, name: str) -> PyTree:
-    """The starting point as a pytree of arrays.
-
-    Raises:
-      TypeError: a leaf is not floating point.
-      ValueError: there is nothing in it to choose.
-    """
-    start = jax.tree.map(jnp.asarray, start)
-    leaves = jax.tree.leaves(start)
-    for leaf in leaves:
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(
-                f"`{name}` must be floating point; got dtype {leaf.dtype}. Write 1.0 instead of 1."
-            )
-    if sum(leaf.size for leaf in leaves) == 0:
-        raise ValueError(f"`{name}` is empty: it has no coordinate to choose.")
-    return start
-
-
-def concrete(tree: PyTree) -> bool:
-    """Whether every leaf holds numbers that the host can read now."""
-    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
-
-
-def check_nonempty(feasible: FeasibleSet, point: PyTree, action: PyTree, context: PyTree) -> None:
-    """Raises ValueError if the response set is known to be empty for this play."""
-    known = concrete((feasible, point, action, context))
-    if known and isinstance(feasible, Polyhedron) and not feasible.nonempty(point, action, context):
-        raise ValueError(
-            "`game.response_set` is empty for this action and context: no response satisfies "
-            "`A r <= b`, `E r = d` and the box."
-        )
-
-
-def check_finite_utility(
-    utility: Any, name: str, game: Game, action: PyTree, response: PyTree, context: PyTree
-) -> None:
-    """Raises ValueError if `utility` is not a number at the (projected) starting point."""
-    if not concrete((game, action, response, context)):
-        return
-    if game.response_set.projectable:
-        response = game.response_set.project(response)
-    value = utility(action, response, context)
-    if not np.isfinite(value):
-        raise ValueError(
-            f"`{name}` returned {float(value)} at the starting response; it must return a finite "
-            "number on the response set. Start elsewhere, or bound the set away from there."
-        )
