@@ -130,22 +130,30 @@ _SAMPLES = 32
 
 
 def seems_concave(game: Game, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
-    """Whether the follower's utility is concave at a sample of a box of responses.
+    """Whether the follower's utility is concave in the response at a sample of plays, in boxes.
 
-    Quasi-random points, uniform between bounds and around `response` where there are none;
-    where the utility is not a number it is not looked at. Up to 64 coordinates the whole Hessian,
-    above one random direction a point. A scalar bool.
+    Quasi-random responses, uniform between bounds and around `response` where there are none; half
+    of them at `action`, half at actions drawn likewise, where both bounds are finite. Where the
+    utility is not a number it is not looked at. Up to 64 coordinates the whole Hessian, above one
+    random direction a point. A scalar bool.
     """
+    flat = lambda tree: ravel_pytree(tree)[0]
+    own, unravel_action = ravel_pytree(at_least_float32(action))
     centre, unravel = ravel_pytree(at_least_float32(response))
-    lower, upper = (ravel_pytree(b)[0] for b in game.response_set.bounds(unravel(centre)))
-    points = lax.stop_gradient(spread(_SAMPLES, centre, lower, upper, jnp.zeros_like(centre)))
+    low, high = map(flat, game.action_set.bounds(unravel_action(own)))
+    lower, upper = map(flat, game.response_set.bounds(unravel(centre)))
+    points = spread(_SAMPLES, centre, lower, upper, jnp.zeros_like(centre))
+    actions = spread(_SAMPLES, own, low, high, jnp.zeros_like(own))
+    moved = (jnp.isfinite(low) & jnp.isfinite(high))[None]
+    moved = moved & (jnp.arange(_SAMPLES)[:, None] % 2 == 1)
+    actions = jnp.where(moved, actions, own[None])
     size, whole = len(centre), len(centre) <= 64
-    utility = lambda y: game.follower_utility(action, unravel(y), context)
-    slope = jax.grad(lambda y: -scalar(utility(y), "follower_utility").astype(y.dtype))
     ones = jnp.ones_like(centre)
     directions = spread(_SAMPLES, 0 * centre, -ones, ones, 0.3 * ones)
 
-    def bends(y: jax.Array, direction: jax.Array) -> jax.Array:
+    def bends(action: jax.Array, y: jax.Array, direction: jax.Array) -> jax.Array:
+        utility = lambda y: game.follower_utility(unravel_action(action), unravel(y), context)
+        slope = jax.grad(lambda y: -scalar(utility(y), "follower_utility").astype(y.dtype))
         push = lambda e: jax.jvp(slope, (y,), (e,))[1]
         if whole:
             hessian = jax.vmap(push)(jnp.eye(size, dtype=y.dtype))
@@ -154,4 +162,4 @@ def seems_concave(game: Game, action: PyTree, response: PyTree, context: PyTree)
         finite = jnp.all(jnp.isfinite(hessian))
         return ~finite | factorise(jnp.where(finite, (hessian + hessian.T) / 2, 0)).semidefinite
 
-    return jnp.all(jax.vmap(bends)(points, directions))
+    return jnp.all(jax.vmap(bends)(*lax.stop_gradient((actions, points, directions))))

@@ -148,6 +148,16 @@ def test_a_follower_that_is_not_concave_is_called_local():
     )
     found = sj.solve(wells, action=jnp.array(0.0), response=jnp.array(-1.0), context=None)
     assert found.local and not found.converged and np.isfinite(found.leader_utility)
+    # concave at the solution a = 1, but not at a = -1
+    turning = sj.Game(
+        lambda a, r, x: -((a - 1) ** 2) + 0 * r,
+        lambda a, r, x: -a * r**2 + 0.1 * r,
+        action_set=sj.Box(-1.0, 2.0),
+        response_set=sj.Box(-2.0, 2.0),
+    )
+    found = sj.solve(turning, action=jnp.array(1.2), response=jnp.array(0.0), context=None)
+    assert found.local and not found.converged
+    chex.assert_trees_all_close(found.action, 1.0, atol=1e-4)
     assert not sj.solve(box_game, **one).local
 
 
