@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from quick import quick
+from quick import quick, quick_jit
 
 import stackjax as sj
 
@@ -61,7 +61,7 @@ def test_total_derivatives_against_finite_differences(size, x64):
     """200 random games with a network inside, a third of the coordinates or more at a bound."""
     action, keys, x = batch(200, jnp.float64)
     one = lambda a, k, x: value(a, k, x, size=size, tol=1e-12)
-    both = jax.jit(jax.vmap(jax.value_and_grad(one, has_aux=True)))
+    both = quick_jit(jax.vmap(jax.value_and_grad(one, has_aux=True)))
     (_, answer), slope = both(action, keys, x)
     assert answer.converged.all()
     assert answer.steps.max() < 12
@@ -72,7 +72,7 @@ def test_total_derivatives_against_finite_differences(size, x64):
     error = np.linalg.norm(slope - measured, axis=-1) / np.linalg.norm(measured, axis=-1)
     assert error.max() < 1e-6
 
-    hessian = jax.jit(jax.vmap(jax.hessian(lambda a, k, x: one(a, k, x)[0])))(action, keys, x)
+    hessian = quick(jax.vmap(jax.hessian(lambda a, k, x: one(a, k, x)[0])), action, keys, x)
     measured = central(lambda a: both(a, keys, x)[1], action)
     norm = lambda m: np.linalg.norm(m.reshape(200, -1), axis=-1)
     assert np.max(norm(hessian - measured) / norm(measured)) < 1e-6
@@ -286,7 +286,7 @@ def test_stiff_followers_near_their_bounds(size, condition, error, x64):
     def run(dtype):
         start = jnp.zeros(size, dtype)
         one = lambda p, h: sj.best_response(box, p, h, response=start)
-        return jax.jit(jax.vmap(one))(peak.astype(dtype), hessian.astype(dtype))
+        return quick_jit(jax.vmap(one))(peak.astype(dtype), hessian.astype(dtype))
 
     fine, coarse = run(jnp.float64), run(jnp.float32)
     assert fine.converged.mean() > 0.98 and coarse.converged.mean() > 0.95

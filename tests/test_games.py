@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
 import stackjax as sj
 
@@ -83,7 +84,7 @@ def solver(known, dtype):
             starts=known.starts,
         )
 
-    return jax.jit(jax.vmap(one))
+    return quick_jit(jax.vmap(one))
 
 
 @functools.cache
@@ -145,7 +146,7 @@ def test_response_and_sensitivity(name, x64):
         slope, found = jax.jacfwd(answer, has_aux=True)(a, x)
         return found, slope, jax.jacrev(answer, has_aux=True)(a, x)[0]
 
-    found, *slopes = jax.jit(jax.vmap(every))(actions, contexts)
+    found, *slopes = quick_jit(jax.vmap(every))(actions, contexts)
     wanted = jax.vmap(known.best_response)(actions, contexts)
     assert found.converged.all()
     if known.ties:
@@ -185,7 +186,7 @@ def test_equilibrium_is_the_best_action_on_a_grid(name):
         value = known.game.leader_utility(action, response, x)
         return value, jnp.max(jnp.where(allowed, gains, -jnp.inf))
 
-    value, best = jax.jit(jax.vmap(compare))(contexts)
+    value, best = quick_jit(jax.vmap(compare))(contexts)
     assert np.all(value >= best - 1e-5 * (1 + np.abs(value)))
     assert np.all(value <= best + 0.1 * (1 + np.abs(value)))
 
@@ -208,7 +209,7 @@ def test_commitment_is_worth_at_least_nash(name, x64):
         value = utility(*known.equilibrium(x), x)
         return value, utility(action, response, x), deviating, *worth
 
-    value, at_nash, deviating, *worth = jax.jit(jax.vmap(compare))(contexts)
+    value, at_nash, deviating, *worth = quick_jit(jax.vmap(compare))(contexts)
     assert np.all(deviating <= at_nash + 1e-9 * (1 + np.abs(at_nash)))
     np.testing.assert_allclose(*worth, rtol=1e-9, atol=1e-9)
     assert np.all(value >= at_nash - 1e-9 * (1 + np.abs(at_nash)))
@@ -236,7 +237,7 @@ def test_follower_who_breaks_ties_against_the_leader(name, worst):
         best = known.game.leader_utility(*known.equilibrium(v), v)
         return jnp.max(regret(pays)), jnp.max(jax.vmap(value)(pays)), pessimistic(v), best
 
-    regret, found, stated, optimistic = jax.jit(jax.vmap(compare))(contexts)
+    regret, found, stated, optimistic = quick_jit(jax.vmap(compare))(contexts)
     np.testing.assert_allclose(regret, 0, atol=1e-6)
     np.testing.assert_allclose(found, stated, atol=2e-3)
     assert np.all(optimistic >= stated - 1e-6)

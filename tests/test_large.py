@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
 import stackjax as sj
 from stackjax._response import follower_settings
@@ -207,7 +208,7 @@ def test_condition_ten_thousand(x64):
             answer = sj.best_response(game, p, h, response=jnp.zeros(d, dtype), solver=solver)
             return jnp.sum(answer.value**2), answer
 
-        both = jax.jit(jax.vmap(jax.grad(one, has_aux=True)))
+        both = quick_jit(jax.vmap(jax.grad(one, has_aux=True)))
         return both(peak.astype(dtype), hessian.astype(dtype))
 
     wanted_slope, wanted = run(jnp.float64, sj.Newton())
