@@ -1,8 +1,8 @@
 """Classical bilevel problems: does `solve` find the published optimum, and does it know?
 
 The problems are those of `tests/bilevel`, with their sources. Each is written as a game of two
-utilities and two sets and solved by one call of `stackjax.solve` with its default settings, from
-the problem's own starting point, in float64.
+utilities and two sets and solved by one call of `stackjax.solve` with `Complementarity()`, from the
+problem's own starting point, in float64.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _args import parse
+from _compile import unoptimised
 from _results import environment, format_table
 
 import stackjax as sj
 
 ROOT = Path(__file__).resolve().parent.parent
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 KINDS = ("strong", "convex", "nonconvex")
 
 
@@ -85,7 +85,7 @@ def run(problem: Any, starts: int, optimise: bool) -> dict[str, Any]:
     options = {"context": None, "solver": sj.Complementarity(), "starts": starts}
     clock = time.perf_counter()
     lowered = jax.jit(lambda begin: sj.solve(game, **begin, **options)).lower(begin)
-    call = lowered.compile(None if optimise else UNOPTIMISED)
+    call = lowered.compile() if optimise else unoptimised(lowered)
     seconds = [time.perf_counter() - clock]
     for _ in range(2):
         clock = time.perf_counter()

@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 from _args import parse
+from _results import cpu_model
 from _serving import Patience, check_resumable, executor_for
 
 from stackjax.agents.adapter import ADAPTER_VERSION, LEVELS
@@ -143,21 +144,11 @@ def environment(args: Args, model: LocalModel | None) -> dict[str, object]:
         "threads": args.threads,
         "python": platform.python_version(),
         "platform": platform.system() + " " + platform.machine(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "packages": packages,
     }
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
 
 
 def record_environment(path: Path, entry: dict[str, object]) -> None:

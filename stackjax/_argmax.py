@@ -12,7 +12,7 @@ from stackjax._game import shield
 from stackjax._gradient import Descent, descend, face_at
 from stackjax._implicit import detached, differentiate, differentiate_projected
 from stackjax._interior import interior
-from stackjax._kkt import Active, curvature, lagrangian, polish
+from stackjax._kkt import Active, Linearised, polish
 from stackjax._newton import Minimum, dense, minimise
 from stackjax._newton_cg import matrix_free, on_face
 from stackjax._quality import Quality
@@ -133,22 +133,12 @@ class KktReport(struct.PyTreeNode):
     """Where a constrained search ended. All arrays are floating point, flags too.
 
     Attributes:
-      at_lower: `[d]` 1 where a lower bound holds the variable, else 0.
-      at_upper: `[d]` likewise.
-      rows: `[m]` 1 where an inequality is active, else 0.
-      gradient: `[d + p + m]` of the Lagrangian.
-      hessian: `[d + p + m, ...]` the KKT matrix; 0 where it is not a number.
-      factor: of its free part.
+      linearised: the optimality conditions there.
       finite: scalar, 1 if the derivatives are numbers, else 0.
       quality: how good it is.
     """
 
-    at_lower: jax.Array
-    at_upper: jax.Array
-    rows: jax.Array
-    gradient: jax.Array
-    hessian: jax.Array
-    factor: Any
+    linearised: Linearised
     finite: jax.Array
     quality: Quality
 
@@ -175,28 +165,18 @@ def constrained(
       `f - y'c - v'g`), differentiable; and the solver's report, which is not.
     """
     problem, theta = jax.closure_convert(problem, start)
-    shapes = jax.eval_shape(problem, start, *theta)
-    d, p = len(start), shapes[1].shape[0]
 
     def program(y: jax.Array, *theta: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         f, c, g = problem(y, *theta)
         return -f, c, g
 
     def search(guess: jax.Array) -> tuple[jax.Array, KktReport]:
-        return _search(lambda y: program(y, *theta), guess, lower, upper, p, settings)
+        return _search(lambda y: program(y, *theta), guess, lower, upper, settings)
 
     w, found = detached(search, start)
     finite = found.finite > 0
-    active = Active(found.at_lower > 0, found.at_upper > 0, found.rows > 0)
-    w = differentiate(
-        lambda w: lagrangian(lambda y: program(y, *shield(theta, finite)), d, p)(w),
-        w,
-        free=active.free(p),
-        target=active.target(lower, upper, p),
-        hessian_product=lambda v: found.hessian @ v,
-        solve_free=found.factor.solve,
-        finite=finite,
-    )
+    evaluate = lambda y: program(y, *shield(theta, finite))
+    w = found.linearised.differentiate(evaluate, w, lower, upper, finite=finite)
     return w, found
 
 
@@ -205,7 +185,6 @@ def _search(
     start: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
-    equalities: int,
     settings: InteriorPoint,
 ) -> tuple[jax.Array, KktReport]:
     d, dtype = len(start), start.dtype
@@ -219,7 +198,7 @@ def _search(
         last_barrier=min(0.1 * tol, eps**0.6),
         max_steps=settings.max_steps,
     )
-    at, fixed = found.point, lower >= upper
+    at, fixed, equalities = found.point, lower >= upper, len(found.point.equality)
     rows, at_lower, at_upper = found.active
     active = Active(at_lower, at_upper, rows)
     # Without an interior multipliers diverge; Newton's method finds its own.
@@ -230,9 +209,7 @@ def _search(
     )
     finite = jnp.isfinite(best.error)
     held, rows = best.active.lower | best.active.upper, best.gradient[d + equalities :]
-    normals = best.hessian[d:, :d]
-    binding = jnp.concatenate([jnp.ones(equalities, bool), best.active.rows])
-    bent = curvature(best.hessian[:d, :d], held, jnp.where(binding[:, None], normals, 0))
+    bent = best.curvature(d)
     # at the rounding floor steps stop shrinking: small enough is all there is to get
     small = (length <= tol) | (length <= eps**0.5)
     converged = finite & small & (best.error <= max(tol, eps**0.5)) & (bent >= -(eps**0.5))
@@ -253,14 +230,5 @@ def _search(
         degeneracy=jnp.min(margins, initial=jnp.inf),
         curvature=bent,
     )
-    report = KktReport(
-        at_lower=number(best.active.lower),
-        at_upper=number(best.active.upper),
-        rows=number(best.active.rows),
-        gradient=best.gradient,
-        hessian=best.hessian,
-        factor=best.factor,
-        finite=number(finite),
-        quality=quality,
-    )
+    report = KktReport(best.linearised(), number(finite), quality)
     return w, report

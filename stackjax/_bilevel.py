@@ -155,15 +155,18 @@ class Bilevel:
             duals.append(parts.upper)
         return jnp.concatenate(gaps), jnp.concatenate(duals)
 
+    def follower_lagrangian(
+        self, parts: Parts, response: Vector
+    ) -> tuple[Vector, tuple[Vector, Vector]]:
+        """M of the module's docstring without the bounds, and `(g, h)`."""
+        g, h = self.follower_residuals(parts.action, response)
+        value = -self.follower(parts.action, response)
+        return value + parts.inequality @ g + parts.equality @ h, (g, h)
+
     def evaluate(self, z: Vector) -> tuple[Vector, Vector, Vector]:
         """Objective (to minimise), equalities and inequalities, without the complementarities."""
         v = self.split(z)
-
-        def inner(response: Vector) -> tuple[Vector, tuple[Vector, Vector]]:
-            g, h = self.follower_residuals(v.action, response)
-            value = -self.follower(v.action, response) + v.inequality @ g + v.equality @ h
-            return value, (g, h)
-
+        inner = lambda response: self.follower_lagrangian(v, response)
         slope, (g, h) = jax.grad(inner, has_aux=True)(v.response)
         slope = slope - v.lower if self.response_bounds[0] is not None else slope
         slope = slope + v.upper if self.response_bounds[1] is not None else slope
@@ -174,14 +177,8 @@ class Bilevel:
     def follower_curvature(self, z: Vector) -> Vector:
         """The least curvature of the follower's problem where its active constraints leave it."""
         v, sizes = self.split(z), self.sizes
-
-        def inner(response: Vector) -> Vector:
-            g, h = self.follower_residuals(v.action, response)
-            return -self.follower(v.action, response) + v.inequality @ g + v.equality @ h
-
-        def rows(response: Vector) -> Vector:
-            return jnp.concatenate(self.follower_residuals(v.action, response))
-
+        inner = lambda response: self.follower_lagrangian(v, response)[0]
+        rows = lambda response: jnp.concatenate(self.follower_residuals(v.action, response))
         # A constraint with no multiplier does not hold the response back.
         gaps, duals = self.gaps(v)
         tight = (gaps <= duals) & (duals > float(jnp.finfo(self.dtype).eps) ** 0.5)

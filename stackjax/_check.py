@@ -6,9 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._checks import (
+    Solver,
+    as_start,
+    check_game,
+    check_starts,
+    concrete,
+    follower_settings,
+)
 from stackjax._game import Game, scalar
 from stackjax._probe import probe
-from stackjax._response import Solver, as_start, check_game, concrete, follower_settings
 from stackjax._settings import tolerance
 from stackjax._verdicts import Check
 
@@ -72,10 +79,7 @@ def check(
                 "`solution` must have an `action` and a `response`, as a stackjax.Solution has; "
                 f"a {type(solution).__name__} has no `{name}`."
             )
-    if not isinstance(starts, int) or isinstance(starts, bool):
-        raise TypeError(f"`starts` must be an integer; got {starts!r}.")
-    if starts < 1:
-        raise ValueError(f"`starts` must be at least 1; got {starts}.")
+    check_starts(starts, key)
     if not concrete((game, solution.action, solution.response, context, key)):
         raise TypeError(
             "`check` is for the host: call it outside of jax.jit, jax.vmap and jax.grad, on one "

@@ -53,11 +53,17 @@ def follower_settings(
     return solver
 
 
+def check_key(key: Any, otherwise: str = "") -> None:
+    """Raises TypeError, which says what else is allowed, unless `key` is one typed key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape:
+        raise TypeError(f"`key` must be one key from jax.random.key(seed){otherwise}; got {key!r}.")
+
+
 def check_starts(starts: Any, key: Any) -> None:
     """Raises TypeError or ValueError unless `starts` is a positive integer and `key` a key."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if key is not None and (not typed or key.shape):
-        raise TypeError(f"`key` must be one key from jax.random.key(seed) or None; got {key!r}.")
+    if key is not None:
+        check_key(key, " or None")
     if not isinstance(starts, int) or isinstance(starts, bool):
         raise TypeError(f"`starts` must be an integer; got {starts!r}.")
     if starts < 1:

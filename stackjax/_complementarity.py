@@ -6,7 +6,6 @@ of what is near); then the follower solves its own problem at the leader's actio
 follower would leave are not solutions. The best of the others is returned.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,9 +15,9 @@ from jax import lax
 
 from stackjax._bilevel import Bilevel, Vector
 from stackjax._game import shield
-from stackjax._implicit import detached, differentiate
+from stackjax._implicit import detached
 from stackjax._interior import Found, Iterate, interior
-from stackjax._kkt import Active, Spectral, curvature, lagrangian, polish, row_units
+from stackjax._kkt import Active, Linearised, polish, row_units
 from stackjax._settings import Complementarity, tolerance
 from stackjax._starts import spread
 
@@ -30,33 +29,22 @@ class Point(struct.PyTreeNode):
 
     Attributes:
       w: `[n + p + k]` variables and multipliers.
-      at_lower: `[n]` 1 where held at the lower bound, else 0.
-      at_upper: `[n]` likewise.
-      rows: `[k]` 1 where an inequality of the leader's is active.
-      hessian: of the Lagrangian in w.
-      factor: of its free part.
+      linearised: the optimality conditions there.
       error: scalar, violation of the leader's optimality conditions on the active set.
       length: scalar, the last Newton step.
       infeasibility: scalar, the largest violation of the leader's set, of the follower's, and of
-        its optimality conditions, each relative to the size of
-        its terms.
+        its optimality conditions, each relative to the size of its terms.
       curvature: scalar, the leader's least along the free directions (negative: a maximum).
       value: scalar, the leader's utility.
-      regret: scalar, what the follower could gain, relative to `1 + |U_F|`.
     """
 
     w: Vector
-    at_lower: Vector
-    at_upper: Vector
-    rows: Vector
-    hessian: Vector
-    factor: Spectral
+    linearised: Linearised
     error: Vector
     length: Vector
     infeasibility: Vector
     curvature: Vector
     value: Vector
-    regret: Vector
 
 
 class Outcome(struct.PyTreeNode):
@@ -64,6 +52,7 @@ class Outcome(struct.PyTreeNode):
 
     Attributes:
       point: the point chosen.
+      regret: scalar, what the follower could gain, relative to `1 + |U_F|`.
       steps: scalar, the most iterations that a starting point took.
       agree: scalar, starting points that ended at a point as good.
       local: scalar, 1 if the follower's problem is not concave where it was looked at.
@@ -72,6 +61,7 @@ class Outcome(struct.PyTreeNode):
     """
 
     point: Point
+    regret: Vector
     steps: Vector
     agree: Vector
     local: Vector
@@ -80,48 +70,38 @@ class Outcome(struct.PyTreeNode):
 
 
 def search(
-    build: Callable[[], Bilevel],
+    program: Bilevel,
     action: Vector,
     response: Vector,
     *,
     settings: Complementarity,
     starts: int,
-    shift: Vector,
+    rotation: Vector,
 ) -> tuple[Vector, Outcome]:
     """The best point found, `[n + p + k]` and differentiable, and the report on it.
 
     Args:
-      build: makes the program; it may close over traced values.
+      program: it may close over traced values.
       action: `[a]` the leader's start.
       response: `[r]` the follower's.
       settings: the method's.
       starts: number of starting points.
-      shift: `[a + r]`, rotates the sequence they are taken from.
+      rotation: `[a + r]`, of the sequence they are taken from.
     """
-    program = build()
     example = program.start(action, response, jnp.ones((), action.dtype))
     problem, theta = jax.closure_convert(program.evaluate, example)
 
     def find(_: Vector) -> tuple[Vector, Outcome]:
-        outcome = _find(program, action, response, settings, starts, shift)
+        outcome = _find(program, action, response, settings, starts, rotation)
         return outcome.point.w, outcome
 
-    n, p = len(example), program.equalities
     size = jax.eval_shape(program.evaluate, example)[2].shape[0]
-    w, outcome = detached(find, jnp.zeros(n + p + size, action.dtype))
-    point = outcome.point
-    active = Active(point.at_lower > 0, point.at_upper > 0, point.rows > 0)
-    finite = jnp.isfinite(point.error)
-    w = differentiate(
-        lambda w: lagrangian(lambda z: problem(z, *shield(theta, finite)), n, p)(w),
-        w,
-        free=active.free(p),
-        target=active.target(*program.bounds(), p),
-        hessian_product=lambda v: point.hessian @ v,
-        solve_free=point.factor.solve,
-        finite=finite,
-    )
-    return w, outcome
+    blank = jnp.zeros(len(example) + program.equalities + size, action.dtype)
+    w, outcome = detached(find, blank)
+    finite = jnp.isfinite(outcome.point.error)
+    evaluate = lambda z: problem(z, *shield(theta, finite))
+    differentiate = outcome.point.linearised.differentiate
+    return differentiate(evaluate, w, *program.bounds(), finite=finite), outcome
 
 
 def _find(
@@ -130,7 +110,7 @@ def _find(
     response: Vector,
     settings: Complementarity,
     starts: int,
-    shift: Vector,
+    rotation: Vector,
 ) -> Outcome:
     """Phases of one scan, so that all share one compiled method.
 
@@ -143,7 +123,7 @@ def _find(
     lower, upper = program.bounds()
     n, a = len(lower), len(action)
     begin = jnp.concatenate([action, response])
-    drawn = spread(starts, begin, lower[: len(begin)], upper[: len(begin)], shift)
+    drawn = spread(starts, begin, lower[: len(begin)], upper[: len(begin)], rotation)
     number = jnp.arange(starts)
     weights = jnp.asarray([1.0, 1.0, 10.0, 10.0, 0.1, 0.1], dtype)[number % 6]
     duals = jnp.asarray([1.0, 0.1, 10.0], dtype)[number % 3]
@@ -167,8 +147,8 @@ def _find(
 
     def phase(begins: Vector, index: Vector) -> tuple[Vector, Any]:
         leads = index % 2 == 1
-        chosen = jnp.where((index == 1) & (number % 2 == 0), 0, 1)[:, None]
-        begins = jnp.where(leads & (chosen == 0), cold, begins)
+        afresh = (index == 1) & (number % 2 == 0)
+        begins = jnp.where(afresh[:, None], cold, begins)
         near = jax.vmap(approach, in_axes=(0, 0, None))(begins, weights, leads)
         finish = lambda at, reading: _finish(program, at, reading, tol, leads)
         points = jax.vmap(jax.vmap(finish, in_axes=(None, 0)), in_axes=(0, None))(
@@ -182,11 +162,9 @@ def _find(
 
     _, (points, answers, steps) = lax.scan(phase, cold, jnp.arange(2 * _ROUNDS + 1))
     # Of the leader's phases the points, and of the follower's after them the answers.
-    flat = lambda x: (
-        x.reshape(-1, *x.shape[2:]) if x.size else x.reshape(_ROUNDS * starts, *x.shape[2:])
-    )
-    points = jax.tree.map(lambda x: flat(flat(x[1::2])), points)
-    return _choose(program, points, flat(answers[0::2]), jnp.max(steps[1::2]), drawn)
+    points = jax.tree.map(lambda x: lax.collapse(x[1::2], 0, 3), points)
+    answers = lax.collapse(answers[0::2], 0, 2)
+    return _choose(program, points, answers, jnp.max(steps[1::2]), drawn)
 
 
 def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
@@ -203,7 +181,7 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
     w = jnp.concatenate([at.z, at.equality, at.inequality])
     best, step, length = polish(
         program.evaluate, w, active, lower, upper,
-        equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 1),
+        equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 0),
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
     moved = jnp.where(finite & (length <= eps**0.25), best.w + step, best.w)
@@ -221,23 +199,14 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         -gaps / played,
         -duals,
     ])  # fmt: skip
-    held = best.active.lower | best.active.upper
-    binding = jnp.concatenate([jnp.ones(p, bool), best.active.rows])
-    normals = jnp.where(binding[:, None], rows, 0)
-    number = lambda x: x.astype(lower.dtype)
     return Point(
         w=jnp.concatenate([z, moved[n:]]),
-        at_lower=number(best.active.lower),
-        at_upper=number(best.active.upper),
-        rows=number(best.active.rows),
-        hessian=best.hessian,
-        factor=best.factor,
+        linearised=best.linearised(),
         error=best.error,
         length=length,
         infeasibility=jnp.max(infeasibility, initial=0),
-        curvature=curvature(best.hessian[:n, :n], held, normals),
+        curvature=best.curvature(n),
         value=-f,
-        regret=jnp.zeros((), lower.dtype),
     )
 
 
@@ -267,7 +236,6 @@ def _choose(
     best = jnp.max(jnp.where(allowed, gains, -jnp.inf), axis=1)
     regret = jnp.maximum(best - own, 0) / (1 + jnp.abs(own))
     regret = jnp.where(jnp.isfinite(own), regret, jnp.inf)
-    points = points.replace(regret=regret)
 
     stationary = (points.error <= loose) & (points.length <= loose)
     stationary &= points.curvature >= -loose
@@ -303,6 +271,7 @@ def _choose(
     number = lambda x: jnp.asarray(x).astype(dtype)
     return Outcome(
         point=chosen,
+        regret=regret[index],
         steps=number(steps),
         agree=number(agree),
         local=number(local),

@@ -14,17 +14,18 @@ import numpy as np
 import optax
 from flax import struct
 
-from stackjax._game import Game, evaluate, shield
-from stackjax._modules import check_stateless, check_untied, partition
-from stackjax._progress import chunks
-from stackjax._response import (
+from stackjax._checks import (
     Solver,
     as_start,
     check_game,
+    check_key,
     concrete,
     follower_settings,
-    respond,
 )
+from stackjax._game import Game, evaluate, shield
+from stackjax._modules import check_stateless, check_untied, partition
+from stackjax._progress import chunks
+from stackjax._response import respond
 from stackjax._sets import FeasibleSet
 
 PyTree = Any
@@ -229,9 +230,7 @@ class _Options(struct.PyTreeNode):
         check_untied(module, name)
         if not partition(module)[0]:
             raise ValueError(f"`{name}` has no parameters to train.")
-        typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        if not typed or key.shape:
-            raise TypeError(f"`key` must be one key from jax.random.key(seed); got {key!r}.")
+        check_key(key)
         for option, value in (("steps", steps), ("batch_size", batch_size)):
             if value is None and option == "batch_size":
                 continue

@@ -9,7 +9,7 @@ from jax import lax
 
 from stackjax._modules import check_stateless
 from stackjax._sets import Box, FeasibleSet
-from stackjax._static import Static
+from stackjax._static import join_static, split_static
 from stackjax._ties import TieBroken
 
 PyTree = Any
@@ -123,9 +123,7 @@ class Game:
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Arrays inside callable pytrees and sets are leaves; plain functions are static."""
-        utilities = (self.leader_utility, self.follower_utility)
-        plain = tuple(Static(u) if jax.tree_util.all_leaves([u]) else None for u in utilities)
-        children = tuple(None if p else u for p, u in zip(plain, utilities))
+        children, plain = split_static((self.leader_utility, self.follower_utility))
         return (children, self.action_set, self.response_set), plain
 
     @classmethod
@@ -133,9 +131,7 @@ class Game:
         """Rebuilds without validation, as JAX does it around tracers."""
         utilities, action_set, response_set = children
         game = object.__new__(cls)
-        game.leader_utility, game.follower_utility = (
-            u if p is None else p.function for p, u in zip(plain, utilities)
-        )
+        game.leader_utility, game.follower_utility = join_static(plain, utilities)
         game.action_set, game.response_set = action_set, response_set
         return game
 

@@ -51,18 +51,12 @@ class Found(struct.PyTreeNode):
     Attributes:
       point: the last iterate, in the program's own units.
       active: which inequalities `[m]`, lower bounds `[n]` and upper bounds `[n]` look active.
-      barrier: scalar, the last mu.
-      error: scalar, the largest violation of the barrier problem's optimality conditions.
       steps: scalar int.
-      converged: scalar bool, the last barrier problem was solved.
     """
 
     point: Iterate
     active: tuple[jax.Array, jax.Array, jax.Array]
-    barrier: jax.Array
-    error: jax.Array
     steps: jax.Array
-    converged: jax.Array
 
 
 class _Local(struct.PyTreeNode):
@@ -86,10 +80,8 @@ class _State(struct.PyTreeNode):
     proximal: jax.Array
     mu: jax.Array
     filter: jax.Array  # [_FILTER, 2]
-    error: jax.Array
     steps: jax.Array
     done: jax.Array
-    converged: jax.Array
 
 
 def interior(
@@ -170,6 +162,12 @@ def interior(
         logs = jnp.sum(jnp.log(below)) + jnp.sum(jnp.log(above)) + jnp.sum(jnp.log(point.slack))
         return f - mu * logs
 
+    def barrier_slope(point: Iterate, local: _Local, mu: jax.Array) -> jax.Array:
+        """In z, `[n]`."""
+        below, above = gaps(point)
+        slope = local.slope - jnp.where(has_lower, mu / below, 0)
+        return slope + jnp.where(has_upper, mu / above, 0)
+
     def infeasibility(point: Iterate, local: _Local) -> jax.Array:
         return jnp.sum(jnp.abs(local.c)) + jnp.sum(jnp.abs(local.g + point.slack))
 
@@ -204,9 +202,7 @@ def interior(
         lift = jnp.maximum(0, 1e-4 * size - least) * (least < eps**0.5 * 1e-2 * size)
         hessian = hessian + jnp.diag((lift + proximal) * free)
 
-        dual = (
-            local.slope - jnp.where(has_lower, mu / below, 0) + jnp.where(has_upper, mu / above, 0)
-        )
+        dual = barrier_slope(point, local, mu)
         rest = local.g + point.slack
         pushed = mu / point.slack + weight * rest
         right = -(dual + pushed @ local.jac_g) * free
@@ -291,10 +287,8 @@ def interior(
         at = jax.tree.map(lambda a, b: jnp.where(accept, a, b), trial, at)
         local = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state.local)
 
-        error = error_of(at, local, mu)
-        done = (error <= 10 * mu) & (mu <= last_barrier)
+        solved = error_of(at, local, mu) <= 10 * mu
         lower_mu = jnp.maximum(jnp.minimum(0.2 * mu, mu**1.5), last_barrier)
-        solved = error <= 10 * mu
         next_mu = jnp.where(solved, lower_mu, mu)
         slots = jnp.where(next_mu < mu, jnp.inf, slots)
         shrink = jnp.where(accept, 1, state.shrink / 2)
@@ -302,13 +296,11 @@ def interior(
         proximal = jnp.where(proximal < 1e-7, 0, jnp.minimum(proximal, 1e6))
         step = newton(at, local, next_mu, proximal)
         trial, length = move(at, step, next_mu, shrink)
-        below, above = gaps(at)
-        pull = local.slope - jnp.where(has_lower, next_mu / below, 0)
-        pull = pull + jnp.where(has_upper, next_mu / above, 0)
-        along = length * (pull @ step.z - next_mu * jnp.sum(step.slack / at.slack))
+        along = barrier_slope(at, local, next_mu) @ step.z
+        along = length * (along - next_mu * jnp.sum(step.slack / at.slack))
         return _State(
-            at, local, trial, along, shrink, proximal, next_mu, slots, error, state.steps + 1,
-            done | (first & ~finite), done,
+            at, local, trial, along, shrink, proximal, next_mu, slots, state.steps + 1,
+            (solved & (mu <= last_barrier)) | (first & ~finite),
         )  # fmt: skip
 
     mu = jnp.asarray(barrier, dtype)
@@ -323,8 +315,7 @@ def interior(
     blank = _Local(zeros(), zeros(p), zeros(m), zeros(n), zeros(p, n), zeros(m, n), zeros(n, n))
     state = _State(
         at, blank, at, zeros(), jnp.ones((), dtype), zeros(), mu,
-        jnp.full((_FILTER, 2), jnp.inf, dtype), jnp.full((), jnp.inf, dtype),
-        jnp.zeros((), jnp.int32), jnp.zeros((), bool), jnp.zeros((), bool),
+        jnp.full((_FILTER, 2), jnp.inf, dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool),
     )  # fmt: skip
     # The flag is computed in the body and only read here: see _newton.py.
     state = jax.lax.while_loop(lambda s: ~s.done & (s.steps < max_steps), body, state)
@@ -341,4 +332,4 @@ def interior(
         (has_lower & (state.at.lower > below)) | fixed,
         has_upper & (state.at.upper > above),
     )
-    return Found(unscaled, active, state.mu, state.error, state.steps, state.converged)
+    return Found(unscaled, active, state.steps)

@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._implicit import differentiate
+from stackjax._linear import restrict
+
 Evaluate = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
@@ -106,6 +109,75 @@ class Point(struct.PyTreeNode):
     factor: Spectral
     error: jax.Array
 
+    def curvature(self, n: int) -> jax.Array:
+        """The least along the directions that the active set leaves free: see `curvature`."""
+        held = self.active.lower | self.active.upper
+        equalities = len(self.w) - n - len(self.active.rows)
+        binding = jnp.concatenate([jnp.ones(equalities, bool), self.active.rows])
+        return curvature(
+            self.hessian[:n, :n], held, jnp.where(binding[:, None], self.hessian[n:, :n], 0)
+        )
+
+    def linearised(self) -> "Linearised":
+        """What its derivatives are made of."""
+        number = lambda flags: flags.astype(self.w.dtype)
+        return Linearised(
+            number(self.active.lower),
+            number(self.active.upper),
+            number(self.active.rows),
+            self.hessian,
+            self.factor,
+        )
+
+
+class Linearised(struct.PyTreeNode):
+    """The optimality conditions to first order. Floating point, flags too, for `detached`.
+
+    Attributes:
+      at_lower: `[n]` 1 where a lower bound holds the variable, else 0.
+      at_upper: `[n]` likewise.
+      rows: `[m]` 1 where an inequality is active, else 0.
+      hessian: `[n + p + m, ...]` the KKT matrix; 0 where it is not a number.
+      factor: of its free part.
+    """
+
+    at_lower: jax.Array
+    at_upper: jax.Array
+    rows: jax.Array
+    hessian: jax.Array
+    factor: Spectral
+
+    def differentiate(
+        self,
+        evaluate: Evaluate,
+        w: jax.Array,
+        lower: jax.Array,
+        upper: jax.Array,
+        *,
+        finite: jax.Array,
+    ) -> jax.Array:
+        """`w`, `[n + p + m]`, with the derivatives of the solution that it is.
+
+        Args:
+          evaluate: `z -> (f, c [p], g [m])`; what it closes over is differentiated.
+          w: a number, of which this is the linearisation.
+          lower: `[n]`; differentiated.
+          upper: `[n]`; differentiated.
+          finite: scalar bool; if not, derivatives are zero instead of NaN.
+        """
+        active = Active(self.at_lower > 0, self.at_upper > 0, self.rows > 0)
+        n = len(lower)
+        p = len(w) - n - len(self.rows)
+        return differentiate(
+            lagrangian(evaluate, n, p),
+            w,
+            free=active.free(p),
+            target=active.target(lower, upper, p),
+            hessian_product=lambda v: self.hessian @ v,
+            solve_free=self.factor.solve,
+            finite=finite,
+        )
+
 
 def lagrangian(evaluate: Evaluate, n: int, p: int) -> Callable[[jax.Array], jax.Array]:
     """`w -> L(w)`."""
@@ -128,12 +200,6 @@ def row_units(normals: jax.Array, z: jax.Array) -> jax.Array:
     """`[k]` the size that a constraint's largest term may have: what its violation is held to."""
     size = jnp.max(jnp.abs(normals) * (1 + jnp.abs(z))[None], axis=1, initial=0)
     return jnp.where(size > 0, size, 1)
-
-
-def restrict(matrix: jax.Array, free: jax.Array) -> jax.Array:
-    """The matrix on the free coordinates, identity on the others."""
-    pair = free[:, None] & free[None, :]
-    return jnp.where(pair, matrix, jnp.eye(len(free), dtype=matrix.dtype))
 
 
 def curvature(hessian: jax.Array, held: jax.Array, rows: jax.Array) -> jax.Array:
@@ -207,6 +273,11 @@ def polish(
     signed = ~fixed if signed is None else signed & ~fixed
     tiny = float(jnp.finfo(w.dtype).tiny)
 
+    def steepness(w: jax.Array, gradient: jax.Array, hessian: jax.Array) -> jax.Array:
+        """The size of the objective's own slope and of the Lagrangian's curvature."""
+        own = gradient[:n] - w[n:] @ hessian[n:, :n]
+        return jnp.max(jnp.abs(own)) + jnp.max(jnp.abs(hessian[:n, :n])) + tiny
+
     def point_at(w: jax.Array, active: Active) -> Point:
         gradient, hessian = second_order(value, w)
         finite = jnp.all(jnp.isfinite(hessian)) & jnp.all(jnp.isfinite(gradient))
@@ -218,8 +289,7 @@ def polish(
         stationary = jnp.where(held, jnp.where(signed, pushed, 0), slope)
         rows, normals = gradient[n:], hessian[n:, :n]
         # Everything relative: to the objective's own slope and curvature, and to the variables.
-        own = slope - w[n:] @ normals
-        steep = jnp.max(jnp.abs(own)) + jnp.max(jnp.abs(hessian[:n, :n])) + tiny
+        steep = steepness(w, gradient, hessian)
         unit = 1 + jnp.abs(z)
         length = row_units(normals, jnp.zeros_like(z))
         moved = jnp.concatenate([jnp.ones(p, bool), active.rows])
@@ -236,18 +306,12 @@ def polish(
             w, active, gradient, hessian, spectral(restrict(hessian, active.free(p))), error
         )
 
-    def slopes(point: Point) -> tuple[jax.Array, jax.Array]:
-        """The objective's own slope and curvature, and the largest term of a multiplier's."""
-        normals = point.hessian[n:, :n]
-        own = point.gradient[:n] - point.w[n:] @ normals
-        steep = jnp.max(jnp.abs(own)) + jnp.max(jnp.abs(point.hessian[:n, :n])) + tiny
-        return steep, jnp.max(jnp.abs(point.w[n:, None] * normals), initial=0)
-
     def step_from(point: Point) -> jax.Array:
         free, target = point.active.free(p), point.active.target(lower, upper, p)
         # Multipliers that have diverged (there is no interior, say) are solved for afresh, and
         # where they are not unique the smallest are taken.
-        steep, pulled = slopes(point)
+        steep = steepness(point.w, point.gradient, point.hessian)
+        pulled = jnp.max(jnp.abs(point.w[n:, None] * point.hessian[n:, :n]), initial=0)
         lost = (jnp.arange(len(w)) >= n) & free & (pulled > 1e4 * steep)
         old = jnp.where(lost, point.w, 0)
         held = jnp.where(free, 0, target - point.w)

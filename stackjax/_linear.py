@@ -61,6 +61,12 @@ def factorise(matrix: jax.Array) -> Factor:
     return Factor(lower, pivots, scale)
 
 
+def restrict(matrix: jax.Array, free: jax.Array) -> jax.Array:
+    """The matrix on the free coordinates, `[d]` bool, and the identity on the others."""
+    pair = free[:, None] & free[None, :]
+    return jnp.where(pair, matrix, jnp.eye(len(free), dtype=matrix.dtype))
+
+
 def _unrolled(matrix: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
     size = matrix.shape[0]
     identity = jnp.eye(size, dtype=matrix.dtype)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._linear import UNROLLED, Factor, factorise
+from stackjax._linear import UNROLLED, Factor, factorise, restrict
 from stackjax._quality import Quality
 from stackjax._settings import Newton, tolerance
 
@@ -126,14 +126,14 @@ def dense(objective: Callable) -> Model:
         return Point(value, slope, (hessian + hessian.T) / 2, new_aux)
 
     def step(y: jax.Array, point: Point, free: jax.Array, *_: Any) -> tuple[jax.Array, jax.Array]:
-        factor = factorise(_restrict(point.hessian, free))
+        factor = factorise(restrict(point.hessian, free))
         return -factor.descend(jnp.where(free, point.gradient, 0)), factor.semidefinite
 
     def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Callable:
         return lambda v: hessian @ v
 
     def finish(hessian: jax.Array, free: jax.Array, product: Callable) -> tuple[Factor, jax.Array]:
-        factor = factorise(_restrict(hessian, free))
+        factor = factorise(restrict(hessian, free))
         return factor, jnp.min(jnp.where(free, factor.pivots, 1))
 
     return Model(expand, lambda hessian: jnp.abs(jnp.diagonal(hessian)), step, product, finish)
@@ -260,9 +260,3 @@ def blocked(
     """`[d]` whether a coordinate lies at (within `near` of) a bound and is pushed against it."""
     against = ((y <= lower + near) & (gradient > 0)) | ((y >= upper - near) & (gradient < 0))
     return against | (lower == upper)
-
-
-def _restrict(hessian: jax.Array, free: jax.Array) -> jax.Array:
-    """The Hessian on the free coordinates, identity on the others."""
-    pair = free[:, None] & free[None, :]
-    return jnp.where(pair, hessian, jnp.eye(len(free), dtype=hessian.dtype))

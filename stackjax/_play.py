@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from stackjax._checks import Solver
 from stackjax._game import Game, evaluate
-from stackjax._response import Response, Solver, at_least_float32, best_response
+from stackjax._response import Response, at_least_float32, best_response, flat
 
 PyTree = Any
 Vector = jax.Array
@@ -47,8 +48,8 @@ class Play:
         self.game, self.context, self.solver = game, context, solver
         self.action, self._unravel_action = ravel_pytree(action)
         self.response, self._unravel_response = ravel_pytree(response)
-        self.action_bounds = _flat(game.action_set.bounds(action))
-        self.response_bounds = _flat(game.response_set.bounds(response))
+        self.action_bounds = _vectors(game.action_set.bounds(action))
+        self.response_bounds = _vectors(game.response_set.bounds(response))
         dtypes = self.action.dtype, self.response.dtype
         self.dtype = max(dtypes, key=lambda dtype: float(jnp.finfo(dtype).eps))  # the coarser
         self.limits = Thresholds(self.dtype)
@@ -68,7 +69,7 @@ class Play:
         """The follower's best response found from `start`, `[n]`, and the report."""
         action, response, context = self._pytrees(a, start)
         found = best_response(self.game, action, context, response=response, solver=self.solver)
-        return ravel_pytree(found.value)[0], found
+        return flat(found.value), found
 
     def action_residuals(self, a: Vector, r: Vector) -> tuple[Vector, Vector]:
         """Those of the action set, to be <= 0 and to be 0."""
@@ -91,13 +92,13 @@ class Play:
     def project(self, a: Vector) -> Vector:
         """Onto the action set; where that is not cheap, only onto its bounds."""
         if self.game.action_set.projectable:
-            return ravel_pytree(self.game.action_set.project(self._unravel_action(a)))[0]
+            return flat(self.game.action_set.project(self._unravel_action(a)))
         return jnp.clip(a, *self.action_bounds)
 
 
-def _flat(bounds: tuple[PyTree, PyTree]) -> tuple[Vector, Vector]:
+def _vectors(bounds: tuple[PyTree, PyTree]) -> tuple[Vector, Vector]:
     lower, upper = bounds
-    return ravel_pytree(lower)[0], ravel_pytree(upper)[0]
+    return flat(lower), flat(upper)
 
 
 def _violation(
@@ -119,5 +120,5 @@ def unit_of(y: Vector, lower: Vector, upper: Vector) -> Vector:
 def pressing(report: Response) -> Vector:
     """Which of the follower's constraints have a multiplier, `[k]` bool."""
     prices = report.multipliers
-    flat, _ = ravel_pytree((prices.lower, prices.upper, prices.inequality))
-    return flat > jnp.finfo(flat.dtype).eps
+    every = flat((prices.lower, prices.upper, prices.inequality))
+    return every > jnp.finfo(every.dtype).eps

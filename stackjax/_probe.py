@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from stackjax._checks import Solver
 from stackjax._game import Game
 from stackjax._nearby import around
 from stackjax._play import Play, Vector, unit_of
-from stackjax._response import Solver
-from stackjax._starts import spread
+from stackjax._starts import shift, spread
 
 PyTree = Any
 
@@ -32,9 +32,8 @@ def probe(
     play = Play(game, action, response, context, solver)
     a, r, exact = play.action, play.response, play.limits.exact
 
-    shift = jnp.zeros_like(r) if key is None else jax.random.uniform(key, r.shape, r.dtype)
     lower, upper = play.response_bounds
-    drawn = spread(starts, r, lower, upper, shift)
+    drawn = spread(starts, r, lower, upper, shift(key, r))
     answers, reports = jax.vmap(lambda start: play.answer(a, start))(drawn)
     own, report = answers[0], jax.tree.map(lambda x: x[0], reports)
 

@@ -201,11 +201,7 @@ def answer(
 ) -> tuple[PyTree, Quality, Multipliers]:
     """The differentiable value and multipliers, in at least float32, and the solver's report."""
     start, unravel = ravel_pytree(at_least_float32(response))
-    lower, upper = vector_bounds(game.response_set, unravel(start))
-    filled = (
-        jnp.full_like(start, -jnp.inf) if lower is None else lower,
-        jnp.full_like(start, jnp.inf) if upper is None else upper,
-    )
+    bounds = filled_bounds(game.response_set, unravel(start))
 
     def utility(y: jax.Array) -> jax.Array:
         value = game.follower_utility(action, unravel(y), context)
@@ -218,10 +214,10 @@ def answer(
 
     empty = jnp.zeros(0, start.dtype)
     if isinstance(settings, Newton):
-        y, found = on_box(lambda y, _: (utility(y), None), start, *filled, settings=settings)
+        y, found = on_box(lambda y, _: (utility(y), None), start, *bounds, settings=settings)
         quality, (y, equality, inequality) = found.quality, (y, empty, empty)
         stuck = (found.free == 0) & (found.finite > 0)
-        at_lower = stuck & (jnp.abs(y - filled[0]) <= jnp.abs(y - filled[1]))
+        at_lower = stuck & (jnp.abs(y - bounds[0]) <= jnp.abs(y - bounds[1]))
         at_upper = stuck & ~at_lower
     elif isinstance(settings, ProjectedGradient):
         feasible = game.response_set
@@ -230,23 +226,23 @@ def answer(
         wide = lambda y: at_least(unravel(y), jnp.result_type(float))
         project = lambda y: flat(feasible.project(wide(y))).astype(y.dtype)
         y, found = on_projectable(utility, project, start, width, settings=settings)
-        at = held(feasible, unravel(y), unravel(jax.grad(utility)(y)), filled)
+        at = held(feasible, unravel(y), unravel(jax.grad(utility)(y)), bounds)
         finite = found.finite > 0
         quality = found.quality.replace(degeneracy=jnp.where(finite, at.degeneracy, jnp.inf))
         equality, inequality = (jnp.where(finite, m, 0) for m in (at.equality, at.inequality))
         at_lower, at_upper = at.lower & finite, at.upper & finite
     else:
-        w, found = constrained(problem, start, *filled, settings=settings)
-        quality, d = found.quality, len(start)
-        p = len(found.gradient) - d - len(found.rows)
+        w, found = constrained(problem, start, *bounds, settings=settings)
+        quality, at, d = found.quality, found.linearised, len(start)
+        p = len(w) - d - len(at.rows)
         y, equality, inequality = w[:d], w[d : d + p], w[d + p :]
-        at_lower, at_upper = found.at_lower > 0, found.at_upper > 0
+        at_lower, at_upper = at.at_lower > 0, at.at_upper > 0
 
     def slope(y: jax.Array) -> jax.Array:
         f, pull = jax.vjp(problem, y)
         return pull((jnp.ones_like(f[0]), -equality, -inequality))[0]
 
-    pushed, pinned = slope(y), filled[0] == filled[1]
+    pushed, pinned = slope(y), bounds[0] == bounds[1]
     multipliers = Multipliers(
         unravel(jnp.where(pinned, jnp.maximum(-pushed, 0), jnp.where(at_lower, -pushed, 0))),
         unravel(jnp.where(pinned, jnp.maximum(pushed, 0), jnp.where(at_upper, pushed, 0))),
@@ -268,6 +264,15 @@ def vector_bounds(
     lower, upper = feasible.bounds(point)
     no_lower, no_upper = feasible.open_sides
     return None if no_lower else flat(lower), None if no_upper else flat(upper)
+
+
+def filled_bounds(feasible: FeasibleSet, point: PyTree) -> tuple[jax.Array, jax.Array]:
+    """Both bounds as vectors, infinite where there are none."""
+    start, (lower, upper) = flat(point), vector_bounds(feasible, point)
+    return (
+        jnp.full_like(start, -jnp.inf) if lower is None else lower,
+        jnp.full_like(start, jnp.inf) if upper is None else upper,
+    )
 
 
 def at_least_float32(tree: PyTree) -> PyTree:

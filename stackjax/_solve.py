@@ -10,21 +10,19 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 
 from stackjax._bilevel import Bilevel
-from stackjax._complementarity import search
-from stackjax._game import Game, evaluate, scalar
-from stackjax._response import (
+from stackjax._checks import (
     Solver,
     as_start,
-    at_least_float32,
     check_finite_utility,
     check_game,
     check_nonempty,
     check_starts,
     concrete,
     follower_settings,
-    like,
-    vector_bounds,
 )
+from stackjax._complementarity import search
+from stackjax._game import Game, evaluate, scalar
+from stackjax._response import at_least_float32, filled_bounds, flat, like, vector_bounds
 from stackjax._sets import Box
 from stackjax._settings import Complementarity, FirstOrder, Newton
 from stackjax._starts import shift, spread
@@ -214,7 +212,7 @@ def _by_value(
     if starts == 1:
         best = from_(action)
     else:
-        lower, upper = (ravel_pytree(b)[0] for b in game.action_set.bounds(unravel(start)))
+        lower, upper = map(flat, game.action_set.bounds(unravel(start)))
         drawn = spread(starts, start, lower, upper, shift(key, start))
         every = jax.vmap(lambda y: from_(unravel(y)))(drawn)
         value = jax.vmap(
@@ -273,33 +271,30 @@ def _by_complementarity(
 
         return both
 
-    def build() -> Bilevel:
-        sides = vector_bounds(game.action_set, unravel(start))
-        opens = jnp.full_like(start, -jnp.inf), jnp.full_like(start, jnp.inf)
-        return Bilevel(
-            lambda a, r: number(game.leader_utility(*play(a, r)), "leader_utility"),
-            lambda a, r: number(game.follower_utility(*play(a, r)), "follower_utility"),
-            residuals(game.action_set, True),
-            residuals(game.response_set, False),
-            tuple(o if s is None else s.astype(dtype) for s, o in zip(sides, opens)),  # pyright: ignore
-            vector_bounds(game.response_set, unravel_response(begin)),
-            (start, begin),
-        )
-
+    lower, upper = filled_bounds(game.action_set, unravel(start))
+    program = Bilevel(
+        lambda a, r: number(game.leader_utility(*play(a, r)), "leader_utility"),
+        lambda a, r: number(game.follower_utility(*play(a, r)), "follower_utility"),
+        residuals(game.action_set, True),
+        residuals(game.response_set, False),
+        (lower.astype(dtype), upper.astype(dtype)),
+        vector_bounds(game.response_set, unravel_response(begin)),
+        (start, begin),
+    )
     w, outcome = search(
-        build,
+        program,
         start,
         begin,
         settings=settings,
         starts=starts,
-        shift=shift(key, jnp.concatenate([start, begin])),
+        rotation=shift(key, jnp.concatenate([start, begin])),
     )
-    parts = build().split(w)
+    parts = program.split(w)
     best, best_answer, _ = play(parts.action, parts.response)
     report = {
         "converged": outcome.converged > 0,
         "residual": outcome.point.length,
-        "regret": outcome.point.regret,
+        "regret": outcome.regret,
         "steps": outcome.steps.astype(jnp.int32),
         "agree": outcome.agree.astype(jnp.int32),
         "local": outcome.local > 0,

@@ -1,7 +1,9 @@
 """Functions as the static part of a pytree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
 
 
 class Static:
@@ -20,3 +22,16 @@ class Static:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Static) and bool(self.key == other.key)
+
+
+def split_static(values: Sequence[Any]) -> tuple[tuple, tuple]:
+    """`(children, plain)` of a pytree: plain functions are static, their children None."""
+    plain = tuple(
+        Static(v) if callable(v) and jax.tree_util.all_leaves([v]) else None for v in values
+    )
+    return tuple(None if p else v for p, v in zip(plain, values)), plain
+
+
+def join_static(plain: Sequence[Static | None], children: Sequence[Any]) -> tuple:
+    """The values that `split_static` split."""
+    return tuple(child if p is None else p.function for p, child in zip(plain, children))

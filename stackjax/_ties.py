@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from stackjax._static import Static
+from stackjax._static import join_static, split_static
 
 PyTree = Any
 
@@ -28,14 +28,9 @@ class TieBroken:
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Arrays inside callable pytrees are leaves; plain functions are static."""
-        utilities = (self.leader, self.follower)
-        plain = tuple(Static(u) if jax.tree_util.all_leaves([u]) else None for u in utilities)
-        return (*(None if p else u for p, u in zip(plain, utilities)), self.epsilon), plain
+        return split_static((self.leader, self.follower, self.epsilon))
 
     @classmethod
     def tree_unflatten(cls, plain: tuple, children: tuple) -> "TieBroken":
         """As JAX does it around tracers."""
-        leader, follower = (
-            u if p is None else p.function for p, u in zip(plain, children, strict=False)
-        )
-        return cls(leader, follower, children[-1])
+        return cls(*join_static(plain, children))

@@ -10,11 +10,12 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._argmax import on_box
+from stackjax._checks import Solver
 from stackjax._game import Game, evaluate, scalar
 from stackjax._linear import factorise
 from stackjax._quality import Quality
-from stackjax._response import Solver, at_least_float32, respond
-from stackjax._settings import FirstOrder, Newton
+from stackjax._response import at_least_float32, flat, respond
+from stackjax._settings import DENSE, FirstOrder, Newton
 from stackjax._starts import spread
 
 PyTree = Any
@@ -44,14 +45,14 @@ def climb(
     """
     start, unravel = ravel_pytree(at_least_float32(action))
     start_response, unravel_response = ravel_pytree(at_least_float32(response))
-    bounds = (ravel_pytree(bound)[0] for bound in game.action_set.bounds(unravel(start)))
+    bounds = map(flat, game.action_set.bounds(unravel(start)))
 
     def utility(y: jax.Array, warm: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, quality = respond(game, unravel(y), context, unravel_response(warm), follower)
         gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
         # An action whose follower has no answer is worth nothing: the search turns back.
         gain = jnp.where(quality.converged > 0, gain.astype(y.dtype), -jnp.inf)
-        return gain, lax.stop_gradient(ravel_pytree(value)[0])
+        return gain, lax.stop_gradient(flat(value))
 
     y, found = on_box(utility, start, *bounds, settings=settings, aux=start_response)
     best = unravel(y)
@@ -137,7 +138,6 @@ def seems_concave(game: Game, action: PyTree, response: PyTree, context: PyTree)
     utility is not a number it is not looked at. Up to 64 coordinates the whole Hessian, above one
     random direction a point. A scalar bool.
     """
-    flat = lambda tree: ravel_pytree(tree)[0]
     own, unravel_action = ravel_pytree(at_least_float32(action))
     centre, unravel = ravel_pytree(at_least_float32(response))
     low, high = map(flat, game.action_set.bounds(unravel_action(own)))
@@ -147,7 +147,7 @@ def seems_concave(game: Game, action: PyTree, response: PyTree, context: PyTree)
     moved = (jnp.isfinite(low) & jnp.isfinite(high))[None]
     moved = moved & (jnp.arange(_SAMPLES)[:, None] % 2 == 1)
     actions = jnp.where(moved, actions, own[None])
-    size, whole = len(centre), len(centre) <= 64
+    size, whole = len(centre), len(centre) <= DENSE
     ones = jnp.ones_like(centre)
     directions = spread(_SAMPLES, 0 * centre, -ones, ones, 0.3 * ones)
 

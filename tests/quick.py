@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-
-_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+from _compile import unoptimised
 
 
 def quick_jit(function: Callable) -> Callable:
@@ -14,11 +13,7 @@ def quick_jit(function: Callable) -> Callable:
 
     def call(*arguments: Any) -> Any:
         if not compiled:
-            lowered = jax.jit(function).lower(*arguments)
-            try:
-                compiled.append(lowered.compile(compiler_options=_OPTIONS))
-            except Exception:  # another compiler, other options
-                compiled.append(lowered.compile())
+            compiled.append(unoptimised(jax.jit(function).lower(*arguments)))
         return compiled[0](*arguments)
 
     return call

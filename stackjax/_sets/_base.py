@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
-from stackjax._static import Static
+from stackjax._static import join_static, split_static
 
 PyTree = Any
 
@@ -94,11 +94,7 @@ class FeasibleSet(abc.ABC):
 
 
 def _flatten(feasible: FeasibleSet) -> tuple[tuple, tuple]:
-    values = [getattr(feasible, field.name) for field in dataclasses.fields(feasible)]
-    plain = tuple(
-        Static(v) if callable(v) and jax.tree_util.all_leaves([v]) else None for v in values
-    )
-    return tuple(None if p else v for p, v in zip(plain, values)), plain
+    return split_static([getattr(feasible, field.name) for field in dataclasses.fields(feasible)])
 
 
 def _flatten_with_keys(feasible: FeasibleSet) -> tuple[tuple, tuple]:
@@ -109,6 +105,6 @@ def _flatten_with_keys(feasible: FeasibleSet) -> tuple[tuple, tuple]:
 
 def _unflatten(cls: type[FeasibleSet], plain: tuple, children: Any) -> FeasibleSet:
     feasible = object.__new__(cls)
-    for field, p, child in zip(dataclasses.fields(cls), plain, children):
-        object.__setattr__(feasible, field.name, child if p is None else p.function)
+    for field, value in zip(dataclasses.fields(cls), join_static(plain, children)):
+        object.__setattr__(feasible, field.name, value)
     return feasible
