@@ -5,20 +5,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 
+from stackjax._blocks import closed_in_blocks
+from stackjax._components import componentwise
 from stackjax._game import shield
 from stackjax._gradient import Descent, descend, face_at
 from stackjax._implicit import detached, differentiate, differentiate_projected
-from stackjax._interior import interior
-from stackjax._kkt import Active, Linearised, polish
-from stackjax._newton import Minimum, dense, minimise
+from stackjax._kkt_search import KktReport, find
+from stackjax._linear import UNROLLED
+from stackjax._newton import Minimum, minimise
 from stackjax._newton_cg import matrix_free, on_face
-from stackjax._quality import Quality
-from stackjax._settings import DENSE, InteriorPoint, Newton, ProjectedGradient, tolerance
+from stackjax._second_order import dense
+from stackjax._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
 
 PyTree = Any
+
+# Members of a batch that are solved at a time.
+BLOCK, SMALL_BLOCK = 512, 64
 
 
 def on_box(
@@ -29,6 +33,8 @@ def on_box(
     *,
     settings: Newton,
     aux: PyTree = None,
+    dense_up_to: int = DENSE,
+    nested: bool = False,
 ) -> tuple[jax.Array, Minimum]:
     """Maximises `utility(y, aux) -> (scalar, aux)` over a box.
 
@@ -41,6 +47,9 @@ def on_box(
       upper: `[d]` upper bounds.
       settings: the solver's.
       aux: floating-point pytree handed from one evaluation to the next, such as a warm start.
+      dense_up_to: coordinates for which the Hessian is formed if the settings do not say.
+      nested: True for the two levels of a search within a search: then neither is split into
+        components, nor are full steps tried first, both of which would take minutes to compile.
 
     Returns:
       `[d]` the maximiser, differentiable; and the solver's report, which is not.
@@ -52,13 +61,19 @@ def on_box(
         value, new_aux = utility(y, aux, *theta)
         return -value, lax.stop_gradient(new_aux)
 
-    formed = len(start) <= DENSE if settings.dense is None else settings.dense
+    formed = len(start) <= dense_up_to if settings.dense is None else settings.dense
+
+    small = formed and len(start) <= UNROLLED and not nested
 
     def search(guess: jax.Array) -> tuple[jax.Array, Minimum]:
         model = (dense if formed else matrix_free)(objective)
-        found = minimise(model, guess, lower, upper, aux, settings)
+        found = minimise(model, guess, lower, upper, aux, settings, guarded=nested)
         return found.y, found
 
+    if small:
+        search, utility = componentwise(search, detached=True, block=BLOCK), componentwise(utility)
+    else:
+        search = closed_in_blocks(search, SMALL_BLOCK)
     y, found = detached(search, start)
     finite, free = found.finite > 0, found.free > 0
     if found.factor is None:
@@ -67,6 +82,8 @@ def on_box(
         product, solve_free = on_face(loss, at, free, found.hessian)
     else:
         product, solve_free = lambda v: found.hessian @ v, found.factor.solve
+        if small:
+            product, solve_free = componentwise(product), componentwise(solve_free)
     y = differentiate(
         lambda y: -utility(y, found.aux, *shield(theta, finite))[0],
         y,
@@ -110,7 +127,7 @@ def on_projectable(
         )
         return found.y, found
 
-    y, found = detached(search, start)
+    y, found = detached(closed_in_blocks(search, SMALL_BLOCK), start)
     finite = found.finite > 0
 
     def parts(theta: PyTree, shape: PyTree) -> tuple[Callable, Callable]:
@@ -127,20 +144,6 @@ def on_projectable(
         finite=finite,
     )
     return y, found
-
-
-class KktReport(struct.PyTreeNode):
-    """Where a constrained search ended. All arrays are floating point, flags too.
-
-    Attributes:
-      linearised: the optimality conditions there.
-      finite: scalar, 1 if the derivatives are numbers, else 0.
-      quality: how good it is.
-    """
-
-    linearised: Linearised
-    finite: jax.Array
-    quality: Quality
 
 
 def constrained(
@@ -171,64 +174,10 @@ def constrained(
         return -f, c, g
 
     def search(guess: jax.Array) -> tuple[jax.Array, KktReport]:
-        return _search(lambda y: program(y, *theta), guess, lower, upper, settings)
+        return find(program, theta, guess, lower, upper, settings)
 
-    w, found = detached(search, start)
+    w, found = detached(closed_in_blocks(search, SMALL_BLOCK), start)
     finite = found.finite > 0
     evaluate = lambda y: program(y, *shield(theta, finite))
     w = found.linearised.differentiate(evaluate, w, lower, upper, finite=finite)
     return w, found
-
-
-def _search(
-    program: Callable,
-    start: jax.Array,
-    lower: jax.Array,
-    upper: jax.Array,
-    settings: InteriorPoint,
-) -> tuple[jax.Array, KktReport]:
-    d, dtype = len(start), start.dtype
-    eps, tol = float(jnp.finfo(dtype).eps), tolerance(settings, dtype)
-    found = interior(
-        lambda y, _: program(y),
-        start,
-        lower,
-        upper,
-        barrier=settings.barrier,
-        last_barrier=min(0.1 * tol, eps**0.6),
-        max_steps=settings.max_steps,
-    )
-    at, fixed, equalities = found.point, lower >= upper, len(found.point.equality)
-    rows, at_lower, at_upper = found.active
-    active = Active(at_lower, at_upper, rows)
-    # Without an interior multipliers diverge; Newton's method finds its own.
-    calm = lambda multiplier: jnp.clip(multiplier, -1 / eps, 1 / eps)
-    w = jnp.concatenate([at.z, calm(at.equality), calm(at.inequality)])
-    best, step, length = polish(
-        program, w, active, lower, upper, equalities=equalities, tol=tol, rounds=10
-    )
-    finite = jnp.isfinite(best.error)
-    held, rows = best.active.lower | best.active.upper, best.gradient[d + equalities :]
-    bent = best.curvature(d)
-    # at the rounding floor steps stop shrinking: small enough is all there is to get
-    small = (length <= tol) | (length <= eps**0.5)
-    converged = finite & small & (best.error <= max(tol, eps**0.5)) & (bent >= -(eps**0.5))
-    w = jnp.where(converged, best.w + step, w)
-    w = w.at[:d].set(jnp.clip(w[:d], lower, upper))
-    slack = jnp.minimum(w[:d] - lower, upper - w[:d])
-    margins = jnp.concatenate([
-        jnp.where(held, jnp.abs(best.gradient[:d]), slack) + jnp.where(fixed, jnp.inf, 0),
-        jnp.where(best.active.rows, w[d + equalities :], -rows),
-    ])  # fmt: skip
-    number = lambda x: x.astype(dtype)
-    quality = Quality(
-        residual=jnp.where(
-            finite, jnp.maximum(length, jnp.where(converged, 0, best.error)), jnp.inf
-        ),
-        steps=number(found.steps),
-        converged=number(converged),
-        degeneracy=jnp.min(margins, initial=jnp.inf),
-        curvature=bent,
-    )
-    report = KktReport(best.linearised(), number(finite), quality)
-    return w, report

@@ -24,7 +24,8 @@ import numpy as np
 from flax import struct
 
 from stackjax._interior import Iterate
-from stackjax._kkt import Active, curvature
+from stackjax._kkt import curvature
+from stackjax._optimality import Active
 
 Vector = jax.Array
 

@@ -17,7 +17,8 @@ from stackjax._bilevel import Bilevel, Vector
 from stackjax._game import shield
 from stackjax._implicit import detached
 from stackjax._interior import Found, Iterate, interior
-from stackjax._kkt import Active, Linearised, polish, row_units
+from stackjax._kkt import polish
+from stackjax._optimality import Active, Linearised, row_units
 from stackjax._settings import Complementarity, tolerance
 from stackjax._starts import spread
 

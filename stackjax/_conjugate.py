@@ -164,6 +164,38 @@ def least_ritz(product: Product, start: jax.Array, clean: Product = lambda v: v)
     zero = jnp.zeros((), start.dtype)
     first = (jnp.zeros_like(start), unit(start, 0.0)[0], zero, zero)
     _, (diagonal, beside) = lax.scan(step, first, length=steps)
-    projected = jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
-    projected = jnp.where(jnp.all(jnp.isfinite(projected)), projected, 0)
-    return jnp.minimum(jnp.linalg.eigvalsh(projected)[0], 1)
+    sound = jnp.all(jnp.isfinite(diagonal)) & jnp.all(jnp.isfinite(beside))
+    diagonal, beside = jnp.where(sound, diagonal, 0), jnp.where(sound, beside, 0)
+    return jnp.minimum(_least_eigenvalue(diagonal, beside[:-1]), 1)
+
+
+def _least_eigenvalue(diagonal: jax.Array, beside: jax.Array) -> jax.Array:
+    """Of a symmetric tridiagonal matrix, `[n]` and `[n - 1]`, by bisection on the signs of pivots.
+
+    A batch shares every operation, unlike LAPACK's; and unlike `eigh_tridiagonal`, the loop
+    compares no floats in its condition.
+    """
+    info, none = jnp.finfo(diagonal.dtype), jnp.zeros(1, diagonal.dtype)
+    squares = jnp.concatenate([none, beside**2])
+    reach = jnp.concatenate([none, jnp.abs(beside)]) + jnp.concatenate([jnp.abs(beside), none])
+
+    def below(x: jax.Array) -> jax.Array:
+        """Whether x is below all eigenvalues: every pivot of the matrix less x is positive."""
+
+        def pivot(last: jax.Array, row: tuple) -> tuple[jax.Array, jax.Array]:
+            safe = jnp.where(jnp.abs(last) > info.tiny, last, info.tiny)
+            now = row[0] - x - row[1] / safe
+            return now, now > 0
+
+        one = jnp.ones((), diagonal.dtype)
+        return jnp.all(lax.scan(pivot, one, (diagonal, squares), unroll=True)[1])
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        under = below(middle)
+        return jnp.where(under, middle, low), jnp.where(under, high, middle)
+
+    ends = jnp.min(diagonal - reach), jnp.min(diagonal)
+    low, high = lax.fori_loop(0, info.nmant + 3, halve, ends)
+    return (low + high) / 2

@@ -84,6 +84,18 @@ class _State(struct.PyTreeNode):
     done: jax.Array
 
 
+def inside(z: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    """`z`, `[n]`, moved well inside of its bounds; numbers for what is not finite."""
+    has_lower, has_upper = jnp.isfinite(lower), jnp.isfinite(upper)
+    low, high = jnp.where(has_lower, lower, 0), jnp.where(has_upper, upper, 0)
+    width = jnp.where(has_lower & has_upper, high - low, jnp.inf)
+    margin = lambda edge: 1e-2 * jnp.minimum(jnp.maximum(1, jnp.abs(edge)), width)
+    z = jnp.where(jnp.isfinite(z), z, 0)
+    z = jnp.where(has_lower, jnp.maximum(z, low + margin(low)), z)
+    z = jnp.where(has_upper, jnp.minimum(z, high - margin(high)), z)
+    return jnp.where(lower >= upper, lower, z)
+
+
 def interior(
     evaluate: Evaluate,
     start: jax.Array,
@@ -112,13 +124,8 @@ def interior(
     free = (~fixed).astype(dtype)
     has_lower, has_upper = has_lower & ~fixed, has_upper & ~fixed
     low, high = jnp.where(has_lower, lower, 0), jnp.where(has_upper, upper, 0)
-    width = jnp.where(has_lower & has_upper, high - low, jnp.inf)
 
-    z = jnp.where(jnp.isfinite(start), start, 0)
-    inside = lambda edge: jnp.minimum(1e-2 * jnp.maximum(1, jnp.abs(edge)), 1e-2 * width)
-    z = jnp.where(has_lower, jnp.maximum(z, low + inside(low)), z)
-    z = jnp.where(has_upper, jnp.minimum(z, high - inside(high)), z)
-    z = jnp.where(fixed, lower, z)
+    z = inside(start, lower, upper)
 
     stacked = lambda z, mu: jnp.concatenate([jnp.ravel(part) for part in evaluate(z, mu)])
     shapes = jax.eval_shape(evaluate, z, jnp.ones((), dtype))

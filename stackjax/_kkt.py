@@ -1,14 +1,8 @@
-"""Optimality conditions on a known active set: Newton's method, and what it says about the point.
+"""Newton's method on the optimality conditions, with a revised active set, from close by.
 
-For `minimise f(z) s.t. c(z) = 0, g(z) <= 0, lower <= z <= upper` write `w = (z, y, v)` with the
-multipliers of c and g, and `L(w) = f + y'c + v'g`. Once it is known which bounds hold z and which
-inequalities are active, a solution is a root of
-
-    where(free, grad_w L(w), w - target),
-
-`free` being the coordinates of z that no bound holds, all of y, and v of the active inequalities;
-the target is the bound, or 0 for the multiplier of an inactive inequality. The Hessian of L in w
-is the (symmetric) KKT matrix.
+The conditions are those of `_optimality.py`. The KKT matrix may be singular (dependent
+constraints, flat directions): it is factorised by its eigenvalues, and directions without
+curvature are left out.
 """
 
 from collections.abc import Callable
@@ -17,10 +11,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._implicit import differentiate
 from stackjax._linear import restrict
-
-Evaluate = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+from stackjax._optimality import (
+    Active,
+    Evaluate,
+    Linearised,
+    exactly,
+    lagrangian,
+    steepness,
+    step_length,
+    violation,
+)
 
 
 class Spectral(struct.PyTreeNode):
@@ -55,6 +56,14 @@ class Spectral(struct.PyTreeNode):
         inverse = jnp.where(bent, 1 / jnp.where(bent, self.values, 1), 0)
         return self.scale * (self.vectors @ (inverse * (self.vectors.T @ (self.scale * b))))
 
+    @property
+    def inverse(self) -> jax.Array:
+        """`[n, n]` the matrix that `solve` multiplies with."""
+        bent = jnp.abs(self.values) > self.floor
+        inverse = jnp.where(bent, 1 / jnp.where(bent, self.values, 1), 0)
+        vectors = self.scale[:, None] * self.vectors
+        return exactly(vectors * inverse[None], vectors.T)
+
 
 def spectral(matrix: jax.Array) -> Spectral:
     """Factorises a symmetric `[n, n]` matrix; never returns NaN for a finite one."""
@@ -64,30 +73,6 @@ def spectral(matrix: jax.Array) -> Spectral:
         scale = scale / jnp.sqrt(jnp.where(largest > 1e-30, largest, 1))
     values, vectors = jnp.linalg.eigh(matrix * scale[:, None] * scale[None])
     return Spectral(values, vectors, scale)
-
-
-class Active(struct.PyTreeNode):
-    """Which constraints hold with equality.
-
-    Attributes:
-      lower: `[n]` bool.
-      upper: `[n]` bool.
-      rows: `[m]` bool, inequalities.
-    """
-
-    lower: jax.Array
-    upper: jax.Array
-    rows: jax.Array
-
-    def free(self, equalities: int) -> jax.Array:
-        """`[n + p + m]` bool: what is unknown in `w`."""
-        open_ = jnp.ones(equalities, bool)
-        return jnp.concatenate([~(self.lower | self.upper), open_, self.rows])
-
-    def target(self, lower: jax.Array, upper: jax.Array, equalities: int) -> jax.Array:
-        """`[n + p + m]`: where the rest of `w` is held."""
-        bound = jnp.where(self.lower, lower, jnp.where(self.upper, upper, 0))
-        return jnp.concatenate([bound, jnp.zeros(equalities + len(self.rows), lower.dtype)])
 
 
 class Point(struct.PyTreeNode):
@@ -118,7 +103,7 @@ class Point(struct.PyTreeNode):
             self.hessian[:n, :n], held, jnp.where(binding[:, None], self.hessian[n:, :n], 0)
         )
 
-    def linearised(self) -> "Linearised":
+    def linearised(self) -> Linearised:
         """What its derivatives are made of."""
         number = lambda flags: flags.astype(self.w.dtype)
         return Linearised(
@@ -126,67 +111,8 @@ class Point(struct.PyTreeNode):
             number(self.active.upper),
             number(self.active.rows),
             self.hessian,
-            self.factor,
+            self.factor.inverse,
         )
-
-
-class Linearised(struct.PyTreeNode):
-    """The optimality conditions to first order. Floating point, flags too, for `detached`.
-
-    Attributes:
-      at_lower: `[n]` 1 where a lower bound holds the variable, else 0.
-      at_upper: `[n]` likewise.
-      rows: `[m]` 1 where an inequality is active, else 0.
-      hessian: `[n + p + m, ...]` the KKT matrix; 0 where it is not a number.
-      factor: of its free part.
-    """
-
-    at_lower: jax.Array
-    at_upper: jax.Array
-    rows: jax.Array
-    hessian: jax.Array
-    factor: Spectral
-
-    def differentiate(
-        self,
-        evaluate: Evaluate,
-        w: jax.Array,
-        lower: jax.Array,
-        upper: jax.Array,
-        *,
-        finite: jax.Array,
-    ) -> jax.Array:
-        """`w`, `[n + p + m]`, with the derivatives of the solution that it is.
-
-        Args:
-          evaluate: `z -> (f, c [p], g [m])`; what it closes over is differentiated.
-          w: a number, of which this is the linearisation.
-          lower: `[n]`; differentiated.
-          upper: `[n]`; differentiated.
-          finite: scalar bool; if not, derivatives are zero instead of NaN.
-        """
-        active = Active(self.at_lower > 0, self.at_upper > 0, self.rows > 0)
-        n = len(lower)
-        p = len(w) - n - len(self.rows)
-        return differentiate(
-            lagrangian(evaluate, n, p),
-            w,
-            free=active.free(p),
-            target=active.target(lower, upper, p),
-            hessian_product=lambda v: self.hessian @ v,
-            solve_free=self.factor.solve,
-            finite=finite,
-        )
-
-
-def lagrangian(evaluate: Evaluate, n: int, p: int) -> Callable[[jax.Array], jax.Array]:
-    """`w -> L(w)`."""
-
-    def value(w: jax.Array) -> jax.Array:
-        f, c, g = evaluate(w[:n])
-        return f + w[n : n + p] @ c + w[n + p :] @ g
-
-    return value
 
 
 def second_order(function: Callable, w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -194,12 +120,6 @@ def second_order(function: Callable, w: jax.Array) -> tuple[jax.Array, jax.Array
     slope, push = jax.linearize(jax.grad(function), w)
     hessian = jax.vmap(push)(jnp.eye(len(w), dtype=w.dtype))
     return slope, (hessian + hessian.T) / 2
-
-
-def row_units(normals: jax.Array, z: jax.Array) -> jax.Array:
-    """`[k]` the size that a constraint's largest term may have: what its violation is held to."""
-    size = jnp.max(jnp.abs(normals) * (1 + jnp.abs(z))[None], axis=1, initial=0)
-    return jnp.where(size > 0, size, 1)
 
 
 def curvature(hessian: jax.Array, held: jax.Array, rows: jax.Array) -> jax.Array:
@@ -270,38 +190,13 @@ def polish(
     value = lagrangian(evaluate, n, p)
     fixed = lower >= upper
     frozen = fixed if frozen is None else frozen | fixed
-    signed = ~fixed if signed is None else signed & ~fixed
-    tiny = float(jnp.finfo(w.dtype).tiny)
-
-    def steepness(w: jax.Array, gradient: jax.Array, hessian: jax.Array) -> jax.Array:
-        """The size of the objective's own slope and of the Lagrangian's curvature."""
-        own = gradient[:n] - w[n:] @ hessian[n:, :n]
-        return jnp.max(jnp.abs(own)) + jnp.max(jnp.abs(hessian[:n, :n])) + tiny
 
     def point_at(w: jax.Array, active: Active) -> Point:
         gradient, hessian = second_order(value, w)
         finite = jnp.all(jnp.isfinite(hessian)) & jnp.all(jnp.isfinite(gradient))
         hessian = jnp.where(finite, hessian, 0)
-        z, v, slope = w[:n], w[n + p :], gradient[:n]
-        held = active.lower | active.upper
-        pushed = jnp.where(active.lower, jnp.minimum(slope, 0), 0)
-        pushed = jnp.where(active.upper, jnp.maximum(slope, 0), pushed)
-        stationary = jnp.where(held, jnp.where(signed, pushed, 0), slope)
-        rows, normals = gradient[n:], hessian[n:, :n]
-        # Everything relative: to the objective's own slope and curvature, and to the variables.
-        steep = steepness(w, gradient, hessian)
-        unit = 1 + jnp.abs(z)
-        length = row_units(normals, jnp.zeros_like(z))
-        moved = jnp.concatenate([jnp.ones(p, bool), active.rows])
-        violations = jnp.concatenate([
-            stationary / steep,
-            jnp.maximum(jnp.maximum(lower - z, z - upper), 0) / unit,
-            jnp.where(held, z - active.target(lower, upper, p)[:n], 0) / unit,
-            jnp.where(moved, rows, jnp.maximum(rows, 0)) / row_units(normals, z),
-            jnp.minimum(v, 0) * length[p:] / steep,
-            jnp.where(active.rows, 0, v) * length[p:] / steep,
-        ])  # fmt: skip
-        error = jnp.where(finite, jnp.max(jnp.abs(violations)), jnp.inf)
+        error = violation(w, active, gradient, hessian, lower, upper, signed)
+        error = jnp.where(finite, error, jnp.inf)
         return Point(
             w, active, gradient, hessian, spectral(restrict(hessian, active.free(p))), error
         )
@@ -310,7 +205,7 @@ def polish(
         free, target = point.active.free(p), point.active.target(lower, upper, p)
         # Multipliers that have diverged (there is no interior, say) are solved for afresh, and
         # where they are not unique the smallest are taken.
-        steep = steepness(point.w, point.gradient, point.hessian)
+        steep = steepness(point.w, point.gradient, point.hessian, n)
         pulled = jnp.max(jnp.abs(point.w[n:, None] * point.hessian[n:, :n]), initial=0)
         lost = (jnp.arange(len(w)) >= n) & free & (pulled > 1e4 * steep)
         old = jnp.where(lost, point.w, 0)
@@ -318,16 +213,10 @@ def polish(
         right = jnp.where(free, -point.gradient - point.hessian @ (held - old), 0)
         return jnp.where(free, point.factor.solve(right) - old, held)
 
-    def length_of(w: jax.Array, step: jax.Array) -> jax.Array:
-        unit = jnp.maximum(jnp.minimum(1 + jnp.abs(w[:n]), upper - lower), tiny)
-        return jnp.max(
-            jnp.where(fixed, 0, jnp.abs(step[:n]) / jnp.where(fixed, 1, unit)), initial=0
-        )
-
     def body(state: _Search) -> _Search:
         point = point_at(state.w, state.active)
         step = step_from(point)
-        length = length_of(state.w, step)
+        length = step_length(state.w, step, lower, upper)
         better = point.error < state.best.error
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, state.best)
         w = state.w + step

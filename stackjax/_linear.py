@@ -13,52 +13,68 @@ UNROLLED = 4
 
 
 class Factor(struct.PyTreeNode):
-    """`S M S = L diag(pivots) L^T`, with `L` unit lower triangular and `S` diagonal.
+    """`M = L diag(pivots) L^T`, with `L` unit lower triangular.
 
-    `S` gives the matrix a unit diagonal: neither the units of a coordinate nor the scale of the
-    whole decide what counts as zero.
+    Pivots are judged beside the matrix's own diagonal: neither the units of a coordinate nor the
+    scale of the whole decide what counts as zero.
 
     Attributes:
       lower: `[d, d]` L.
       pivots: `[d]` positive wherever the matrix curves upwards.
-      scale: `[d]` the diagonal of S.
+      sizes: `[d]` positive, that of each diagonal entry of M.
     """
 
     lower: jax.Array
     pivots: jax.Array
-    scale: jax.Array
+    sizes: jax.Array
 
     @property
-    def floor(self) -> float:
-        """A pivot at or below it is not distinguishable from zero."""
-        return 4 * len(self.pivots) * float(jnp.finfo(self.pivots.dtype).eps)
+    def floor(self) -> jax.Array:
+        """`[d]` a pivot at or below it is not distinguishable from zero."""
+        return self.sizes * _floor(self.pivots)
 
     @property
     def semidefinite(self) -> jax.Array:
         """Whether no direction curves downwards beyond rounding; a scalar bool."""
         return jnp.all(self.pivots >= -self.floor)
 
+    @property
+    def relative(self) -> jax.Array:
+        """`[d]` the pivots without a unit."""
+        return self.pivots / self.sizes
+
     def descend(self, b: jax.Array) -> jax.Array:
         """Solves with every pivot made positive, so that `-descend(gradient)` descends."""
-        return self._solve(1 / jnp.maximum(jnp.abs(self.pivots), self.floor), b)
+        return _substitute(self.lower, jnp.abs(_inverse(self.pivots, self.floor)), b)
 
     def solve(self, b: jax.Array) -> jax.Array:
         """Solves `[d] -> [d]`; directions without curvature are left out instead of exploding."""
-        bent = self.pivots > self.floor
-        return self._solve(jnp.where(bent, 1 / jnp.where(bent, self.pivots, 1), 0), b)
+        inverse = _inverse(self.pivots, self.floor)
+        return _substitute(self.lower, jnp.where(self.pivots > self.floor, inverse, 0), b)
 
-    def _solve(self, inverse: jax.Array, b: jax.Array) -> jax.Array:
-        return self.scale * _substitute(self.lower, inverse, self.scale * b)
+
+def _floor(array: jax.Array) -> float:
+    return 4 * len(array) * float(jnp.finfo(array.dtype).eps)
+
+
+def _inverse(pivot: jax.Array, floor: jax.Array) -> jax.Array:
+    return 1 / jnp.where(jnp.abs(pivot) > floor, pivot, floor)
 
 
 def factorise(matrix: jax.Array) -> Factor:
     """Factorises a symmetric `[d, d]` matrix; never returns NaN for a finite one."""
-    smallest = 1e6 * float(jnp.finfo(matrix.dtype).tiny)
-    scale = jax.lax.rsqrt(jnp.maximum(jnp.abs(jnp.diagonal(matrix)), smallest))
-    scaled = matrix * scale[:, None] * scale[None, :]
-    floor = 4 * len(scale) * float(jnp.finfo(matrix.dtype).eps)
-    lower, pivots = (_unrolled if len(scale) <= UNROLLED else _cholesky)(scaled, floor)
-    return Factor(lower, pivots, scale)
+    # far above the smallest number, so that pivots can be inverted
+    smallest = float(jnp.finfo(matrix.dtype).tiny) ** 0.6
+    sizes = jnp.maximum(jnp.abs(diagonal(matrix)), smallest)
+    lower, pivots = (_unrolled if len(sizes) <= UNROLLED else _cholesky)(matrix, sizes)
+    return Factor(lower, pivots, sizes)
+
+
+def diagonal(matrix: jax.Array) -> jax.Array:
+    """`[d]` that of a `[d, d]` matrix; of a small one without a gather."""
+    if len(matrix) > UNROLLED:
+        return jnp.diagonal(matrix)
+    return jnp.stack([matrix[i, i] for i in range(len(matrix))])
 
 
 def restrict(matrix: jax.Array, free: jax.Array) -> jax.Array:
@@ -67,31 +83,34 @@ def restrict(matrix: jax.Array, free: jax.Array) -> jax.Array:
     return jnp.where(pair, matrix, jnp.eye(len(free), dtype=matrix.dtype))
 
 
-def _unrolled(matrix: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
-    size = matrix.shape[0]
+def _unrolled(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    size, floor = len(sizes), sizes * _floor(sizes)
     identity = jnp.eye(size, dtype=matrix.dtype)
     lower = [[identity[i, j] for j in range(size)] for i in range(size)]
     pivots: list[jax.Array] = []
     for j in range(size):
         pivot = matrix[j, j] - sum(lower[j][k] ** 2 * pivots[k] for k in range(j))
-        divisor = jnp.where(jnp.abs(pivot) > floor, pivot, floor)
+        inverse = _inverse(pivot, floor[j])
         for i in range(j + 1, size):
             off = matrix[i, j] - sum(lower[i][k] * lower[j][k] * pivots[k] for k in range(j))
             # a vanished pivot leaves nothing to eliminate but rounding
-            lower[i][j] = jnp.where(jnp.abs(pivot) > floor, off / divisor, 0)
+            lower[i][j] = jnp.where(jnp.abs(pivot) > floor[j], off * inverse, 0)
         pivots.append(pivot)
     return jnp.stack([jnp.stack(row) for row in lower]), jnp.stack(pivots)
 
 
-def _cholesky(matrix: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
+def _cholesky(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    scale, floor = jnp.sqrt(sizes), _floor(sizes)
     identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    root = jnp.linalg.cholesky(matrix + floor / 2 * identity)
+    unit = matrix / scale[:, None] / scale[None, :]
+    root = jnp.linalg.cholesky(unit + floor / 2 * identity)
     diagonal = jnp.diagonal(root)
     good = jnp.all(jnp.isfinite(root)) & jnp.all(diagonal > 0)
     lower = jnp.where(good, root / jnp.where(good, diagonal, 1)[None], identity)
+    lower = lower * scale[:, None] / scale[None, :]
     # Not positive definite: Gershgorin's bound on every diagonal entry still gives descent.
-    gershgorin = jnp.max(jnp.sum(jnp.abs(matrix), axis=1))
-    return lower, jnp.where(good, diagonal**2, -(gershgorin + floor))
+    gershgorin = jnp.max(jnp.sum(jnp.abs(unit), axis=1))
+    return lower, jnp.where(good, diagonal**2, -(gershgorin + floor)) * sizes
 
 
 def _substitute(lower: jax.Array, inverse: jax.Array, b: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._newton import blocked
+from stackjax._newton import Bounds
 from stackjax._sets import Ball, FeasibleSet, Simplex
 
 PyTree = Any
@@ -51,7 +51,7 @@ def _box(
     feasible: FeasibleSet, point: PyTree, slope: PyTree, lower: jax.Array, upper: jax.Array
 ) -> Held:
     y, u = (ravel_pytree(tree)[0] for tree in (point, slope))
-    stuck = blocked(y, -u, lower, upper, 0.0)
+    stuck = Bounds(lower, upper).blocked(y, -u)
     at_lower = stuck & (jnp.abs(y - lower) <= jnp.abs(y - upper))
     margin = jnp.where(stuck, jnp.abs(u), jnp.minimum(y - lower, upper - y))
     none = jnp.zeros(0, y.dtype)

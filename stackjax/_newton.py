@@ -3,50 +3,88 @@
 Notation: minimise `f = -utility` over `lower <= y <= upper`, `y` a vector of `d` numbers.
 
 Each iteration takes a Newton step on the free coordinates (Bertsekas 1982, 'Projected Newton
-methods for optimization problems with simple constraints') and is accepted if it decreases `f`
-(Armijo along the projection arc), or halves the smallest optimality residual yet at next to no
-cost in `f`; otherwise a quarter of the step is tried from the same point. The second test is there
-for float32, where differences of `f` drown in rounding near the optimum; it passes finitely often,
-so it does not cost convergence. Where the Hessian is not positive definite its pivots are made
-positive, which keeps the step a descent.
-
-What is done with the Hessian is a `Model`: `dense` here, or matrix-free in `_newton_cg`.
+methods for optimization problems with simple constraints'). Full steps are tried first: near a
+strict minimum they are all that is needed, and nothing is cheaper. What they find counts if every
+Hessian on the way was that of a minimum and `f` is no larger than at the start. Otherwise the
+search begins again, safeguarded: a step is accepted if it decreases `f` (Armijo along the
+projection arc), or halves the smallest optimality residual yet at next to no cost in `f`; else a
+quarter of it is tried from the same point. The second test is there for float32, where
+differences of `f` drown in rounding near the optimum; it passes finitely often, so it does not
+cost convergence. Where the Hessian is not positive definite its pivots are made positive, which
+keeps the step a descent.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._linear import UNROLLED, Factor, factorise, restrict
+from stackjax._components import kept
+from stackjax._linear import Factor
 from stackjax._quality import Quality
+from stackjax._second_order import Model, Point
 from stackjax._settings import Newton, tolerance
 
 PyTree = Any
 
+# Full steps tried before safeguards: twice what concave utilities usually need.
+FULL_STEPS = 15
 
-class Point(struct.PyTreeNode):
-    """`f` to second order at one point.
+
+class Bounds(NamedTuple):
+    """The box, and lengths in it.
 
     Attributes:
-      value: scalar `f`.
-      gradient: `[d]`.
-      hessian: `[d, d]`; in a matrix-free model `[d]`, the sizes of its rows.
-      aux: what the objective hands on to its next evaluation (a warm start).
+      lower: `[d]`.
+      upper: `[d]`.
     """
 
-    value: jax.Array
-    gradient: jax.Array
-    hessian: jax.Array
-    aux: PyTree
+    lower: jax.Array
+    upper: jax.Array
 
-    @property
-    def finite(self) -> jax.Array:
-        """Whether all derivatives are numbers; a scalar bool."""
-        every = [jnp.all(jnp.isfinite(x)) for x in (self.value, self.gradient, self.hessian)]
-        return every[0] & every[1] & every[2]
+    def clip(self, y: jax.Array) -> jax.Array:
+        """The nearest point of the box."""
+        return jnp.clip(y, self.lower, self.upper)
+
+    def within(self, y: jax.Array, step: jax.Array) -> jax.Array:
+        """What is left of a step inside the box; exact for steps far below the spacing of y."""
+        return jnp.clip(step, self.lower - y, self.upper - y)
+
+    def length(self, y: jax.Array, step: jax.Array) -> jax.Array:
+        """The largest coordinate of a step from `y`, as `Quality.residual` measures it."""
+        return jnp.max(jnp.abs(self.within(y, step)) / self.unit(y))
+
+    def unit(self, y: jax.Array) -> jax.Array:
+        """`[d]` what each coordinate of a step from `y` is measured in."""
+        tiny = float(jnp.finfo(y.dtype).tiny)
+        return jnp.maximum(jnp.minimum(1 + jnp.abs(y), self.upper - self.lower), tiny)
+
+    def blocked(
+        self, y: jax.Array, gradient: jax.Array, near: jax.Array | float = 0.0
+    ) -> jax.Array:
+        """`[d]` whether a coordinate is at (or `near`) a bound and is pushed against it."""
+        at_lower = (y <= self.lower + near) & (gradient > 0)
+        at_upper = (y >= self.upper - near) & (gradient < 0)
+        return at_lower | at_upper | (self.lower == self.upper)
+
+    def newton(
+        self,
+        model: Model,
+        y: jax.Array,
+        point: Point,
+        last: jax.Array,
+        error: jax.Array,
+        fresh: jax.Array | bool = True,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The Newton step from `y`, and whether the curvature is that of a minimum."""
+        tiny = float(jnp.finfo(y.dtype).tiny)
+        alone = -point.gradient / jnp.maximum(model.sizes(point.hessian), 1e6 * tiny)
+        # Coordinates about to hit their bound move on their own, which keeps the step a descent.
+        near = jnp.minimum(jnp.max(jnp.abs(self.within(y, alone))), 1e-3)
+        free = ~self.blocked(y, point.gradient, near)
+        together, convex = model.step(y, point, free, last, error, fresh)
+        return jnp.where(free, together, alone), convex
 
 
 class Minimum(struct.PyTreeNode):
@@ -72,175 +110,120 @@ class Minimum(struct.PyTreeNode):
     finite: jax.Array
 
 
-class _State(struct.PyTreeNode):
+class _Found(struct.PyTreeNode):
+    """Where a search ended: the step to `y` was small enough, if `converged`."""
+
     y: jax.Array
-    point: Point
-    step: jax.Array  # the Newton step from y
-    shrink: jax.Array  # the part of it to try next
-    best: jax.Array  # smallest optimality residual yet
-    residual: jax.Array
+    aux: PyTree
+    error: jax.Array
     steps: jax.Array
-    done: jax.Array
     converged: jax.Array
 
 
-class Model(NamedTuple):
-    """How a Hessian is held and used. All functions are pure; `free` is `[d]` bool.
-
-    Attributes:
-      expand: `(y, aux) -> Point`.
-      sizes: `Point.hessian -> [d]`, how strongly each coordinate is curved.
-      step: `(y, point, free, last, error, fresh) -> (step, convex)`, the Newton step on the free
-        coordinates and whether the curvature is that of a minimum. `last` is the step before,
-        `error` its length, and unless `fresh` it started from the same point.
-      product: `(y, hessian, aux) -> (v -> H v)`.
-      finish: `(hessian, free, product) -> (factor, curvature)`, for the report.
-    """
-
-    expand: Callable
-    sizes: Callable
-    step: Callable
-    product: Callable
-    finish: Callable
-
-
-def linearise(objective: Callable, y: jax.Array, aux: PyTree) -> tuple[jax.Array, Callable, tuple]:
-    """The gradient of `objective(y, aux) -> (value, aux)`, `v -> H v`, and what it returned."""
-
-    def gradient(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, PyTree]]:
-        (value, new_aux), slope = jax.value_and_grad(objective, has_aux=True)(y, aux)
-        return slope, (value, new_aux)
-
-    return jax.linearize(gradient, y, has_aux=True)
-
-
-def dense(objective: Callable) -> Model:
-    """The `Model` that forms the Hessian and factorises it."""
-
-    def expand(y: jax.Array, aux: PyTree) -> Point:
-        # One linearisation, then d pushforwards: the gradient is evaluated once.
-        slope, push, (value, new_aux) = linearise(objective, y, aux)
-        units = jnp.eye(len(y), dtype=y.dtype)
-        small = len(y) <= UNROLLED
-        hessian = jnp.stack([push(e) for e in units]) if small else jax.vmap(push)(units)
-        return Point(value, slope, (hessian + hessian.T) / 2, new_aux)
-
-    def step(y: jax.Array, point: Point, free: jax.Array, *_: Any) -> tuple[jax.Array, jax.Array]:
-        factor = factorise(restrict(point.hessian, free))
-        return -factor.descend(jnp.where(free, point.gradient, 0)), factor.semidefinite
-
-    def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Callable:
-        return lambda v: hessian @ v
-
-    def finish(hessian: jax.Array, free: jax.Array, product: Callable) -> tuple[Factor, jax.Array]:
-        factor = factorise(restrict(hessian, free))
-        return factor, jnp.min(jnp.where(free, factor.pivots, 1))
-
-    return Model(expand, lambda hessian: jnp.abs(jnp.diagonal(hessian)), step, product, finish)
-
-
 def minimise(
-    model: Model, y: jax.Array, lower: jax.Array, upper: jax.Array, aux: PyTree, s: Newton
+    model: Model,
+    y: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    aux: PyTree,
+    s: Newton,
+    *,
+    guarded: bool = False,
 ) -> Minimum:
-    """Minimises what `model` expands over a box, from `y` clipped into it."""
-    info = jnp.finfo(y.dtype)
-    tol = tolerance(s, y.dtype)
-    noise_tol, tiny = max(tol, float(info.eps) ** 0.5), float(info.tiny)
-    y = jnp.clip(jnp.where(jnp.isfinite(y), y, 0), lower, upper)
+    """Minimises what `model` expands over a box, from `y` clipped into it.
 
-    def projected(y: jax.Array, step: jax.Array) -> jax.Array:
-        """What is left of a step inside the box; exact for steps far below the spacing of y."""
-        return jnp.clip(step, lower - y, upper - y)
+    Args:
+      model: the objective.
+      y: `[d]` the start.
+      lower: `[d]`.
+      upper: `[d]`.
+      aux: the model's first.
+      s: settings.
+      guarded: do without full steps.
+    """
+    box, tol = Bounds(lower, upper), tolerance(s, y.dtype)
+    y = box.clip(jnp.where(jnp.isfinite(y), y, 0))
+    if guarded:
+        steps = jnp.zeros((), jnp.int32)
+        return _report(model, box, _safeguarded(model, box, y, aux, tol, s.max_steps, steps))
+    cap = min(FULL_STEPS, s.max_steps)
+    found, safe = _full_steps(model, box, y, aux, tol, cap)
 
-    def length_of(y: jax.Array, step: jax.Array) -> jax.Array:
-        unit = jnp.maximum(jnp.minimum(1 + jnp.abs(y), upper - lower), tiny)
-        return jnp.max(jnp.abs(projected(y, step)) / unit)
+    def again(state: tuple[_Found, jax.Array, jax.Array]) -> tuple[_Found, jax.Array, jax.Array]:
+        found, begin, _ = state
+        search = lambda y, steps: _safeguarded(model, box, y, aux, tol, s.max_steps, steps)
+        found = kept(search)(begin, found.steps)
+        return found, found.y, jnp.zeros((), bool)
 
-    def optimality_of(y: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(projected(y, -gradient)))
+    # A loop of at most one turn: a batch in which nobody needs it does not pay for it. The start
+    # is part of the state, or else XLA would take all that depends on it out of the loop.
+    begin = jnp.where(safe, found.y, y)
+    found, *_ = jax.lax.while_loop(lambda state: state[2], again, (found, begin, ~found.converged))
+    return _report(model, box, found)
 
-    def plan(
-        y: jax.Array, point: Point, last: jax.Array, error: jax.Array, fresh: jax.Array | bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """The Newton step from `y`, and whether the curvature is that of a minimum."""
-        alone = -point.gradient / jnp.maximum(model.sizes(point.hessian), 1e6 * tiny)
-        # Coordinates about to hit their bound move on their own, which keeps the step a descent.
-        near = jnp.minimum(jnp.max(jnp.abs(projected(y, alone))), 1e-3)
-        free = ~blocked(y, point.gradient, lower, upper, near)
-        together, convex = model.step(y, point, free, last, error, fresh)
-        return jnp.where(free, together, alone), convex
 
-    def body(state: _State) -> _State:
-        y, point = state.y, state.point
-        # Without curvature a Newton step knows no length: no further than the box is wide, or,
-        # where it is open, than ten times the way from the origin.
-        width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 0)
-        reach = jnp.maximum(width, 10 * (1 + jnp.abs(y)))
-        trial_y = jnp.clip(y + state.shrink * jnp.clip(state.step, -reach, reach), lower, upper)
-        trial = model.expand(trial_y, point.aux)
-        slope = jnp.dot(point.gradient, trial_y - y)
-        change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
-        decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
-        optimality = optimality_of(trial_y, trial.gradient)
-        halved = (optimality <= 0.5 * state.best) & (change <= info.eps**0.5 * size)
-        accept = trial.finite & (decreased | halved)
+def _full_steps(
+    model: Model, box: Bounds, y: jax.Array, aux: PyTree, tol: float, cap: int
+) -> tuple[_Found, jax.Array]:
+    """Newton steps without any test but that each is one towards a minimum.
 
-        y = jnp.where(accept, trial_y, y)
-        point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, point)
-        step, convex = plan(y, point, state.step, state.residual, accept)
-        length = length_of(y, step)
-        # At the rounding floor full steps stop shrinking: small enough is all there is to get.
-        stalled = accept & (state.shrink == 1) & (length >= 0.9 * state.residual)
-        done = (length <= tol) | (stalled & (length <= noise_tol))
-        return _State(
-            y=y,
-            point=point,
-            step=step,
-            shrink=jnp.where(accept, 1, state.shrink / 4),
-            best=jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
-            residual=length,
-            steps=state.steps + 1,
-            done=done,
-            converged=done & convex & point.finite,
-        )
+    Returns where they ended, and whether a search may go on from there. As little as possible is
+    computed and carried: in a batch each number is a kernel.
+    """
+    sizes = None if model.exact else model.expand(y, aux).hessian
 
-    point = model.expand(y, aux)
-    step, convex = plan(y, point, jnp.zeros_like(y), jnp.ones((), y.dtype), True)
-    length = length_of(y, step)
-    done = length <= tol
-    state = _State(
-        y=y,
-        point=point,
-        step=step,
-        shrink=jnp.ones((), y.dtype),
-        best=optimality_of(y, point.gradient),
-        residual=length,
-        steps=jnp.zeros((), jnp.int32),
-        done=done | ~point.finite,
-        converged=done & convex & point.finite,
-    )
+    def body(state: tuple) -> tuple:
+        y, aux, error, steps, _ = state
+        step, convex, aux = model.full_step(y, aux, box.blocked, sizes, error)
+        step = box.within(y, step)
+        size, unit = jnp.abs(step), box.unit(y)
+        error = error if model.exact else jnp.max(size / unit)
+        # not a number: not smaller either
+        lost = ~convex | ~(jnp.sum(size) < jnp.inf)
+        # After so many steps what is left is rounding: small enough is all there is to get.
+        limit = jnp.where(steps + 1 < cap, tol, noise_tol)
+        small = jnp.all(size <= limit * unit)
+        done = jnp.where(lost, 2, small.astype(jnp.int32)).astype(jnp.int32)
+        return y + step, aux, error, steps + 1, done
+
+    noise_tol = max(tol, float(jnp.finfo(y.dtype).eps) ** 0.5)
+    zero = jnp.zeros((), jnp.int32)
     # The flag is computed in the body and only read here. A floating-point comparison in the
     # condition would be compiled twice under vmap, may round differently, and can then loop
     # for ever.
-    state = jax.lax.while_loop(lambda s_: ~s_.done & (s_.steps < s.max_steps), body, state)
+    end = jax.lax.while_loop(
+        lambda state: (state[4] == 0) & (state[3] < cap),
+        body,
+        (y, aux, jnp.ones((), y.dtype), zero, zero),
+    )
+    begun, ended = model.value(y, aux), model.value(*end[:2])
+    slack = 8 * float(jnp.finfo(y.dtype).eps) * (jnp.abs(begun) + jnp.abs(ended))
+    no_worse = ended - begun <= slack
+    return _Found(*end[:4], no_worse & (end[4] == 1)), no_worse & (end[4] != 2)
 
-    last = jnp.where(state.converged, jnp.clip(state.y + state.step, lower, upper), state.y)
-    point, finite = state.point, state.point.finite
+
+def _report(model: Model, box: Bounds, found: _Found) -> Minimum:
+    (lower, upper), y = box, found.y
+    point = model.expand(y, found.aux)
+    finite, eps = point.finite, float(jnp.finfo(y.dtype).eps)
     hessian = jnp.where(finite, point.hessian, 0)
-    product = model.product(state.y, hessian, point.aux)
-    slope = point.gradient + product(last - state.y)
-    free = ~blocked(last, slope, lower, upper, 0.0) & finite
+    free = ~box.blocked(y, point.gradient) & finite
+    product = model.product(y, hessian, point.aux)
     factor, curvature = model.finish(hessian, free, product)
-    margin = jnp.where(free, jnp.minimum(last - lower, upper - last), jnp.abs(slope))
+    error = found.error
+    if factor is not None:
+        step = -factor.descend(jnp.where(free, point.gradient, 0))
+        error = box.length(y, jnp.where(free, step, 0))
+    margin = jnp.where(free, jnp.minimum(y - lower, upper - y), jnp.abs(point.gradient))
     quality = Quality(
-        residual=jnp.where(finite, state.residual, jnp.inf),
-        steps=state.steps.astype(y.dtype),
-        converged=(state.converged & (curvature >= -(info.eps**0.5))).astype(y.dtype),
+        residual=jnp.where(finite, error, jnp.inf),
+        steps=found.steps.astype(y.dtype),
+        converged=(found.converged & finite & (curvature >= -(eps**0.5))).astype(y.dtype),
         degeneracy=jnp.min(jnp.where((lower == upper) | ~finite, jnp.inf, margin)),
         curvature=curvature,
     )
     return Minimum(
-        y=last,
+        y=y,
         aux=point.aux,
         free=free.astype(y.dtype),
         hessian=hessian,
@@ -250,13 +233,84 @@ def minimise(
     )
 
 
-def blocked(
-    y: jax.Array,
-    gradient: jax.Array,
-    lower: jax.Array,
-    upper: jax.Array,
-    near: jax.Array | float,
-) -> jax.Array:
-    """`[d]` whether a coordinate lies at (within `near` of) a bound and is pushed against it."""
-    against = ((y <= lower + near) & (gradient > 0)) | ((y >= upper - near) & (gradient < 0))
-    return against | (lower == upper)
+class _State(struct.PyTreeNode):
+    y: jax.Array
+    point: Point
+    step: jax.Array  # the Newton step from y
+    shrink: jax.Array  # the part of it to try next
+    best: jax.Array  # smallest optimality residual yet
+    residual: jax.Array
+    steps: jax.Array
+    first: jax.Array
+    done: jax.Array
+    converged: jax.Array
+
+
+def _safeguarded(
+    model: Model, box: Bounds, y: jax.Array, aux: PyTree, tol: float, cap: int, before: jax.Array
+) -> _Found:
+    """Newton steps, each accepted or shortened; `before` are steps to be counted too."""
+    info, (lower, upper) = jnp.finfo(y.dtype), box
+    noise_tol = max(tol, float(info.eps) ** 0.5)
+    optimality_of = lambda y, gradient: jnp.max(jnp.abs(box.within(y, -gradient)))
+
+    def body(state: _State) -> _State:
+        y, point, first = state.y, state.point, state.first
+        # Without curvature a Newton step knows no length: no further than the box is wide, or,
+        # where it is open, than ten times the way from the origin.
+        width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 0)
+        reach = jnp.maximum(width, 10 * (1 + jnp.abs(y)))
+        trial_y = box.clip(y + state.shrink * jnp.clip(state.step, -reach, reach))
+        trial = model.expand(trial_y, point.aux)
+        slope = jnp.dot(point.gradient, trial_y - y)
+        change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
+        decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
+        optimality = optimality_of(trial_y, trial.gradient)
+        halved = (optimality <= 0.5 * state.best) & (change <= info.eps**0.5 * size)
+        accept = first | (trial.finite & (decreased | halved))
+
+        y = jnp.where(accept, trial_y, y)
+        point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, point)
+        error = jnp.where(first, 1, state.residual)
+        step, convex = box.newton(model, y, point, state.step, error, accept)
+        length = box.length(y, step)
+        # At the rounding floor full steps stop shrinking: small enough is all there is to get.
+        stalled = accept & (state.shrink == 1) & (length >= 0.9 * state.residual)
+        small = (length <= tol) | (stalled & (length <= noise_tol))
+        shrink = jnp.where(accept, 1, state.shrink / 4)
+        # A trial that rounds to the point itself, or a point that is not a number: no way on.
+        stuck = (shrink * length <= info.eps) | ~point.finite
+        return _State(
+            y=y,
+            point=point,
+            step=step,
+            shrink=shrink,
+            best=jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
+            residual=length,
+            steps=state.steps + jnp.where(first, 0, 1),
+            first=jnp.zeros((), bool),
+            done=small | stuck,
+            converged=small & convex & point.finite,
+        )
+
+    infinite = jnp.full((), jnp.inf, y.dtype)
+    blank = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.expand, y, aux)
+    )
+    # The first turn looks at the start: the model is then compiled once, not twice.
+    state = _State(
+        y=y,
+        point=blank.replace(aux=aux),
+        step=jnp.zeros_like(y),
+        shrink=jnp.ones((), y.dtype),
+        best=infinite,
+        residual=infinite,
+        steps=before,
+        first=jnp.ones((), bool),
+        done=jnp.zeros((), bool),
+        converged=jnp.zeros((), bool),
+    )
+    go_on = lambda s: ~s.done & (s.first | (s.steps < cap))
+    state = jax.lax.while_loop(go_on, body, state)
+    y = jnp.where(state.converged, box.clip(state.y + state.step), state.y)
+    return _Found(y, state.point.aux, state.residual, state.steps, state.converged)

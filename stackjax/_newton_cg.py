@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._conjugate import Product, descend, least_ritz, row_sizes, signs, solver
-from stackjax._newton import Model, Point, linearise
+from stackjax._second_order import Model, Point, linearise
 
 PyTree = Any
 
@@ -24,21 +24,34 @@ def matrix_free(objective: Callable) -> Model:
         slope, push, (value, new_aux) = linearise(objective, y, aux)
         return Point(value, slope, row_sizes(push, y), new_aux)
 
+    def towards(
+        push: Product, free: jax.Array, slope: jax.Array, sizes: jax.Array, error: jax.Array,
+        skip: jax.Array | bool,
+    ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+        # As exact as the Newton step itself promises to be: its error is of second order.
+        forcing = jnp.clip(error, 1e-2 * jnp.finfo(slope.dtype).eps ** 0.5, 0.1)
+        return descend(
+            lambda v: jnp.where(free, push(jnp.where(free, v, 0)), 0),
+            jnp.where(free, -slope, 0),
+            positive(sizes, 1e-12 * jnp.max(jnp.abs(slope))),
+            forcing=forcing,
+            skip=skip,
+        )
+
     def step(
         y: jax.Array, point: Point, free: jax.Array, last: jax.Array, error: jax.Array, fresh: Any
     ) -> tuple[jax.Array, jax.Array]:
         _, push, _ = linearise(objective, y, point.aux)
-        scale = positive(point.hessian, 1e-12 * jnp.max(jnp.abs(point.gradient)))
-        # As exact as the Newton step itself promises to be: its error is of second order.
-        forcing = jnp.clip(error, 1e-2 * jnp.finfo(y.dtype).eps ** 0.5, 0.1)
-        step, convex = descend(
-            lambda v: jnp.where(free, push(jnp.where(free, v, 0)), 0),
-            jnp.where(free, -point.gradient, 0),
-            scale,
-            forcing=forcing,
-            skip=~jnp.asarray(fresh),
-        )
+        skip = ~jnp.asarray(fresh)
+        step, convex = towards(push, free, point.gradient, point.hessian, error, skip)
         return jnp.where(fresh, step, last), convex
+
+    def full_step(
+        y: jax.Array, aux: PyTree, blocked: Callable, hessian: jax.Array, error: jax.Array
+    ) -> tuple[jax.Array, jax.Array, PyTree]:
+        slope, push, (_, new_aux) = linearise(objective, y, aux)
+        step, convex = towards(push, ~blocked(y, slope), slope, hessian, error, False)
+        return step, convex, new_aux
 
     def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Product:
         return linearise(objective, y, aux)[1]
@@ -48,7 +61,8 @@ def matrix_free(objective: Callable) -> Model:
         scaled = lambda v: jnp.where(free, product(jnp.where(free, v / root, 0)) / root, 0)
         return None, least_ritz(scaled, jnp.where(free, signs(1, hessian)[0], 0))
 
-    return Model(expand, jnp.abs, step, product, finish)
+    value = lambda y, aux: objective(y, aux)[0]
+    return Model(value, expand, jnp.abs, step, full_step, product, finish, exact=False)
 
 
 def on_face(

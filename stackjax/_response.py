@@ -25,7 +25,7 @@ from stackjax._game import Game, evaluate, scalar
 from stackjax._multipliers import held
 from stackjax._quality import Quality
 from stackjax._sets import FeasibleSet
-from stackjax._settings import Newton, ProjectedGradient
+from stackjax._settings import SMALL, Newton, ProjectedGradient
 from stackjax._starts import shift, spread
 
 PyTree = Any
@@ -189,17 +189,32 @@ def _best_response(
 
 
 def respond(
-    game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Solver
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    response: PyTree,
+    settings: Solver,
+    *,
+    nested: bool = False,
 ) -> tuple[PyTree, Quality]:
     """`best_response` without its checks: the differentiable value and the solver's report."""
-    value, quality, _ = answer(game, action, context, response, settings)
+    value, quality, _ = answer(game, action, context, response, settings, nested=nested)
     return like(value, response), quality
 
 
 def answer(
-    game: Game, action: PyTree, context: PyTree, response: PyTree, settings: Solver
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    response: PyTree,
+    settings: Solver,
+    *,
+    nested: bool = False,
 ) -> tuple[PyTree, Quality, Multipliers]:
-    """The differentiable value and multipliers, in at least float32, and the solver's report."""
+    """The differentiable value and multipliers, in at least float32, and the solver's report.
+
+    `nested` if it is part of a leader's search with second derivatives.
+    """
     start, unravel = ravel_pytree(at_least_float32(response))
     bounds = filled_bounds(game.response_set, unravel(start))
 
@@ -214,7 +229,10 @@ def answer(
 
     empty = jnp.zeros(0, start.dtype)
     if isinstance(settings, Newton):
-        y, found = on_box(lambda y, _: (utility(y), None), start, *bounds, settings=settings)
+        objective = lambda y, _: (utility(y), None)
+        y, found = on_box(
+            objective, start, *bounds, settings=settings, dense_up_to=SMALL, nested=nested
+        )
         quality, (y, equality, inequality) = found.quality, (y, empty, empty)
         stuck = (found.free == 0) & (found.finite > 0)
         at_lower = stuck & (jnp.abs(y - bounds[0]) <= jnp.abs(y - bounds[1]))

@@ -48,15 +48,18 @@ def climb(
     bounds = map(flat, game.action_set.bounds(unravel(start)))
 
     def utility(y: jax.Array, warm: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, quality = respond(game, unravel(y), context, unravel_response(warm), follower)
+        value, quality = respond(
+            game, unravel(y), context, unravel_response(warm), follower, nested=True
+        )
         gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
         # An action whose follower has no answer is worth nothing: the search turns back.
         gain = jnp.where(quality.converged > 0, gain.astype(y.dtype), -jnp.inf)
         return gain, lax.stop_gradient(flat(value))
 
-    y, found = on_box(utility, start, *bounds, settings=settings, aux=start_response)
+    y, found = on_box(utility, start, *bounds, settings=settings, aux=start_response, nested=True)
     best = unravel(y)
-    answer, report = respond(game, best, context, unravel_response(found.aux), follower)
+    warm = unravel_response(found.aux)
+    answer, report = respond(game, best, context, warm, follower, nested=True)
     return Optimum(best, answer, found.quality, report)
 
 

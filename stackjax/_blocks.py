@@ -1,0 +1,73 @@
+"""A batch in blocks: small enough to stay in cache, and a slow member delays its block alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+PyTree = Any
+
+
+def in_blocks(function: Callable[[PyTree], PyTree], size: int) -> Callable[[PyTree], PyTree]:
+    """`function`, which `jax.vmap` runs over blocks of at most `size` members, one after another.
+
+    Under nested `vmap`s the product of the inner axes counts. Not to be differentiated.
+
+    Args:
+      function: of one pytree of arrays, to such a pytree. It must not close over traced values.
+      size: members a block.
+    """
+    mapped = jax.custom_batching.custom_vmap(function)
+
+    @mapped.def_vmap
+    def rule(count: int, batched: list, values: PyTree) -> tuple[PyTree, PyTree]:
+        axes = jax.tree.map(lambda b: 0 if b else None, batched[0])
+        run = jax.vmap(function, in_axes=(axes,))
+        # an outer axis is taken in blocks of these
+        run = _sequence(run, axes, count, size) if count > size else in_blocks(run, size // count)
+        out = run(values)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return mapped
+
+
+def closed_in_blocks(function: Callable, size: int) -> Callable:
+    """As `in_blocks`, for any arguments and a function that may close over traced values.
+
+    It counts as a constant under differentiation.
+    """
+
+    def call(*arguments: PyTree) -> PyTree:
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        count = len(closed.consts)
+        # what the function closes over must be an argument too, for its axes to be seen
+        body = lambda x: jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, x[:count]))(*x[count:])
+        flat = lax.stop_gradient([*closed.consts, *jax.tree.leaves(arguments)])
+        return jax.tree.unflatten(jax.tree.structure(shape), in_blocks(body, size)(flat))
+
+    return call
+
+
+def _sequence(run: Callable, axes: PyTree, count: int, size: int) -> Callable:
+    blocks = -(-count // size)
+    size = -(-count // blocks)
+
+    def call(values: PyTree) -> PyTree:
+        leaves, structure = jax.tree.flatten(values)
+        moved = [axis == 0 for axis in jax.tree.leaves(axes, is_leaf=lambda x: x is None)]
+        # the last block is filled up with copies of the last member
+        fill = lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], blocks * size - count, axis=0)])
+        block = lambda x: fill(x).reshape(blocks, size, *x.shape[1:])
+
+        def one(moving: list) -> PyTree:
+            rest = iter(moving)
+            mixed = [next(rest) if moves else x for x, moves in zip(leaves, moved)]
+            return run(jax.tree.unflatten(structure, mixed))
+
+        out = lax.map(one, [block(x) for x, moves in zip(leaves, moved) if moves])
+        return jax.tree.map(lambda x: x.reshape(blocks * size, *x.shape[2:])[:count], out)
+
+    return call

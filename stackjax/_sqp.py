@@ -1,0 +1,176 @@
+"""Sequential quadratic programming: the short way to a solution, where there is one.
+
+For `minimise f(z) s.t. c(z) = 0, g(z) <= 0, lower <= z <= upper` each step solves the quadratic
+program that the Lagrangian's second-order model at `w = (z, y, v)` and the linearised constraints
+make, and takes its solution and multipliers: Newton's method on the optimality conditions, with
+the active set of the model. A quadratic program takes one step, and a second to prove it.
+
+A step ends in full, or, once derivatives were not numbers at some point, just short of any bound
+that it newly touches. That need not converge, and the model must be strictly convex. What comes
+back is therefore `verified` only where a step is small, the model's active set is that of the
+point, and nothing about it is degenerate to rounding; everything else is left to a search that
+needs none of this.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from stackjax._active_set import Quadratic, Solved, Tableau, rounding, solve
+from stackjax._optimality import Active, Evaluate, exactly, lagrangian, step_length, violation
+
+_MAX_STEPS = 40
+
+
+class Attempt(struct.PyTreeNode):
+    """Where the method ended.
+
+    Attributes:
+      program: the model at the last point evaluated.
+      solved: its solution.
+      length: scalar, of the step to that, relative to `min(1 + |z|, upper - lower)`.
+      steps: scalar int.
+      verified: scalar bool; whether the step's end is a strict local solution.
+    """
+
+    program: Quadratic
+    solved: Solved
+    length: jax.Array
+    steps: jax.Array
+    verified: jax.Array
+
+
+class _State(struct.PyTreeNode):
+    w: jax.Array
+    anchor: jax.Array  # the last point accepted
+    fall: jax.Array  # of the Lagrangian along the step from there, to first order
+    cautious: jax.Array
+    attempt: Attempt
+    done: jax.Array
+
+
+def attempt(
+    evaluate: Evaluate,
+    w: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    *,
+    equalities: int,
+    tol: float,
+    max_steps: int,
+) -> Attempt:
+    """Looks for a solution close to `w`.
+
+    Args:
+      evaluate: `z -> (f, c [p], g [m])`.
+      w: `[n + p + m]` start.
+      lower: `[n]`.
+      upper: `[n]`.
+      equalities: p.
+      tol: the step, relative to `min(1 + |z|, upper - lower)`, at which to stop.
+      max_steps: cap on steps.
+    """
+    size, n = len(w), len(lower)
+    eps, dtype = float(jnp.finfo(w.dtype).eps), w.dtype
+    fixed = lower >= upper
+    value = lagrangian(evaluate, n, equalities)
+
+    def body(state: _State) -> _State:
+        last, anchor, w = state.attempt, state.anchor, state.w
+        gradient, hessian = _second_order(value, w, n)
+        finite = jnp.all(jnp.isfinite(hessian)) & jnp.all(jnp.isfinite(gradient))
+        # Past the minimum along the step, and steeper than half of what the step began with?
+        moved = w[:n] - anchor[:n]
+        rise = gradient[:n] @ moved
+        over = (rise > state.fall / 2) & (last.length > eps**0.5)
+        accept = finite & ~over
+
+        program = Quadratic(w, gradient, hessian, lower, upper)
+        known = last.solved.optimal & jnp.all(hessian == last.program.hessian)
+        solved = solve(program, last.solved.active, last.solved.tableau, known=known, go=accept)
+        step = solved.step
+        length = step_length(w, step, lower, upper)
+        # at the rounding floor steps stop shrinking
+        small = (length <= tol) | ((length <= eps**0.5) & (length > last.length / 2))
+        # A vertex is found before its multipliers are.
+        prices = jnp.max(jnp.abs(step[n:]) / program.dual_unit[n:], initial=0)
+        small &= solved.optimal & accept & (prices <= max(tol, eps**0.5))
+
+        touched = (solved.active.lower | solved.active.upper) & (step[:n] != 0) & ~fixed
+        short = jnp.where(state.cautious & jnp.any(touched), 0.9, 1)
+        ahead = w + short * step
+        fall = short * (step[:n] @ (hessian[:n, :n] @ step[:n]) - solved.slope[:n] @ step[:n])
+        secant = jnp.clip(
+            state.fall / jnp.where(rise + state.fall > 0, rise + state.fall, 1), 0.1, 0.7
+        )
+        shrink = jnp.where(finite, secant, jnp.where(state.cautious, 0.5, 0.9))
+        back = w.at[:n].set(anchor[:n] + shrink * moved)
+        keep = lambda new, old: jnp.where(accept, new, old)
+        solved = solved.replace(
+            active=jax.tree.map(keep, solved.active, last.solved.active),
+            optimal=solved.optimal & accept,
+        )
+        new = Attempt(program, solved, keep(length, last.length), last.steps + 1, small)
+        return _State(
+            jnp.where(accept, ahead, back),
+            jnp.where(accept, w, anchor),
+            jnp.where(accept, fall, shrink * state.fall),
+            state.cautious | ~finite,
+            new,
+            small | jnp.where(accept, ~solved.optimal, last.steps == 0),
+        )
+
+    zeros = lambda *shape: jnp.zeros(shape, dtype)
+    no, m = jnp.zeros((), bool), size - n - equalities
+    inactive = Active(fixed, jnp.zeros(n, bool), jnp.zeros(m, bool))
+    blank = Tableau(zeros(size, size), zeros(size), jnp.zeros(size, bool))
+    state = _State(
+        w, w, zeros(), no,
+        Attempt(
+            Quadratic(w, zeros(size), zeros(size, size), lower, upper),
+            Solved(zeros(size), zeros(size), inactive, blank, no),
+            jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32), no,
+        ),
+        no,
+    )  # fmt: skip
+    cap = min(max_steps, _MAX_STEPS)
+    # The flag is computed in the body and only read here: see _newton.py.
+    found = jax.lax.while_loop(lambda s: ~s.done & (s.attempt.steps < cap), body, state).attempt
+    finite = jnp.isfinite(evaluate(found.program.w[:n])[0])
+    return found.replace(verified=found.verified & finite & _sound(found, equalities, tol))
+
+
+def _sound(found: Attempt, equalities: int, tol: float) -> jax.Array:
+    """Whether optimality holds to first order, strictly, and the inverse is one."""
+    program, solved = found.program, found.solved
+    w, n, p = program.w, len(program.lower), equalities
+    eps = float(jnp.finfo(w.dtype).eps)
+    error = violation(
+        w, solved.active, program.gradient, program.hessian, program.lower, program.upper
+    )
+    # Weakly active constraints, to rounding, may depend on each other.
+    z, swept = w + solved.step, solved.tableau.swept
+    units, dual_units = program.unit, program.dual_unit
+    room = jnp.minimum(z[:n] - program.lower, program.upper - z[:n]) / units[:n]
+    price = jnp.abs(solved.slope[:n]) / dual_units[:n]
+    bounds = jnp.where(swept[:n], room, price)
+    bounds = jnp.where(program.lower >= program.upper, jnp.inf, bounds)
+    rows = jnp.where(swept, z / dual_units, -solved.slope / units)[n + p :]
+    strict = jnp.min(jnp.concatenate([bounds, rows]), initial=jnp.inf) > rounding(w.dtype)
+    # Solving for a known vector shows what rounding has done to the inverse.
+    probe = jnp.where(swept, jnp.concatenate([units[:n], dual_units[n:]]), 0)
+    again = exactly(solved.tableau.inverse, exactly(program.hessian, probe))
+    accurate = jnp.all(jnp.where(swept, jnp.abs(again - probe) <= 0.03 * probe, True))
+    return strict & accurate & (error <= max(tol, eps**0.5)) & jnp.all(jnp.isfinite(z))
+
+
+def _second_order(value: Callable, w: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+    """A Lagrangian's gradient and Hessian, from `n` directional derivatives."""
+    slope, push = jax.linearize(jax.grad(value), w)
+    columns = jax.vmap(push)(jnp.eye(n, len(w), dtype=w.dtype))
+    columns = jnp.pad(columns, ((0, len(w) - n), (0, 0)))
+    variable = jnp.arange(len(w)) < n
+    once = jnp.where(variable[:, None] & variable[None, :], 0.5, 1).astype(w.dtype)
+    return slope, once * (columns + columns.T)

@@ -1,0 +1,197 @@
+"""Functions by components and batches in blocks: the same numbers, in another layout."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+import stackjax as sj
+from stackjax import _components
+from stackjax._blocks import closed_in_blocks
+from stackjax._components import componentwise, kept
+
+SCALE = jnp.array([1, 2, 3])
+
+
+@jax.custom_jvp
+def rounded(x):
+    return jnp.round(x)
+
+
+rounded.defjvp(lambda primals, tangents: (rounded(*primals), 7.0 * tangents[0]))
+
+
+def curved(y, x):
+    """Products, softplus and a custom rule, integers closed over, moves of all kinds."""
+    rows = jnp.stack([y, y[::-1], jnp.roll(y, 1)])
+    padded = jnp.pad(y, 1)[jnp.array([0, 1, 3])]
+    mixed = rows @ x + jnp.concatenate([y[:1], jnp.exp(-y[1:])]) * SCALE
+    chosen = jnp.where(mixed > 0, jnp.tanh(mixed), mixed**3)
+    return (
+        jnp.sum(jax.nn.softplus(chosen)) + rounded(y @ x) + padded @ jnp.linalg.norm(rows, axis=1)
+    )
+
+
+def looped(y, x):
+    """A loop, a branch, and operations without a rule here."""
+    turned = jax.lax.while_loop(lambda s: s[0] < 4, lambda s: (s[0] + 1, s[1] * x), (0, y))[1]
+    kind = jax.lax.cond(y[0] > 0.3, jnp.sin, jnp.cos, turned)
+    return jnp.cumsum(jnp.sort(kind)) @ y
+
+
+Y, X = jnp.array([0.2, 0.7, -0.4]), jnp.array([1.1, -0.3, 0.8])
+
+
+@pytest.mark.parametrize("function", [curved, looped])
+@pytest.mark.parametrize("detached", [False, True])
+def test_the_same_values(function, detached):
+    split = componentwise(function, detached=detached)
+    np.testing.assert_allclose(split(Y, X), function(Y, X), rtol=1e-5)
+    batch = jnp.stack([Y, -Y, 2 * Y, 0.1 + Y])
+    for transform in (jax.jit, lambda f: jax.jit(jax.vmap(f, (0, None)))):
+        at = Y if transform is jax.jit else batch
+        np.testing.assert_allclose(transform(split)(at, X), transform(function)(at, X), rtol=1e-5)
+
+
+def test_the_same_derivatives(x64):
+    y, x = Y.astype(jnp.float64), X.astype(jnp.float64)
+    split = componentwise(curved)
+    for one in (jax.grad, jax.jacfwd):
+        for two in (lambda f: f, jax.jacrev, jax.jacfwd):
+            for argument in (0, 1):
+                both = [two(one(f, argument))(y, x) for f in (split, curved)]
+                np.testing.assert_allclose(*both, rtol=1e-12, atol=1e-12)
+    step = 1e-6 * jnp.array([1.0, 0, 0])
+    measured = (split(y + step, x) - split(y - step, x)) / 2e-6
+    np.testing.assert_allclose(jax.grad(split)(y, x)[0] - 7 * x[0], measured, rtol=1e-6)
+
+
+def test_moves_cost_nothing_and_arithmetic_is_scalar():
+    text = str(
+        jax.make_jaxpr(componentwise(lambda y: jnp.sum(y[::-1] * y[jnp.array([2, 0, 1])])))(Y)
+    )
+    assert "gather" not in text and "rev" not in text and "mul" in text
+
+
+def test_large_functions_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(_components, "MOST", 3)
+    assert "reduce_sum" in str(jax.make_jaxpr(componentwise(curved))(Y, X))
+    blocks = componentwise(curved, detached=True, block=2)
+    batch = jnp.stack([Y, -Y, 2 * Y])
+    wanted = jax.vmap(curved, (0, None))(batch, X)
+    np.testing.assert_allclose(jax.vmap(blocks, (0, None))(batch, X), wanted, rtol=1e-5)
+
+
+def test_large_arrays_and_kept_functions_stay_whole():
+    weights = jnp.linspace(0, 1, 150).reshape(50, 3)
+    network = lambda y: jnp.sum(jnp.tanh(weights @ y)) + kept(jnp.prod)(y)
+    text = str(jax.make_jaxpr(componentwise(network, detached=True))(Y))
+    assert "f32[50]" in text and "reduce_prod" in text
+    np.testing.assert_allclose(componentwise(network, detached=True)(Y), network(Y), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 11])
+@pytest.mark.parametrize("make", [closed_in_blocks, lambda f, n: componentwise(f, block=n)])
+def test_blocks_are_a_loop(make, count):
+    """Also for a last block that is not full, an axis inside, and what is closed over."""
+    at = jnp.linspace(-1, 1, count * 6).reshape(count, 2, 3)
+    offsets = jnp.arange(count)
+
+    def function(y, offset):
+        return make(lambda y: (jnp.cos(y) + offset, jnp.sum(y)), 4)(y)
+
+    batched = jax.vmap(jax.vmap(function, (0, None)))(at, offsets)
+    for row in range(count):
+        alone = [jnp.cos(at[row]) + offsets[row], jnp.sum(at[row], axis=1)]
+        for one, many in zip(alone, batched):
+            np.testing.assert_allclose(many[row], one, rtol=1e-6)
+
+
+def conditions(jaxpr):
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "while":
+            yield eqn.params["cond_jaxpr"].jaxpr
+        for inner in jaxprs_in_params(eqn.params):
+            yield from conditions(inner)
+
+
+FOLLOWERS = {
+    "newton": (sj.Box(0.0, 1.0), sj.Newton()),
+    "conjugate gradients": (sj.Box(0.0, 1.0), sj.Newton(dense=False)),
+    "interior point": (sj.Simplex(), sj.InteriorPoint()),
+    "gradients": (sj.Simplex(), sj.ProjectedGradient()),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_loops_read_their_flag(name):
+    """A batched comparison of floats in a condition is compiled twice and can loop for ever."""
+    feasible, solver = FOLLOWERS[name]
+    game = sj.Game(
+        lambda a, r, x: jnp.sum(r) * a,
+        lambda a, r, x: jnp.sum(jnp.log1p(r * x)) - a * r @ r,
+        response_set=feasible,
+    )
+
+    def answer(a, x):
+        return sj.best_response(game, a, x, response=jnp.full(3, 1 / 3), solver=solver).value
+
+    traced = jax.make_jaxpr(jax.vmap(answer))(jnp.ones(700), jnp.ones((700, 3)))
+    found = list(conditions(traced.jaxpr))
+    assert found
+    for condition in found:
+        for eqn in condition.eqns:
+            for atom in eqn.invars:
+                assert not jnp.issubdtype(atom.aval.dtype, jnp.inexact), condition
+
+
+def test_a_failed_member_changes_nothing_for_the_others():
+    """1,300 members, three blocks: one is not a number, one has several maxima."""
+    game = sj.Game(
+        lambda a, r, x: jnp.sum(r),
+        lambda a, r, x: jnp.sum(jnp.log1p(r * x)) - a * jnp.sum(r**2) + 3 * a * jnp.sum(r**4),
+        response_set=sj.Box(0.0, 0.3),
+    )
+    contexts = jnp.linspace(0.2, 0.9, 1300 * 3).reshape(1300, 3)
+    odd = contexts.at[700].set(jnp.nan)
+    actions = jnp.ones(1300).at[40].set(-2.0)
+
+    def answer(a, x):
+        found = sj.best_response(game, a, x, response=jnp.full(3, 0.1))
+        return found.value, found.converged
+
+    both = jax.jit(
+        jax.vmap(
+            jax.value_and_grad(lambda a, x: (jnp.sum((r := answer(a, x))[0]), r), has_aux=True)
+        )
+    )
+    (_, (value, converged)), slope = both(actions, odd)
+    (_, (wanted, _)), wanted_slope = both(jnp.ones(1300), contexts)
+    others = np.delete(np.arange(1300), [40, 700])
+    np.testing.assert_array_equal(value[others], wanted[others])
+    np.testing.assert_array_equal(slope[others], wanted_slope[others])
+    assert not converged[700] and slope[700] == 0 and converged[others].all()
+
+
+@pytest.mark.parametrize("size", [3, 16])
+def test_memory_grows_with_what_goes_in_and_out(size):
+    """Nothing of size [N, d, d]: Hessians exist a block at a time."""
+    game = sj.Game(
+        lambda a, r, x: jnp.sum(r * x),
+        lambda a, r, x: jnp.log1p(x @ r) - a * r @ r,
+        response_set=sj.Box(0.0, 1.0),
+    )
+
+    def answer(a, x):
+        return sj.best_response(game, a, x, response=jnp.full(size, 0.5)).value
+
+    def temporary(count):
+        shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((count,), (count, size))]
+        compiled = jax.jit(jax.vmap(answer)).lower(*shapes).compile()
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    few, many = temporary(16384), temporary(65536)
+    assert (many - few) / (65536 - 16384) < 4 * (10 * size + 24)

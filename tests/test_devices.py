@@ -1,0 +1,38 @@
+"""Contexts over several devices and processes: the same answers, and no talk in the solve."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("sharded.py")
+FLAGS = "--xla_backend_optimization_level=0"
+
+
+def start(*arguments, devices):
+    flags = f"{FLAGS} --xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs):
+        assert process.returncode == 0 and output.endswith("the same\n"), output
+
+
+def test_eight_devices():
+    finish(start("devices", devices=8))
+
+
+def test_gradient_over_two_processes():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    finish(*(start("processes", str(rank), address, devices=1) for rank in range(2)))
