@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stackjax._blocks import closed_in_blocks
+from stackjax._blocks import closed_in_blocks, members
 from stackjax._components import componentwise
 from stackjax._game import shield
 from stackjax._gradient import Descent, descend, face_at
@@ -21,7 +21,8 @@ from stackjax._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
 
 PyTree = Any
 
-# Members of a batch that are solved at a time.
+# Members of a batch that are solved at a time on a CPU: of small followers, by components, and of
+# others.
 BLOCK, SMALL_BLOCK = 512, 64
 
 
@@ -71,9 +72,12 @@ def on_box(
         return found.y, found
 
     if small:
-        search, utility = componentwise(search, detached=True, block=BLOCK), componentwise(utility)
+        search, utility = (
+            componentwise(search, detached=True, block=members(BLOCK)),
+            componentwise(utility),
+        )
     else:
-        search = closed_in_blocks(search, SMALL_BLOCK)
+        search = closed_in_blocks(search, members(SMALL_BLOCK))
     y, found = detached(search, start)
     finite, free = found.finite > 0, found.free > 0
     if found.factor is None:
@@ -127,7 +131,7 @@ def on_projectable(
         )
         return found.y, found
 
-    y, found = detached(closed_in_blocks(search, SMALL_BLOCK), start)
+    y, found = detached(closed_in_blocks(search, members(SMALL_BLOCK)), start)
     finite = found.finite > 0
 
     def parts(theta: PyTree, shape: PyTree) -> tuple[Callable, Callable]:
@@ -176,7 +180,7 @@ def constrained(
     def search(guess: jax.Array) -> tuple[jax.Array, KktReport]:
         return find(program, theta, guess, lower, upper, settings)
 
-    w, found = detached(closed_in_blocks(search, SMALL_BLOCK), start)
+    w, found = detached(closed_in_blocks(search, members(SMALL_BLOCK)), start)
     finite = found.finite > 0
     evaluate = lambda y: program(y, *shield(theta, finite))
     w = found.linearised.differentiate(evaluate, w, lower, upper, finite=finite)

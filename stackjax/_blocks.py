@@ -10,6 +10,14 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 PyTree = Any
 
+# Members that keep an accelerator busy, and bound what they need of its memory.
+_ACCELERATED = 1 << 17
+
+
+def members(on_cpu: int) -> int:
+    """How large a block should be: what fits in a processor's cache, or what fills a device."""
+    return on_cpu if jax.default_backend() == "cpu" else _ACCELERATED
+
 
 def in_blocks(function: Callable[[PyTree], PyTree], size: int) -> Callable[[PyTree], PyTree]:
     """`function`, which `jax.vmap` runs over blocks of at most `size` members, one after another.
@@ -27,7 +35,11 @@ def in_blocks(function: Callable[[PyTree], PyTree], size: int) -> Callable[[PyTr
         axes = jax.tree.map(lambda b: 0 if b else None, batched[0])
         run = jax.vmap(function, in_axes=(axes,))
         # an outer axis is taken in blocks of these
-        run = _sequence(run, axes, count, size) if count > size else in_blocks(run, size // count)
+        run = (
+            _sequence(run, axes, count, size)
+            if count > size
+            else in_blocks(run, max(1, size // max(1, count)))
+        )
         out = run(values)
         return out, jax.tree.map(lambda _: True, out)
 

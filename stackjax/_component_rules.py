@@ -84,11 +84,14 @@ def constant(name: str, params: dict, arguments: Sequence[Any], shape: Any) -> n
         line = np.arange(shape[params["dimension"]], dtype=params["dtype"])
         return _broadcast([line], {"broadcast_dimensions": (params["dimension"],)}, shape)[0]
     if name == "convert_element_type":
+        if arguments[0].dtype.kind not in "biu" and np.dtype(params["new_dtype"]).kind in "biu":
+            return None  # numpy rounds and overflows in other ways
         return np.asarray(arguments[0]).astype(params["new_dtype"])
     if name == "select_n" and len(arguments) == 3:
         return np.where(arguments[0], arguments[2], arguments[1])
     if name in _CONSTANT:
-        return np.asarray(_CONSTANT[name](*arguments))
+        with np.errstate(all="ignore"):
+            return np.asarray(_CONSTANT[name](*arguments))
     if name in MOVES:
         out = MOVES[name]([np.asarray(x) for x in arguments], params, shape)
         return out[0].astype(arguments[0].dtype) if out is not None and len(out) == 1 else None

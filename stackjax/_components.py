@@ -107,20 +107,23 @@ class _Value:
 
     @classmethod
     def of(cls, x: Any) -> "_Value":
-        small = np.size(x) <= SPLIT and not isinstance(x, Tracer)
-        if small and not jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+        if (
+            np.size(x) <= SPLIT
+            and not isinstance(x, Tracer)
+            and not jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended)
+        ):
             x = np.asarray(x, jnp.result_type(x))
         return cls(np.shape(x), whole=x)
 
     def outside(self) -> Callable[[], "_Value"]:
         """For use inside of a loop's body: what is made there must not stay behind."""
-        if self.size <= SPLIT:
+        if _small(self.size):
             _ = self.parts
         return lambda: _Value(self.shape, self._whole, self._parts)
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return _size(self.shape)
 
     @property
     def known(self) -> bool:
@@ -151,6 +154,14 @@ class _Value:
                 scalars = [x.reshape(()) for x in lax.split(row, (1,) * self.size)]
             self._parts = _objects(scalars, self.shape)
         return self._parts
+
+
+def _size(shape: Sequence[int]) -> int:
+    return int(np.prod(shape))
+
+
+def _small(size: int) -> bool:
+    return 0 < size <= SPLIT
 
 
 def _known(x: Any) -> bool:
@@ -190,7 +201,7 @@ def _packing(
     def pack(values: Sequence[_Value]) -> list:
         return [
             [typed(x, aval) for x in value.parts.flat]
-            if value.size <= SPLIT
+            if _small(value.size)
             else [typed(value.whole, aval)]
             for value, aval in zip(values, avals)
         ]
@@ -198,7 +209,7 @@ def _packing(
     def unpack(state: list) -> list[_Value]:
         return [
             _Value(v.shape, parts=_objects(x, v.shape))
-            if v.size <= SPLIT
+            if _small(v.size)
             else _Value(v.shape, whole=x[0])
             for v, x in zip(like, state)
         ]
@@ -232,8 +243,8 @@ class _Interpreter:
         inside = self.inside(jaxpr, eqn, values)
         if inside is not None:
             return inside
-        small = all(value.size <= SPLIT for value in values)
-        small = small and all(np.prod(shape) <= SPLIT for shape in shapes)
+        sizes = [*(value.size for value in values), *map(_size, shapes)]
+        small = all(map(_small, sizes))
         if small and not eqn.effects:
             if all(value.known for value in values):
                 whole = [value.whole for value in values]
@@ -277,8 +288,6 @@ class _Interpreter:
 
     def ruled(self, params: dict, whole: Callable, values: list[_Value]) -> list[_Value] | None:
         """A function with a derivative rule of its own, which is kept, by components too."""
-        if any(value.size > SPLIT for value in values):
-            return None
         closed = params["call_jaxpr"]
         pack, unpack = _packing(values, closed.in_avals)
         given, back = _packing([_Value(a.shape) for a in closed.out_avals], closed.out_avals)
@@ -342,8 +351,8 @@ class _Interpreter:
             return [_objects(scalars, shape)]
         if name in REDUCTIONS:
             axes, (value,) = tuple(params["axes"]), values
-            kept = [i for i in range(len(value.shape)) if i not in axes]
-            rows = value.parts.transpose([*kept, *axes]).reshape(int(np.prod(shape)), -1)
+            rest = [i for i in range(len(value.shape)) if i not in axes]
+            rows = value.parts.transpose([*rest, *axes]).reshape(int(np.prod(shape)), -1)
             if rows.shape[1] == 0:
                 return None
             return [_objects([self.reduce(REDUCTIONS[name], row) for row in rows], shape)]
@@ -356,7 +365,8 @@ class _Interpreter:
         """With constant indices: done once, on the components' positions."""
         places = np.arange(value.size, dtype=np.int32).reshape(value.shape)
         with jax.ensure_compile_time_eval():
-            moved = np.asarray(eqn.primitive.bind(places, index.whole, **eqn.params))
+            params = {**eqn.params, "fill_value": -1}
+            moved = np.asarray(eqn.primitive.bind(places, index.whole, **params))
         # what is not a position fills in for an index out of range
         if np.any((moved < 0) | (moved >= value.size)):
             return None
@@ -381,9 +391,9 @@ class _Interpreter:
         (over, batch), dtype = params["dimension_numbers"], params["preferred_element_type"]
 
         def rows(value: _Value, over: Sequence[int], batch: Sequence[int]) -> np.ndarray:
-            kept = [i for i in range(len(value.shape)) if i not in (*over, *batch)]
-            sizes = [int(np.prod([value.shape[i] for i in axes])) for axes in (batch, kept, over)]
-            return value.parts.transpose([*batch, *kept, *over]).reshape(sizes)
+            rest = [i for i in range(len(value.shape)) if i not in (*over, *batch)]
+            sizes = [int(np.prod([value.shape[i] for i in axes])) for axes in (batch, rest, over)]
+            return value.parts.transpose([*batch, *rest, *over]).reshape(sizes)
 
         def number(x: Any) -> Any:
             if dtype is None or x.dtype == dtype:

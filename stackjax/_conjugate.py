@@ -82,10 +82,15 @@ def _search(
 ) -> _State:
     info = jnp.finfo(b.dtype)
     floor, tiny = 4 * float(info.eps), float(info.tiny)
+    # Squares of numbers in tiny or huge units are not numbers any more.
+    unit, unit_b = jnp.max(scale), jnp.max(jnp.abs(b))
+    unit, unit_b = (jnp.where((u > 0) & (u < jnp.inf), u, 1) for u in (unit, unit_b))
+    # (reciprocals: XLA would turn a quotient of quotients into one of products, which underflow)
+    inverse, scale, b = 1 / unit, scale * (1 / unit), b * (1 / unit_b)
     most = min(4 * len(b) + 10, MOST_STEPS)
 
     def body(state: _State) -> _State:
-        image = product(state.ahead)
+        image = product(state.ahead) * inverse
         bend = jnp.sum(state.ahead * image)
         flat = floor * jnp.sum(state.ahead**2 * scale)
         curved = bend > flat
@@ -117,7 +122,8 @@ def _search(
         convex=jnp.ones((), bool),
         done=~(jnp.isfinite(size) & (size > 0)) | skip,
     )
-    return lax.while_loop(lambda s: ~s.done & (s.steps < most), body, state)
+    end = lax.while_loop(lambda s: ~s.done & (s.steps < most), body, state)
+    return end.replace(x=end.x * (unit_b / unit))
 
 
 def signs(count: int, like: jax.Array) -> jax.Array:

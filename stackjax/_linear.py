@@ -90,11 +90,14 @@ def _unrolled(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array
     pivots: list[jax.Array] = []
     for j in range(size):
         pivot = matrix[j, j] - sum(lower[j][k] ** 2 * pivots[k] for k in range(j))
+        bent = jnp.abs(pivot) > floor[j]
         inverse = _inverse(pivot, floor[j])
         for i in range(j + 1, size):
             off = matrix[i, j] - sum(lower[i][k] * lower[j][k] * pivots[k] for k in range(j))
-            # a vanished pivot leaves nothing to eliminate but rounding
-            lower[i][j] = jnp.where(jnp.abs(pivot) > floor[j], off * inverse, 0)
+            # A vanished pivot leaves nothing to eliminate but rounding; or else it is a saddle.
+            saddle = ~bent & (off**2 > floor[j] * sizes[i])
+            pivot = jnp.where(saddle, jnp.minimum(pivot, -jnp.abs(off)), pivot)
+            lower[i][j] = jnp.where(bent, off * inverse, 0)
         pivots.append(pivot)
     return jnp.stack([jnp.stack(row) for row in lower]), jnp.stack(pivots)
 

@@ -180,13 +180,10 @@ def _full_steps(
         error = error if model.exact else jnp.max(size / unit)
         # not a number: not smaller either
         lost = ~convex | ~(jnp.sum(size) < jnp.inf)
-        # After so many steps what is left is rounding: small enough is all there is to get.
-        limit = jnp.where(steps + 1 < cap, tol, noise_tol)
-        small = jnp.all(size <= limit * unit)
+        small = jnp.all(size <= tol * unit)
         done = jnp.where(lost, 2, small.astype(jnp.int32)).astype(jnp.int32)
         return y + step, aux, error, steps + 1, done
 
-    noise_tol = max(tol, float(jnp.finfo(y.dtype).eps) ** 0.5)
     zero = jnp.zeros((), jnp.int32)
     # The flag is computed in the body and only read here. A floating-point comparison in the
     # condition would be compiled twice under vmap, may round differently, and can then loop
@@ -198,7 +195,7 @@ def _full_steps(
     )
     begun, ended = model.value(y, aux), model.value(*end[:2])
     slack = 8 * float(jnp.finfo(y.dtype).eps) * (jnp.abs(begun) + jnp.abs(ended))
-    no_worse = ended - begun <= slack
+    no_worse = (ended - begun <= slack) & jnp.isfinite(ended)
     return _Found(*end[:4], no_worse & (end[4] == 1)), no_worse & (end[4] != 2)
 
 

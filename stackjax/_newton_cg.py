@@ -51,7 +51,7 @@ def matrix_free(objective: Callable) -> Model:
     ) -> tuple[jax.Array, jax.Array, PyTree]:
         slope, push, (_, new_aux) = linearise(objective, y, aux)
         step, convex = towards(push, ~blocked(y, slope), slope, hessian, error, False)
-        return step, convex, new_aux
+        return step, convex & jnp.all(jnp.isfinite(slope)), new_aux
 
     def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Product:
         return linearise(objective, y, aux)[1]

@@ -108,8 +108,9 @@ def best_response(
 
     The solution is local where the utility is not concave: ask for several `starts`, the best of
     which is returned, and look at `Response.agree`. bfloat16 and float16 are computed in
-    float32 and returned as they came. Outside of `jax.jit` the call is compiled once for each
-    pair of utilities and shapes; a lambda made anew at every call compiles anew.
+    float32 and returned as they came. A utility cannot refer to a `vmap`ped axis by its name.
+    Outside of `jax.jit` the call is compiled once for each pair of utilities and shapes; a lambda
+    made anew at every call compiles anew.
 
     Args:
       game: the game.

@@ -46,19 +46,22 @@ class Newton:
 class InteriorPoint:
     """A primal-dual interior-point method, finished by Newton steps on the active set it finds.
 
-    For any set; dense, for a response and constraints of a few dozen numbers.
+    For any set; dense, for a response and constraints of a few dozen numbers. Before it, sequential
+    quadratic programming with a dual active-set method is tried, much faster for strictly concave
+    utilities; its answer counts where every optimality condition is verified.
 
     Args:
       tol: as in `Newton`; the last Newton step on the active set.
-      max_steps: cap on interior-point iterations, accepted or not.
-      barrier: the first weight of the barrier. Smaller after a warm start.
+      max_steps: cap on the iterations, accepted or not, of either search.
+      barrier: the interior-point method's first weight of the barrier. Smaller after a warm start.
 
     Raises:
       TypeError: `tol` or `barrier` is not a number, or `max_steps` not an integer.
       ValueError: `tol` or `barrier` is not positive, or `max_steps` is below 1.
 
     Source: Waechter and Biegler, Mathematical Programming 106, 2006 (the method); Hintermueller,
-    Ito and Kunisch, SIAM Journal on Optimization 13, 2002 (the active set).
+    Ito and Kunisch, SIAM Journal on Optimization 13, 2002 (the active set); Goldfarb and Idnani,
+    Mathematical Programming 27, 1983 (the dual method).
     """
 
     tol: float | None = None

@@ -92,8 +92,12 @@ def attempt(
         solved = solve(program, last.solved.active, last.solved.tableau, known=known, go=accept)
         step = solved.step
         length = step_length(w, step, lower, upper)
+        # One small step proves little: next to a singularity steps are small too, and grow.
+        shrinking = jnp.abs(step[:n]) <= jnp.abs(last.solved.step[:n]) / 2
+        settled = jnp.all(shrinking | (jnp.abs(step[:n]) <= 8 * eps * program.unit[:n]))
         # at the rounding floor steps stop shrinking
-        small = (length <= tol) | ((length <= eps**0.5) & (length > last.length / 2))
+        floor = (length > 0.9 * last.length) & (length < 1.2 * last.length)
+        small = ((length <= tol) & settled) | ((length <= eps**0.5) & floor)
         # A vertex is found before its multipliers are.
         prices = jnp.max(jnp.abs(step[n:]) / program.dual_unit[n:], initial=0)
         small &= solved.optimal & accept & (prices <= max(tol, eps**0.5))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import stackjax as sj
 from stackjax import _components
@@ -109,11 +109,12 @@ def test_blocks_are_a_loop(make, count):
 
 
 def conditions(jaxpr):
+    is_jaxpr = lambda value: isinstance(value, ClosedJaxpr | Jaxpr)
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "while":
             yield eqn.params["cond_jaxpr"].jaxpr
-        for inner in jaxprs_in_params(eqn.params):
-            yield from conditions(inner)
+        for inner in filter(is_jaxpr, jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr)):
+            yield from conditions(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
 
 
 FOLLOWERS = {
@@ -195,3 +196,78 @@ def test_memory_grows_with_what_goes_in_and_out(size):
 
     few, many = temporary(16384), temporary(65536)
     assert (many - few) / (65536 - 16384) < 4 * (10 * size + 24)
+
+
+def answer_to(utility, start, feasible, context=1.0, **settings):
+    """The follower's answer under jit, by the default solver or a Newton of these settings."""
+    game = sj.Game(utility, utility, response_set=feasible)
+    solver = sj.Newton(**settings) if settings else None
+    return jax.jit(lambda c: sj.best_response(game, 1.0, c, response=start, solver=solver))(context)
+
+
+def test_indices_out_of_range_and_empty_arrays():
+    filled = lambda y: jnp.take(y, jnp.array([0, 9]), fill_value=1.0) * y[:2]
+    np.testing.assert_array_equal(componentwise(filled)(Y), filled(Y))
+    hollow = lambda y: jnp.sum(y[:0]) + jnp.sum(jnp.zeros((3, 0)) @ y[:0]) + jnp.sum(y)
+    np.testing.assert_allclose(componentwise(hollow)(Y), jnp.sum(Y))
+    utility = lambda a, r, c: -jnp.sum((r - 0.3) ** 2) + jnp.sum(c)
+    found = answer_to(utility, Y, sj.Box(), jnp.zeros(0))
+    np.testing.assert_allclose(found.value, 0.3, rtol=1e-6)
+
+
+def test_constants_are_those_of_jax():
+    def huge(y):
+        cast = jnp.array([300.7, -5.0, 2.0]).astype(jnp.uint8)
+        return y + cast + (jnp.full(3, 1e38, y.dtype) * 10 > 0)
+
+    np.testing.assert_array_equal(componentwise(huge)(Y), jax.jit(huge)(Y))
+
+
+@pytest.mark.parametrize("size", [3, 16])
+def test_an_empty_batch(size):
+    game = sj.Game(
+        lambda a, r, x: r @ x, lambda a, r, x: r @ x - r @ r, response_set=sj.Box(0.0, 1.0)
+    )
+    respond = lambda x: sj.best_response(game, 1.0, x, response=jnp.full(size, 0.5)).value
+    assert jax.vmap(jax.vmap(respond))(jnp.zeros((0, 2, size))).shape == (0, 2, size)
+    assert jax.vmap(jax.grad(lambda x: respond(x)[0]))(jnp.zeros((0, size))).shape == (0, size)
+
+
+@pytest.mark.parametrize("size", [3, 8])
+def test_full_steps_that_leave_the_domain(size):
+    """The logarithm's Newton step from the far side ends at the bound, where it is infinite."""
+    utility = lambda a, r, c: jnp.sum(jnp.log(r) - 3 * r)
+    for start in (0.9, 1.0):
+        found = answer_to(utility, jnp.full(size, start), sj.Box(0.0, 1.0))
+        np.testing.assert_allclose(found.value, 1 / 3, rtol=1e-4)
+        assert found.converged
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-12, 1e12])
+def test_units_of_the_utility(scale):
+    utility = lambda a, r, c: -scale * jnp.sum((r - 0.3) ** 2 + jnp.exp(r))
+    found = answer_to(utility, jnp.linspace(-1, 1, 8), sj.Box(-1.0, 1.0))
+    np.testing.assert_allclose(found.value, -0.13629, atol=1e-4)
+    assert found.converged
+
+
+def test_the_tolerance_holds_at_the_last_full_step():
+    quartic = lambda a, r, c: -jnp.sum(r**4)
+    found = answer_to(quartic, jnp.full(1, 0.3), sj.Box(-1.0, 1.0), tol=1e-6)
+    assert found.converged and abs(found.value[0]) < 1e-5
+    steep = lambda a, r, c: jnp.sum(jnp.sqrt(r) - r)
+    assert not answer_to(steep, jnp.full(1, 1e-4), sj.Box(-1.0, 1.0), max_steps=1).converged
+
+
+def test_a_saddle_with_an_empty_diagonal():
+    found = answer_to(lambda a, r, c: r[0] * r[1], jnp.zeros(2), sj.Box(-1.0, 1.0))
+    assert not found.converged or abs(found.value).min() == 1
+
+
+def test_small_steps_beside_a_singularity():
+    utility = lambda a, r, c: jnp.sum(jnp.log(r) - 3 * r)
+    budget = sj.Polyhedron(jnp.ones((1, 2)), jnp.ones(1))
+    for start in ([0.1, 1e-7], [1e-6, 1e-6]):
+        found = answer_to(utility, jnp.array(start), budget)
+        if found.converged:
+            np.testing.assert_allclose(found.value, 1 / 3, rtol=1e-3)

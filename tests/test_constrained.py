@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick
+from quick import quick, quick_jit
 
 import stackjax as sj
 
@@ -69,7 +69,7 @@ def test_derivatives_of_value_and_multipliers(x64):
         prices = answer.multipliers
         return jnp.concatenate([answer.value, prices.inequality, prices.equality])
 
-    batched = lambda f: jax.jit(jax.vmap(f, in_axes=(None, 0, 0)))
+    batched = lambda f: quick_jit(jax.vmap(f, in_axes=(None, 0, 0)))
     value, once = batched(along), batched(jax.jacfwd(along))
     h = 1e-5
     at = lambda f, t: np.asarray(f(t, data, direction))
@@ -109,9 +109,9 @@ def test_smooth_constraints_that_move_with_the_action(x64):
 def test_eager_jit_vmap_and_a_failing_lane(x64):
     """An empty set (negative radius) fails alone: the others' values and gradients are theirs."""
     actions = jnp.array([2.0, -1.0, 0.5, jnp.nan])
-    run = jax.jit(jax.vmap(jax.value_and_grad(lambda a: on_disc(a, 1.2).value[1])))
+    run = quick_jit(jax.vmap(jax.value_and_grad(lambda a: on_disc(a, 1.2).value[1])))
     values, slopes = run(actions)
-    answers = jax.jit(jax.vmap(lambda a: on_disc(a, 1.2)))(actions)
+    answers = quick(jax.vmap(lambda a: on_disc(a, 1.2)), actions)
     assert answers.converged.tolist() == [True, False, True, False]
     for i in (0, 2):
         alone = on_disc(actions[i], 1.2)
@@ -165,7 +165,7 @@ def test_projections_agree_with_the_solver(feasible, x64):
     nearest = sj.Game(linear, lambda a, r, x: -jnp.sum((r - a) ** 2) / 2, response_set=feasible)
     solve = lambda a: sj.best_response(nearest, a, None, response=jnp.zeros(3)).value
     points = 2 * jax.random.normal(jax.random.key(0), (16, 3))
-    both = jax.jit(jax.vmap(lambda a: (solve(a), jax.jacrev(solve)(a))))(points)
+    both = quick(jax.vmap(lambda a: (solve(a), jax.jacrev(solve)(a))), points)
     wanted = jax.vmap(lambda a: (feasible.project(a), jax.jacrev(feasible.project)(a)))(points)
     chex.assert_trees_all_close(both, wanted, atol=1e-6)
 

@@ -1,11 +1,13 @@
 """Large followers: Newton without a Hessian, and projected gradients."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
+from quick import quick, quick_jit
 
 import stackjax as sj
 from stackjax._response import follower_settings
@@ -91,7 +93,7 @@ def test_agrees_with_the_dense_solvers(name, dtype, x64):
     def back(*point):
         return jax.jacrev(lambda *p: played(feasible, large, tree(dtype))(*p).value, every)(*point)
 
-    wanted, found = (jax.jit(run, static_argnums=0)(solver, *point) for solver in (dense, large))
+    wanted, found = (quick(partial(run, solver), *point) for solver in (dense, large))
     loose = {"rtol": 2e-3, "atol": 2e-3} if dtype == jnp.float32 else {"rtol": 1e-7, "atol": 1e-7}
     assert found[0].converged and wanted[0].converged
     for part in ("value", "multipliers", "degeneracy"):
@@ -99,7 +101,7 @@ def test_agrees_with_the_dense_solvers(name, dtype, x64):
     chex.assert_trees_all_close(found[1], wanted[1], **loose)
     chex.assert_trees_all_close(found[2], wanted[2], **loose)
     if name in ("newton", "simplex"):
-        chex.assert_trees_all_close(jax.jit(back)(*point), found[1][0], **loose)
+        chex.assert_trees_all_close(quick(back, *point), found[1][0], **loose)
     assert 0 < found[0].curvature <= 1 and found[0].unique
     assert np.abs(found[2][1]).max() > 1e-2
 
@@ -176,13 +178,15 @@ def test_batch_equals_loop_with_a_hard_and_a_failing_member(name):
         answer = play(jnp.array([0.3, 0.4]), x, scale)
         return jnp.sum(answer.value**2), answer
 
-    run = jax.jit(jax.value_and_grad(one, argnums=(0, 1), has_aux=True))
+    run = quick_jit(jax.value_and_grad(one, argnums=(0, 1), has_aux=True))
     xs, scales = jnp.array([0.8, 1e3, jnp.nan, 0.1]), jnp.array([1.0, 1.2, 1.0, 2.0])
-    (values, answers), slopes = jax.jit(jax.vmap(run))(xs, scales)
+    (values, answers), slopes = quick(
+        jax.vmap(jax.value_and_grad(one, (0, 1), has_aux=True)), xs, scales
+    )
     chex.assert_tree_all_finite((values, slopes, answers.value, answers.multipliers))
     assert np.array_equal(answers.converged, [True, True, False, True])
     assert np.isposinf(answers.residual[2]) and slopes[0][2] == slopes[1][2] == 0
-    forward = jax.jit(jax.vmap(jax.jacfwd(lambda x, s: one(x, s)[0])))(xs, scales)
+    forward = quick(jax.vmap(jax.jacfwd(lambda x, s: one(x, s)[0])), xs, scales)
     chex.assert_tree_all_finite(forward)
     for i in (0, 1, 3):
         (value, answer), slope = run(xs[i], scales[i])

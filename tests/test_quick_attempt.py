@@ -1,10 +1,12 @@
 """The quick search for constrained followers: it agrees with the robust one or leaves it to it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick
+from quick import quick, quick_jit
 
 import stackjax as sj
 from stackjax._interior import inside
@@ -165,7 +167,7 @@ def test_hard_members_of_a_batch_leave_the_others_alone():
     hard["A"] = hard["A"].at[4, 1].set(hard["A"][4, 0])
     hard["b"] = hard["b"].at[4, 1].set(hard["b"][4, 0])
     hard["bonus"] = hard["bonus"].at[5].set(jnp.nan)
-    run = jax.jit(jax.vmap(lambda x: (best(x), *valued(x))))
+    run = partial(quick, jax.vmap(lambda x: (best(x), *valued(x))))
     answer, value, slope = run(hard)
     alone, *numbers = run(easy)
     assert alone.converged.all() and not answer.converged[0] and not answer.converged[5]
@@ -179,8 +181,8 @@ def test_hard_members_of_a_batch_leave_the_others_alone():
 
 def test_batch_is_loop():
     data = batch(count=6) | {"bonus": jnp.zeros(6)}
-    together = jax.jit(jax.vmap(valued))(data)
-    alone = jax.jit(valued)
+    together = quick(jax.vmap(valued), data)
+    alone = quick_jit(valued)
     for i in range(6):
         one = alone(jax.tree.map(lambda x, i=i: x[i], data))
         np.testing.assert_allclose([one[0], one[1]], [together[0][i], together[1][i]], rtol=1e-4)
@@ -203,7 +205,7 @@ def test_derivatives(utility, x64):
         )
 
     h = 1e-5
-    run = lambda f: jax.jit(jax.vmap(f, in_axes=(None, 0)))
+    run = lambda f: quick_jit(jax.vmap(f, in_axes=(None, 0)))
     value, once = run(along), run(jax.jacrev(along))
     at = lambda f, a: np.asarray(f(a, data))[:, :-1]
     regular = value(0.1, data)[:, -1] > 1e-3  # a difference across a kink is none

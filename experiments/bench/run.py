@@ -1,0 +1,132 @@
+"""How fast, and how right, is the library against its peers?
+
+Every contender returns, for each of N contexts, the leader's utility and its total derivative
+through the follower's best response. Times are medians over interleaved rounds in one process for
+each workload; gradients are checked against float64 central differences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from _args import parse  # noqa: E402
+from _contender import version  # noqa: E402
+from _report import PACKAGES, draw, tables  # noqa: E402
+from _results import environment, write_json  # noqa: E402
+from _workloads import Workload, workloads  # noqa: E402
+
+# They help one-shot elementwise programs and can slow others, so they are the user's to set.
+XLA_FLAGS = (
+    "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true,"
+    "xla_cpu_small_while_loop_byte_threshold=10000000"
+)
+GROUPS = ("R1", "R2", "R3", "R4", "R5", "R6", "S1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Compare the speed and the gradients of stackjax with those of its peers.
+
+    Attributes:
+      workloads: Groups to run, separated by commas: R1, R2, R3, R4, R5, R6, S1.
+      contenders: Names to run, separated by commas, such as "stackjax,jaxopt PG"; all if not given.
+      rounds: Interleaved rounds of timing.
+      budget: Seconds of timing after which a contender sits out further rounds of a workload.
+      limit: Seconds within which a contender that may hang has to answer once.
+      max_n: Leave out workloads of more contexts.
+      flags: Run R1 a second time with two XLA flags that its small programs gain from.
+      seed: Of contexts and actions.
+      out: Folder to write bench.json and bench.png in.
+    """
+
+    workloads: str = ",".join(GROUPS)
+    contenders: str | None = None
+    rounds: int = 15
+    budget: float = 20.0
+    limit: float = 90.0
+    max_n: int = 1048576
+    flags: bool = True
+    seed: int = 0
+    out: Path = Path("results/bench")
+
+    def __post_init__(self) -> None:
+        wrong = set(self.workloads.split(",")) - set(GROUPS)
+        if wrong:
+            raise ValueError(f"workloads must be among {', '.join(GROUPS)}, got {wrong.pop()!r}")
+        for name in ("rounds", "max_n"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (self.budget > 0 and self.limit > 0):
+            raise ValueError("budget and limit must be positive")
+        if self.out.is_file():
+            raise ValueError(f"out must be a folder, {self.out} is a file")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(Args, argv)
+    wanted = args.workloads.split(",")
+    chosen = [w for w in workloads() if w.group in wanted and w.contexts <= args.max_n]
+    every = sorted({c.name for w in chosen for c in w.contenders})
+    names = None if args.contenders is None else args.contenders.split(",")
+    for name in names or []:
+        if name not in every:
+            raise SystemExit(f"run.py: error: contenders: none is called {name!r} in {every}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    runs = [(w, False) for w in chosen]
+    if args.flags:
+        runs += [(w, True) for w in chosen if w.group == "R1"]
+    report: dict[str, Any] = {
+        "environment": environment(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "args": args,
+        "xla_flags": XLA_FLAGS,
+        "runs": [],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, (workload, flags) in enumerate(runs, 1):
+            told = " with XLA flags" if flags else ""
+            print(f"[{number}/{len(runs)}] {workload.name}{told} ...", flush=True)
+            report["runs"].append(measure(workload, flags, names, args, Path(scratch)))
+            write_json(args.out / "bench.json", report)
+    # Read back: the tables say what the file says.
+    report = json.loads((args.out / "bench.json").read_text())
+    print(tables(report))
+    draw(report, args.out / "bench.png")
+    print(f"Written to {args.out}")
+
+
+def measure(
+    workload: Workload, flags: bool, names: list[str] | None, args: Args, scratch: Path
+) -> dict[str, Any]:
+    """One workload in a process of its own, with or without the flags."""
+    out = scratch / "result.json"
+    out.unlink(missing_ok=True)
+    task = {
+        "workload": workload.name,
+        "contenders": names,
+        "seed": args.seed,
+        "cache": str(scratch),
+        "out": str(out),
+        **{name: getattr(args, name) for name in ("rounds", "budget", "limit")},
+    }
+    inherited = os.environ.get("XLA_FLAGS", "")
+    added = {"XLA_FLAGS": f"{inherited} {XLA_FLAGS}".strip()} if flags else {}
+    command = [sys.executable, str(HERE / "_process.py"), json.dumps(task)]
+    done = subprocess.run(command, env=os.environ | added)
+    found = json.loads(out.read_text()) if out.exists() else {"error": done.returncode}
+    return {"workload": workload.name, "group": workload.group, "flags": flags, **found}
+
+
+if __name__ == "__main__":
+    main()
