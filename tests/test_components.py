@@ -1,5 +1,7 @@
 """Functions by components and batches in blocks: the same numbers, in another layout."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,7 +200,7 @@ def test_memory_grows_with_what_goes_in_and_out(size):
     assert (many - few) / (65536 - 16384) < 4 * (10 * size + 24)
 
 
-def answer_to(utility, start, feasible, context=1.0, **settings):
+def answer_to(utility, start, feasible, context: Any = 1.0, **settings):
     """The follower's answer under jit, by the default solver or a Newton of these settings."""
     game = sj.Game(utility, utility, response_set=feasible)
     solver = sj.Newton(**settings) if settings else None
