@@ -22,11 +22,13 @@ class Factor(struct.PyTreeNode):
       lower: `[d, d]` L.
       pivots: `[d]` positive wherever the matrix curves upwards.
       sizes: `[d]` positive, that of each diagonal entry of M.
+      saddle: scalar, 1 if a pivot vanished in a row that did not: M curves both ways. Else 0.
     """
 
     lower: jax.Array
     pivots: jax.Array
     sizes: jax.Array
+    saddle: jax.Array
 
     @property
     def floor(self) -> jax.Array:
@@ -36,12 +38,12 @@ class Factor(struct.PyTreeNode):
     @property
     def semidefinite(self) -> jax.Array:
         """Whether no direction curves downwards beyond rounding; a scalar bool."""
-        return jnp.all(self.pivots >= -self.floor)
+        return jnp.all(self.pivots >= -self.floor) & (self.saddle == 0)
 
     @property
     def relative(self) -> jax.Array:
-        """`[d]` the pivots without a unit."""
-        return self.pivots / self.sizes
+        """`[d]` the pivots without a unit; -1 at a saddle."""
+        return jnp.where(self.saddle > 0, -1, self.pivots / self.sizes)
 
     def descend(self, b: jax.Array) -> jax.Array:
         """Solves with every pivot made positive, so that `-descend(gradient)` descends."""
@@ -66,8 +68,9 @@ def factorise(matrix: jax.Array) -> Factor:
     # far above the smallest number, so that pivots can be inverted
     smallest = float(jnp.finfo(matrix.dtype).tiny) ** 0.6
     sizes = jnp.maximum(jnp.abs(diagonal(matrix)), smallest)
-    lower, pivots = (_unrolled if len(sizes) <= UNROLLED else _cholesky)(matrix, sizes)
-    return Factor(lower, pivots, sizes)
+    method = _unrolled if len(sizes) <= UNROLLED else _cholesky
+    lower, pivots, saddle = method(matrix, sizes)
+    return Factor(lower, pivots, sizes, saddle.astype(matrix.dtype))
 
 
 def diagonal(matrix: jax.Array) -> jax.Array:
@@ -83,11 +86,12 @@ def restrict(matrix: jax.Array, free: jax.Array) -> jax.Array:
     return jnp.where(pair, matrix, jnp.eye(len(free), dtype=matrix.dtype))
 
 
-def _unrolled(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _unrolled(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     size, floor = len(sizes), sizes * _floor(sizes)
     identity = jnp.eye(size, dtype=matrix.dtype)
     lower = [[identity[i, j] for j in range(size)] for i in range(size)]
     pivots: list[jax.Array] = []
+    saddles: list[jax.Array] = []
     for j in range(size):
         pivot = matrix[j, j] - sum(lower[j][k] ** 2 * pivots[k] for k in range(j))
         bent = jnp.abs(pivot) > floor[j]
@@ -95,14 +99,14 @@ def _unrolled(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array
         for i in range(j + 1, size):
             off = matrix[i, j] - sum(lower[i][k] * lower[j][k] * pivots[k] for k in range(j))
             # A vanished pivot leaves nothing to eliminate but rounding; or else it is a saddle.
-            saddle = ~bent & (off**2 > floor[j] * sizes[i])
-            pivot = jnp.where(saddle, jnp.minimum(pivot, -jnp.abs(off)), pivot)
             lower[i][j] = jnp.where(bent, off * inverse, 0)
+            saddles.append(~bent & (off**2 > floor[j] * sizes[i]))
         pivots.append(pivot)
-    return jnp.stack([jnp.stack(row) for row in lower]), jnp.stack(pivots)
+    saddle = jnp.any(jnp.stack(saddles)) if saddles else jnp.zeros((), bool)
+    return jnp.stack([jnp.stack(row) for row in lower]), jnp.stack(pivots), saddle
 
 
-def _cholesky(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _cholesky(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     scale, floor = jnp.sqrt(sizes), _floor(sizes)
     identity = jnp.eye(len(matrix), dtype=matrix.dtype)
     unit = matrix / scale[:, None] / scale[None, :]
@@ -113,7 +117,7 @@ def _cholesky(matrix: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array
     lower = lower * scale[:, None] / scale[None, :]
     # Not positive definite: Gershgorin's bound on every diagonal entry still gives descent.
     gershgorin = jnp.max(jnp.sum(jnp.abs(unit), axis=1))
-    return lower, jnp.where(good, diagonal**2, -(gershgorin + floor)) * sizes
+    return lower, jnp.where(good, diagonal**2, -(gershgorin + floor)) * sizes, jnp.zeros((), bool)
 
 
 def _substitute(lower: jax.Array, inverse: jax.Array, b: jax.Array) -> jax.Array:
