@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from _contender import Contender, Prepared
 
-# A shorter call is repeated until a round has taken this long.
-ROUND = 0.005
+# A shorter call is repeated until a round has taken this long. Before it, everything is idle for a
+# while: threads of the contender before still spin, and process time counts them.
+ROUND, PAUSE = 0.05, 0.05
 
 
 @dataclasses.dataclass
@@ -60,6 +61,9 @@ def interleave(runners: list[Runner], rounds: int, budget: float) -> None:
         for runner in runners[shift:] + runners[:shift]:
             count = repeats[id(runner)]
             if sum(runner.wall) * count <= budget:
+                time.sleep(PAUSE)
+                if count > 1:
+                    runner.prepared.call()
                 wall, cpu = _time(runner, count)
                 runner.wall.append(wall)
                 runner.cpu.append(cpu)
