@@ -29,7 +29,7 @@ PyTree = Any
 
 # The most numbers that an array is split into, and operations that a function is split into:
 # compile time grows with the latter.
-SPLIT, MOST = 16, 3000
+SPLIT, MOST = 16, 2000
 
 
 def componentwise(
