@@ -72,10 +72,8 @@ def on_box(
         return found.y, found
 
     if small:
-        search, utility = (
-            componentwise(search, detached=True, block=members(BLOCK)),
-            componentwise(utility),
-        )
+        search = componentwise(search, detached=True, block=members(BLOCK))
+        utility = componentwise(utility)
     else:
         search = closed_in_blocks(search, members(SMALL_BLOCK))
     y, found = detached(search, start)

@@ -34,12 +34,10 @@ def in_blocks(function: Callable[[PyTree], PyTree], size: int) -> Callable[[PyTr
     def rule(count: int, batched: list, values: PyTree) -> tuple[PyTree, PyTree]:
         axes = jax.tree.map(lambda b: 0 if b else None, batched[0])
         run = jax.vmap(function, in_axes=(axes,))
-        # an outer axis is taken in blocks of these
-        run = (
-            _sequence(run, axes, count, size)
-            if count > size
-            else in_blocks(run, max(1, size // max(1, count)))
-        )
+        if count > size:
+            run = _sequence(run, axes, count, size)
+        else:  # an outer axis is taken in blocks of these
+            run = in_blocks(run, max(1, size // max(1, count)))
         out = run(values)
         return out, jax.tree.map(lambda _: True, out)
 

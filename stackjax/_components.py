@@ -352,9 +352,7 @@ class _Interpreter:
         if name in REDUCTIONS:
             axes, (value,) = tuple(params["axes"]), values
             rest = [i for i in range(len(value.shape)) if i not in axes]
-            rows = value.parts.transpose([*rest, *axes]).reshape(int(np.prod(shape)), -1)
-            if rows.shape[1] == 0:
-                return None
+            rows = value.parts.transpose([*rest, *axes]).reshape(_size(shape), -1)
             return [_objects([self.reduce(REDUCTIONS[name], row) for row in rows], shape)]
         if name == "dot_general":
             left, right = values
@@ -392,7 +390,7 @@ class _Interpreter:
 
         def rows(value: _Value, over: Sequence[int], batch: Sequence[int]) -> np.ndarray:
             rest = [i for i in range(len(value.shape)) if i not in (*over, *batch)]
-            sizes = [int(np.prod([value.shape[i] for i in axes])) for axes in (batch, rest, over)]
+            sizes = [_size([value.shape[i] for i in axes]) for axes in (batch, rest, over)]
             return value.parts.transpose([*batch, *rest, *over]).reshape(sizes)
 
         def number(x: Any) -> Any:

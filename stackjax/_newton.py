@@ -6,12 +6,12 @@ Each iteration takes a Newton step on the free coordinates (Bertsekas 1982, 'Pro
 methods for optimization problems with simple constraints'). Full steps are tried first: near a
 strict minimum they are all that is needed, and nothing is cheaper. What they find counts if every
 Hessian on the way was that of a minimum and `f` is no larger than at the start. Otherwise the
-search begins again, safeguarded: a step is accepted if it decreases `f` (Armijo along the
-projection arc), or halves the smallest optimality residual yet at next to no cost in `f`; else a
-quarter of it is tried from the same point. The second test is there for float32, where
-differences of `f` drown in rounding near the optimum; it passes finitely often, so it does not
-cost convergence. Where the Hessian is not positive definite its pivots are made positive, which
-keeps the step a descent.
+search goes on, from there if that holds and from the start if not, safeguarded: a step is
+accepted if it decreases `f` (Armijo along the projection arc), or halves the smallest optimality
+residual yet at next to no cost in `f`; else a quarter of it is tried from the same point. The
+second test is there for float32, where differences of `f` drown in rounding near the optimum; it
+passes finitely often, so it does not cost convergence. Where the Hessian is not positive definite
+its pivots are made positive, which keeps the step a descent.
 """
 
 from typing import Any, NamedTuple
@@ -181,7 +181,7 @@ def _full_steps(
         # not a number: not smaller either
         lost = ~convex | ~(jnp.sum(size) < jnp.inf)
         small = jnp.all(size <= tol * unit)
-        done = jnp.where(lost, 2, small.astype(jnp.int32)).astype(jnp.int32)
+        done = jnp.where(lost, 2, small.astype(jnp.int32))
         return y + step, aux, error, steps + 1, done
 
     zero = jnp.zeros((), jnp.int32)
