@@ -6,8 +6,8 @@ from collections.abc import Iterator
 def chunks(total: int, show: bool, report: bool) -> Iterator[tuple[int, int]]:
     """Splits `total` steps into `(first, length)` pieces, with a progress bar if `show`.
 
-    One piece unless somebody looks on; else at most 20, of two lengths, so that at most two
-    programs are compiled. The bar is shown on terminals only and goes to standard error.
+    One piece unless somebody looks on; else at most 20. The bar is shown on terminals only and
+    goes to standard error.
     """
     length = -(-total // 20) if show or report else total
     pieces = [(first, min(length, total - first)) for first in range(0, total, length)]

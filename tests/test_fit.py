@@ -102,7 +102,9 @@ def test_deterministic_and_the_same_with_progress():
     seen = []
     plain = leader(steps=45)
     again = leader(
-        steps=45, progress=True, callback=lambda step, h: seen.append((step, len(h.utility)))
+        steps=45,
+        progress=True,
+        callback=lambda step, _, h: seen.append((step, len(h.utility))),
     )
     chex.assert_trees_all_equal(plain, again)
     assert seen[-1] == (45, 45) and len(seen) > 10

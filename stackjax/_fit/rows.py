@@ -1,0 +1,51 @@
+"""Rows of data: what a fit may be given, and how their scores are averaged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stackjax._checks import concrete
+from stackjax._fit.training import Score
+
+PyTree = Any
+One = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, PyTree]]
+
+
+def mean_of(one: One, rows: PyTree, starts: PyTree) -> Score:
+    """Averages `one(row, start) -> (utility, counts, response)` over the rows that count."""
+    utility, counts, response = jax.vmap(one)(rows, starts)
+
+    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+        # A failed follower begins again where it began, not where it got lost.
+        return jnp.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    total = jnp.sum(jnp.where(counts, utility, 0)) / jnp.maximum(jnp.sum(counts), 1)
+    return Score(
+        utility=total,
+        converged=jnp.mean(counts, dtype=total.dtype),
+        starts=jax.lax.stop_gradient(jax.tree.map(keep, response, starts)),
+        constraints=jnp.zeros(0, total.dtype),
+    )
+
+
+def as_batch(data: PyTree, name: str) -> PyTree:
+    """Arrays with one leading axis in common, all of them numbers."""
+    data = jax.tree.map(jnp.asarray, data)
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    sizes = {name + jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}
+    if not sizes or (0,) in sizes.values():
+        raise ValueError(f"`{name}` is empty: there is nothing to fit.")
+    if () in sizes.values() or len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{k}: {v[0] if v else 'none'}" for k, v in sizes.items())
+        raise ValueError(f"`{name}` must share one leading axis (rows); got {listed}.")
+    for path, leaf in leaves if concrete(data) else ():
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if inexact and not (finite := np.isfinite(np.asarray(leaf))).all():
+            row = int(np.argwhere(~finite)[0][0])
+            raise ValueError(
+                f"`{name}{jax.tree_util.keystr(path)}` is not finite, first in row {row}."
+            )
+    return data

@@ -1,0 +1,417 @@
+"""The optimiser's loop that every fit shares.
+
+One jitted `while_loop` over optimiser steps. It ends early where a fit diverges, or where a
+validation set says that it no longer gets better; what a fit is for is an `Objective`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from stackjax._checks import check_key
+from stackjax._fit.checkpoint import Checkpoint
+from stackjax._modules import check_stateless, check_untied, partition
+from stackjax._progress import chunks
+
+PyTree = Any
+Arrays = list[jax.Array]
+
+# Steps on end without a follower that converged, after which a fit has diverged.
+_PATIENCE = 20
+
+
+class History(struct.PyTreeNode):
+    """How a fit went, one entry a step (T steps); after a stop the last entry is repeated.
+
+    Attributes:
+      utility: `[T]` what was maximised, over the step's minibatch: the leader's mean utility, or
+        minus the follower's loss. Without the price of constraints.
+      gradient_norm: `[T]` Euclidean norm of the gradient.
+      converged: `[T]` share of the minibatch whose follower converged; the others are left out.
+      validation: `[T]` the utility on the validation rows when it was last taken; NaN before the
+        first time, and throughout without validation.
+      constraints: `[T, k]` the averages that are to be at least 0, over the minibatch.
+      multipliers: `[T, k]` their prices.
+      steps: `[]` steps that were taken before the fit stopped; T if it ran to its end.
+      diverged: `[]` bool: it stopped because the utility, the gradient or a parameter was no
+        longer a finite number, or because in 20 steps on end no follower converged (such steps
+        change nothing).
+      best: `[]` the module that is returned is the one after so many steps: `steps`; or the last
+        at which all was finite and some follower converged, if the fit diverged; or, with a
+        validation set, the one whose utility on it was highest.
+    """
+
+    utility: jax.Array
+    gradient_norm: jax.Array
+    converged: jax.Array
+    validation: jax.Array
+    constraints: jax.Array
+    multipliers: jax.Array
+    steps: jax.Array
+    diverged: jax.Array
+    best: jax.Array
+
+
+class Score(struct.PyTreeNode):
+    """What an objective says of some rows.
+
+    Attributes:
+      utility: `[]` mean over the rows that count.
+      converged: `[]` share of the rows that count.
+      starts: the rows' next starting points of the follower.
+      constraints: `[k]` averages that are to be at least 0.
+    """
+
+    utility: jax.Array
+    converged: jax.Array
+    starts: PyTree
+    constraints: jax.Array
+
+
+class Objective(Protocol):
+    """A pytree that scores a module; arrays in it are traced, everything else is static."""
+
+    def __call__(self, module: PyTree, rows: PyTree, starts: PyTree, key: jax.Array, /) -> Score:
+        """The score of `module` on `rows`; the followers start from `starts`."""
+        ...
+
+
+Callback = Callable[[int, PyTree, History], None]
+
+
+class Validation(struct.PyTreeNode):
+    """Rows that are not trained on, and when to stop for them.
+
+    Attributes:
+      rows: like the training rows.
+      starts: the followers' starting points.
+      every: steps from one look to the next.
+      patience: looks without a gain after which the fit stops.
+    """
+
+    rows: PyTree
+    starts: PyTree
+    every: int = struct.field(pytree_node=False)
+    patience: int = struct.field(pytree_node=False)
+
+
+class Options(struct.PyTreeNode):
+    """What the loop is compiled for, and its key."""
+
+    key: jax.Array
+    steps: int = struct.field(pytree_node=False)
+    batch_size: int | None = struct.field(pytree_node=False)
+    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
+    dual_rate: float = struct.field(pytree_node=False, default=0.0)
+
+    @classmethod
+    def checked(
+        cls,
+        module: Any,
+        name: str,
+        key: Any,
+        steps: int,
+        batch_size: int | None,
+        optimizer: optax.GradientTransformation | None,
+        dual_rate: float = 0.0,
+    ) -> "Options":
+        """The options, once they are known to be sound.
+
+        Raises:
+          ValueError: the module has state that is not a parameter, tied parameters or none, or
+            `steps` or `batch_size` is below 1.
+          TypeError: the module is not callable, `key` is not a key, an option is of the wrong type.
+        """
+        if not callable(module):
+            raise TypeError(f"`{name}` must be callable; got {type(module).__name__}.")
+        check_stateless(module, name)
+        check_untied(module, name)
+        if not partition(module)[0]:
+            raise ValueError(f"`{name}` has no parameters to train.")
+        check_key(key)
+        check_count("steps", steps)
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
+        if not isinstance(optimizer, optax.GradientTransformation | None):
+            raise TypeError(
+                "`optimizer` must be an optax.GradientTransformation such as optax.adam(0.01), or "
+                f"None; got {optimizer!r}."
+            )
+        optimizer = _default_optimizer(steps) if optimizer is None else optimizer
+        return cls(key, steps, batch_size, optimizer, dual_rate)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises TypeError or ValueError unless `value` is an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1; got {value}.")
+
+
+@lru_cache
+def _default_optimizer(steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+
+
+class Best(struct.PyTreeNode):
+    """What the looks at the validation rows gave.
+
+    Attributes:
+      arrays: the module's trained arrays at the best look.
+      highest: `[]` the utility at the best look.
+      value: `[]` the same at the last one.
+      step: `[]` steps taken before the best look.
+      since: `[]` looks since.
+    """
+
+    arrays: Arrays
+    highest: jax.Array
+    value: jax.Array
+    step: jax.Array
+    since: jax.Array
+
+
+class State(struct.PyTreeNode):
+    """Where a fit is; all that it needs to go on.
+
+    Attributes:
+      arrays: the module's trained arrays.
+      moments: the optimiser's state.
+      starts: the followers' last answers, `[N, ...]`.
+      prices: `[k]` the constraints' multipliers.
+      best: the best look at the validation rows.
+      sound: the trained arrays of the last step that was of use.
+      sound_step: `[]` steps taken before it.
+      idle: `[]` steps since.
+      stopped: `[]` whether the fit is over.
+      history: filled up to `history.steps`.
+    """
+
+    arrays: Arrays
+    moments: PyTree
+    starts: PyTree
+    prices: jax.Array
+    best: Best
+    sound: Arrays
+    sound_step: jax.Array
+    idle: jax.Array
+    stopped: jax.Array
+    history: History
+
+
+def train(
+    module: PyTree,
+    objective: Objective,
+    rows: PyTree,
+    starts: PyTree,
+    options: Options,
+    *,
+    validation: Validation | None = None,
+    progress: bool = False,
+    callback: Callback | None = None,
+    checkpoint: str | Path | None = None,
+) -> tuple[PyTree, History]:
+    """Maximises an objective's utility over the module's parameters.
+
+    Args:
+      module: what is trained.
+      objective: what for.
+      rows: `[N, ...]` the data.
+      starts: `[N, ...]` starting points of the followers, replaced by their last answers.
+      options: as checked.
+      validation: rows for early stopping.
+      progress: show a progress bar.
+      callback: called about twenty times as `callback(step, module, history)`.
+      checkpoint: folder of the state, written about twenty times, and read first if it is there.
+    """
+    state = _begin(module, objective, rows, starts, options)
+    saved = None
+    if checkpoint is not None:
+        settings = options.steps, options.batch_size, options.dual_rate
+        saved = Checkpoint(checkpoint, (module, objective, rows, options, validation, settings))
+        state = saved.restore(state)
+    watched = callback is not None or saved is not None
+    for first, length in chunks(options.steps, progress, watched):
+        if saved is not None and saved.step >= first + length:
+            continue  # what a checkpoint holds is not done again
+        state = _run(state, module, objective, rows, options, validation, first + length)
+        if saved is not None:
+            saved.save(first + length, state)
+        if callback is not None:
+            callback(*_so_far(module, state))
+        if watched and state.stopped:
+            break
+    return _end(module, state, validation is not None)
+
+
+def _begin(
+    module: PyTree, objective: Objective, rows: PyTree, starts: PyTree, options: Options
+) -> State:
+    arrays, combine = partition(module)
+    score = jax.eval_shape(
+        lambda *a: objective(combine(a[0]), *a[1:]), arrays, rows, starts, options.key
+    )
+    dtype, k, count = score.utility.dtype, score.constraints.shape[0], options.steps
+    blank = lambda *shape: jnp.full(shape, jnp.nan, dtype)
+    zero = jnp.zeros((), jnp.int32)
+    no = jnp.zeros((), bool)
+    return State(
+        arrays=arrays,
+        moments=options.optimizer.init(arrays),
+        starts=starts,
+        prices=jnp.zeros(k, dtype),
+        best=Best(
+            arrays=arrays,
+            highest=jnp.full((), -jnp.inf, dtype),
+            value=jnp.full((), jnp.nan, dtype),
+            step=zero,
+            since=zero,
+        ),
+        sound=arrays,
+        sound_step=zero,
+        idle=zero,
+        stopped=no,
+        history=History(
+            utility=blank(count),
+            gradient_norm=blank(count),
+            converged=blank(count),
+            validation=blank(count),
+            constraints=blank(count, k),
+            multipliers=blank(count, k),
+            steps=zero,
+            diverged=no,
+            best=zero,
+        ),
+    )
+
+
+@jax.jit
+def _run(
+    state: State,
+    module: PyTree,
+    objective: Objective,
+    rows: PyTree,
+    options: Options,
+    validation: Validation | None,
+    last: jax.Array | int,
+) -> State:
+    """Goes on until `last` steps have been taken, or the fit stops."""
+    _, combine = partition(module)
+    count = len(jax.tree.leaves(rows)[0])
+    size = count if options.batch_size is None else min(options.batch_size, count)
+    # Line-search optimisers want the objective, others ignore it.
+    optimizer = optax.with_extra_args_support(options.optimizer)
+
+    def body(state: State) -> State:
+        number = state.history.steps
+        key = jax.random.fold_in(options.key, number)
+        index = jnp.arange(count)
+        if size < count:
+            index = jax.random.randint(key, (size,), 0, count)
+        batch, starts = jax.tree.map(lambda x: x[index], (rows, state.starts))
+
+        def loss(arrays: Arrays) -> tuple[jax.Array, Score]:
+            score = objective(combine(arrays), batch, starts, jax.random.fold_in(key, 1))
+            return -score.utility - jnp.dot(state.prices, score.constraints), score
+
+        (value, score), slope = jax.value_and_grad(loss, has_aux=True)(state.arrays)
+        norm = optax.tree.norm(slope)
+        extra = {"value": value, "grad": slope, "value_fn": lambda arrays: loss(arrays)[0]}
+        updates, moments = optimizer.update(slope, state.moments, state.arrays, **extra)
+        arrays: Any = optax.apply_updates(state.arrays, updates)
+        finite = jnp.isfinite(norm) & jnp.isfinite(value) & _finite(arrays)
+        useful = finite & (score.converged > 0)
+        idle = jnp.where(useful, 0, state.idle + 1)
+        diverged = ~finite | (idle >= _PATIENCE)
+        prices = jnp.maximum(0, state.prices - options.dual_rate * score.constraints)
+        history = state.history
+        record = lambda table, entry: table.at[number].set(entry.astype(table.dtype))
+        history = history.replace(
+            utility=record(history.utility, score.utility),
+            gradient_norm=record(history.gradient_norm, norm),
+            converged=record(history.converged, score.converged),
+            constraints=record(history.constraints, score.constraints),
+            multipliers=record(history.multipliers, prices),
+            steps=number + jnp.where(finite, 1, 0),
+            diverged=diverged,
+        )
+        choose = lambda new, old: jax.tree.map(lambda x, y: jnp.where(useful, x, y), new, old)
+        after = state.replace(
+            arrays=choose(arrays, state.arrays),
+            moments=choose(moments, state.moments),
+            starts=jax.tree.map(lambda t, y: t.at[index].set(y), state.starts, score.starts),
+            prices=choose(prices, state.prices),
+            sound=choose(state.arrays, state.sound),
+            sound_step=choose(number, state.sound_step),
+            idle=idle,
+            stopped=diverged,
+            history=history,
+        )
+        if validation is None:
+            return after
+        best = _look(after, combine, objective, validation, options)
+        looks = record(history.validation, best.value)
+        stopped = after.stopped | (best.since >= validation.patience)
+        return after.replace(best=best, stopped=stopped, history=history.replace(validation=looks))
+
+    go_on = lambda state: (state.history.steps < last) & ~state.stopped
+    return jax.lax.while_loop(go_on, body, state)
+
+
+def _look(
+    state: State,
+    combine: Callable[[Arrays], PyTree],
+    objective: Objective,
+    validation: Validation,
+    options: Options,
+) -> Best:
+    """The best look at the validation rows so far; it looks if it is time to."""
+    steps = state.history.steps
+    due = ~state.stopped & ((steps % validation.every == 0) | (steps == options.steps))
+
+    def look(best: Best) -> Best:
+        # one key for all looks: they differ by the module alone
+        key = jax.random.fold_in(options.key, options.steps)
+        score = objective(combine(state.arrays), validation.rows, validation.starts, key)
+        better = score.utility > best.highest
+        choose = lambda new, old: jnp.where(better, new, old)
+        return Best(
+            arrays=jax.tree.map(choose, state.arrays, best.arrays),
+            highest=choose(score.utility, best.highest),
+            value=score.utility,
+            step=choose(steps, best.step),
+            since=choose(0, best.since + 1),
+        )
+
+    return jax.lax.cond(due, look, lambda best: best, state.best)
+
+
+def _so_far(module: PyTree, state: State) -> tuple[int, PyTree, History]:
+    steps = int(state.history.steps)
+    history = jax.tree.map(lambda x: x[:steps] if x.ndim else x, state.history)
+    return steps, partition(module)[1](state.arrays), history
+
+
+def _end(module: PyTree, state: State, validated: bool) -> tuple[PyTree, History]:
+    history, combine = state.history, partition(module)[1]
+    last = jnp.minimum(jnp.arange(len(history.utility)), jnp.maximum(history.steps - 1, 0))
+    repeat = lambda table: table[last] if table.ndim else table
+    choose = lambda condition, new, old: jax.tree.map(
+        lambda x, y: jnp.where(condition, x, y), new, old
+    )
+    found = state.arrays, history.steps
+    found = choose(history.diverged, (state.sound, state.sound_step), found)
+    looked = validated & (state.best.step > 0)
+    arrays, best = choose(looked, (state.best.arrays, state.best.step), found)
+    return combine(arrays), jax.tree.map(repeat, history).replace(best=best)
+
+
+def _finite(arrays: Arrays) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))
