@@ -3,7 +3,24 @@
 from stackjax import agents, finite, games
 from stackjax._actions import ActionSet, Projection, project
 from stackjax._check import check
-from stackjax._fit import History, Observations, fit_follower, fit_leader
+from stackjax._concave import ConcaveUtility, Concavity, FreeUtility, probe_concavity
+from stackjax._fit import (
+    Average,
+    BehaviourCloning,
+    Dynamics,
+    Ensemble,
+    GaussianResponse,
+    GibbsResponse,
+    History,
+    Horizon,
+    Observations,
+    ResponseRegression,
+    Suboptimal,
+    Trajectory,
+    fit_follower,
+    fit_leader,
+    rollout,
+)
 from stackjax._game import Game
 from stackjax._response import Multipliers, Response, best_response
 from stackjax._sets import Ball, Box, Constrained, Polyhedron, Simplex
@@ -13,14 +30,24 @@ from stackjax._verdicts import Check
 
 __all__ = [
     "ActionSet",
+    "Average",
     "Ball",
+    "BehaviourCloning",
     "Box",
     "Check",
     "Complementarity",
+    "ConcaveUtility",
+    "Concavity",
     "Constrained",
+    "Dynamics",
+    "Ensemble",
     "FirstOrder",
+    "FreeUtility",
     "Game",
+    "GaussianResponse",
+    "GibbsResponse",
     "History",
+    "Horizon",
     "InteriorPoint",
     "Multipliers",
     "Newton",
@@ -29,8 +56,11 @@ __all__ = [
     "ProjectedGradient",
     "Projection",
     "Response",
+    "ResponseRegression",
     "Simplex",
     "Solution",
+    "Suboptimal",
+    "Trajectory",
     "agents",
     "best_response",
     "check",
@@ -38,6 +68,8 @@ __all__ = [
     "fit_follower",
     "fit_leader",
     "games",
+    "probe_concavity",
     "project",
+    "rollout",
     "solve",
 ]

@@ -14,18 +14,31 @@ PyTree = Any
 One = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, PyTree]]
 
 
-def mean_of(one: One, rows: PyTree, starts: PyTree) -> Score:
-    """Averages `one(row, start) -> (utility, counts, response)` over the rows that count."""
+def mean_of(one: One, rows: PyTree, starts: PyTree, weight: jax.Array | None = None) -> Score:
+    """Averages `one(row, start) -> (utility, counts, response)` over the rows that count.
+
+    `weight: [N]` weighs the average; rows of weight 0 are not there, and so do not fail.
+    """
     utility, counts, response = jax.vmap(one)(rows, starts)
 
     def keep(new: jax.Array, old: jax.Array) -> jax.Array:
         # A failed follower begins again where it began, not where it got lost.
         return jnp.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    total = jnp.sum(jnp.where(counts, utility, 0)) / jnp.maximum(jnp.sum(counts), 1)
+    if weight is None:
+        total = jnp.sum(jnp.where(counts, utility, 0)) / jnp.maximum(jnp.sum(counts), 1)
+        share = jnp.mean(counts, dtype=total.dtype)
+    else:
+        there, weight = weight > 0, weight.astype(utility.dtype)
+        whole = jnp.sum(jnp.where(counts, weight, 0))
+        total = jnp.sum(jnp.where(counts & there, weight * utility, 0))
+        total = total / jnp.where(whole > 0, whole, 1)
+        # without any row nothing failed
+        number = jnp.sum(there)
+        share = jnp.where(number > 0, jnp.sum(counts & there) / jnp.maximum(number, 1), 1)
     return Score(
         utility=total,
-        converged=jnp.mean(counts, dtype=total.dtype),
+        converged=share.astype(total.dtype),
         starts=jax.lax.stop_gradient(jax.tree.map(keep, response, starts)),
         constraints=jnp.zeros(0, total.dtype),
     )

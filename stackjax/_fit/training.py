@@ -16,6 +16,7 @@ from flax import struct
 
 from stackjax._checks import check_key
 from stackjax._fit.checkpoint import Checkpoint
+from stackjax._fit.lagrangian import Prices, Terms
 from stackjax._modules import check_stateless, check_untied, partition
 from stackjax._progress import chunks
 
@@ -45,6 +46,8 @@ class History(struct.PyTreeNode):
       best: `[]` the module that is returned is the one after so many steps: `steps`; or the last
         at which all was finite and some follower converged, if the fit diverged; or, with a
         validation set, the one whose utility on it was highest.
+      noise: what a likelihood learned of a follower beside the returned module: the standard
+        deviations, like one response, or the temperature, `[]`; None where nothing was.
     """
 
     utility: jax.Array
@@ -56,6 +59,7 @@ class History(struct.PyTreeNode):
     steps: jax.Array
     diverged: jax.Array
     best: jax.Array
+    noise: PyTree = None
 
 
 class Score(struct.PyTreeNode):
@@ -66,12 +70,15 @@ class Score(struct.PyTreeNode):
       converged: `[]` share of the rows that count.
       starts: the rows' next starting points of the follower.
       constraints: `[k]` averages that are to be at least 0.
+      units: `[k]` curvature of the constraints' penalty that suits the rows' units; only with
+        constraints.
     """
 
     utility: jax.Array
     converged: jax.Array
     starts: PyTree
     constraints: jax.Array
+    units: jax.Array | None = None
 
 
 class Objective(Protocol):
@@ -108,7 +115,7 @@ class Options(struct.PyTreeNode):
     steps: int = struct.field(pytree_node=False)
     batch_size: int | None = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
-    dual_rate: float = struct.field(pytree_node=False, default=0.0)
+    dual_rate: float | None = struct.field(pytree_node=False, default=None)
 
     @classmethod
     def checked(
@@ -119,7 +126,7 @@ class Options(struct.PyTreeNode):
         steps: int,
         batch_size: int | None,
         optimizer: optax.GradientTransformation | None,
-        dual_rate: float = 0.0,
+        dual_rate: float | None = None,
     ) -> "Options":
         """The options, once they are known to be sound.
 
@@ -185,7 +192,7 @@ class State(struct.PyTreeNode):
       arrays: the module's trained arrays.
       moments: the optimiser's state.
       starts: the followers' last answers, `[N, ...]`.
-      prices: `[k]` the constraints' multipliers.
+      prices: of the constraints.
       best: the best look at the validation rows.
       sound: the trained arrays of the last step that was of use.
       sound_step: `[]` steps taken before it.
@@ -197,7 +204,7 @@ class State(struct.PyTreeNode):
     arrays: Arrays
     moments: PyTree
     starts: PyTree
-    prices: jax.Array
+    prices: Prices
     best: Best
     sound: Arrays
     sound_step: jax.Array
@@ -266,7 +273,7 @@ def _begin(
         arrays=arrays,
         moments=options.optimizer.init(arrays),
         starts=starts,
-        prices=jnp.zeros(k, dtype),
+        prices=Prices.none(k, dtype),
         best=Best(
             arrays=arrays,
             highest=jnp.full((), -jnp.inf, dtype),
@@ -306,6 +313,7 @@ def _run(
     _, combine = partition(module)
     count = len(jax.tree.leaves(rows)[0])
     size = count if options.batch_size is None else min(options.batch_size, count)
+    terms = Terms(options.dual_rate, max(10.0, options.steps / 20), noisy=size < count)
     # Line-search optimisers want the objective, others ignore it.
     optimizer = optax.with_extra_args_support(options.optimizer)
 
@@ -319,7 +327,7 @@ def _run(
 
         def loss(arrays: Arrays) -> tuple[jax.Array, Score]:
             score = objective(combine(arrays), batch, starts, jax.random.fold_in(key, 1))
-            return -score.utility - jnp.dot(state.prices, score.constraints), score
+            return -score.utility + state.prices.cost(score.constraints, score.units, terms), score
 
         (value, score), slope = jax.value_and_grad(loss, has_aux=True)(state.arrays)
         norm = optax.tree.norm(slope)
@@ -330,7 +338,7 @@ def _run(
         useful = finite & (score.converged > 0)
         idle = jnp.where(useful, 0, state.idle + 1)
         diverged = ~finite | (idle >= _PATIENCE)
-        prices = jnp.maximum(0, state.prices - options.dual_rate * score.constraints)
+        prices = state.prices.ascend(score.constraints, score.units, terms)
         history = state.history
         record = lambda table, entry: table.at[number].set(entry.astype(table.dtype))
         history = history.replace(
@@ -338,7 +346,7 @@ def _run(
             gradient_norm=record(history.gradient_norm, norm),
             converged=record(history.converged, score.converged),
             constraints=record(history.constraints, score.constraints),
-            multipliers=record(history.multipliers, prices),
+            multipliers=record(history.multipliers, prices.multiplier),
             steps=number + jnp.where(finite, 1, 0),
             diverged=diverged,
         )

@@ -7,6 +7,7 @@ The executor's modules (`adapter`, `executor`, `server`, `session`, `tasks`, `to
 from stackjax.agents.adapter import ADAPTER_VERSION, executed_action
 from stackjax.agents.controllers import Controller, Decision, context_of, contexts_of, greedy_cell
 from stackjax.agents.diagnostics import Reliability, SurrogateReport, reliability, surrogate_report
+from stackjax.agents.dynamics import Script, Session, SessionDynamics, begin_session, script_of
 from stackjax.agents.evaluation import Factorial, Replay, constant, factorial, replay
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.heuristic import HeuristicExecutor
@@ -26,6 +27,7 @@ from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
 from stackjax.agents.repair import action_sets, admissible_cells, reference_cell, summarise_cells
 from stackjax.agents.server import LocalModel, local_server
 from stackjax.agents.session import Choice, SessionState, run_episode
+from stackjax.agents.shapes import FreeEnsemble, FreeModel, FreeSurface, Warp
 from stackjax.agents.state import State, encode_scalar, encode_task, stack_states, state_of
 from stackjax.agents.surface import QualitySurface, TokenSurface
 from stackjax.agents.surrogate import SurrogateHistory, fit_surrogate
@@ -41,6 +43,9 @@ __all__ = [
     "Episode",
     "Executor",
     "Factorial",
+    "FreeEnsemble",
+    "FreeModel",
+    "FreeSurface",
     "HeuristicExecutor",
     "Interval",
     "Leader",
@@ -52,6 +57,9 @@ __all__ = [
     "Reliability",
     "Replay",
     "ResourceContext",
+    "Script",
+    "Session",
+    "SessionDynamics",
     "SessionState",
     "State",
     "Surrogate",
@@ -64,9 +72,11 @@ __all__ = [
     "TurnOutcome",
     "TurnRecord",
     "Turns",
+    "Warp",
     "Weights",
     "action_sets",
     "admissible_cells",
+    "begin_session",
     "clustered_mean",
     "clustered_ratio",
     "compare",
@@ -93,6 +103,7 @@ __all__ = [
     "resource_context",
     "resource_game",
     "run_episode",
+    "script_of",
     "smooth_subsidy",
     "stack_states",
     "state_of",

@@ -7,7 +7,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from stackjax.agents.predictors import OUTCOME_FIELDS, Surrogate
+from stackjax.agents.predictors import Surrogate
+from stackjax.agents.shapes import OUTCOME_FIELDS
 from stackjax.agents.state import FIELDS, encode_task
 from stackjax.agents.turns import Turns
 

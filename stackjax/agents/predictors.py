@@ -13,20 +13,19 @@ echo the cells that were drawn before, and cost accuracy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, struct
 
-from stackjax.agents.state import FIELDS, State, encode_scalar, encode_task
+from stackjax.agents.shapes import Warp, outcome_inputs
+from stackjax.agents.state import State, encode_scalar, encode_task
 from stackjax.agents.surface import QualitySurface, TokenSurface
 
 ENCODINGS: dict[int, Callable[[State], jax.Array]] = {9: encode_scalar, 14: encode_task}
 """The two encodings of the paper by their size."""
-
-OUTCOME_FIELDS = ("task_complexity", "context_tokens", "model_condition")
-"""The numeric fields that the predictors read, beside the task type."""
 
 
 class _Networks(nnx.Module):
@@ -38,8 +37,7 @@ class _Networks(nnx.Module):
         def normal(*shape: int, fan: int) -> nnx.Param:
             return nnx.Param(jax.random.normal(rngs.params(), (members, *shape)) / fan**0.5)
 
-        numeric = tuple(FIELDS.index(name) for name in OUTCOME_FIELDS)
-        self.reads = numeric + tuple(range(len(FIELDS), inputs))
+        self.reads = outcome_inputs(inputs)
         inputs = len(self.reads)
         self.inner = normal(inputs, hidden, fan=inputs)
         self.offset = nnx.Param(jnp.zeros((members, hidden)))
@@ -117,14 +115,18 @@ class Surrogate(struct.PyTreeNode):
     """Both predictors.
 
     Attributes:
-      quality: encoded state -> quality surface.
-      tokens: encoded state -> token surface.
+      quality: encoded state -> quality surface; a `QualityModel`, or a `FreeModel`.
+      tokens: encoded state -> token surface; a `TokenModel`, or a `FreeModel`.
       size: 9 or 14, which of the encodings they read.
+      warp: the coordinates `s = w(r)` in which the surfaces are concave and convex; `s = r` if
+        None. Surfaces, and games on them, take `s`: map the cells that may be played by `warp`,
+        play, and map the answer back by `warp.inverse`. `predict` takes `r`.
     """
 
-    quality: QualityModel
-    tokens: TokenModel
+    quality: Any
+    tokens: Any
     size: int = struct.field(pytree_node=False, default=14)
+    warp: Warp | None = None
 
     def encode(self, state: State) -> jax.Array:
         """The encoding that both networks read, `[size]`."""
@@ -133,5 +135,6 @@ class Surrogate(struct.PyTreeNode):
     def predict(self, state: State, response: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Probability of a right answer (clipped to [0, 1]) and tokens, two scalars."""
         features = self.encode(state)
+        response = response if self.warp is None else self.warp(response)
         quality = jnp.clip(self.quality(features)(response), 0.0, 1.0)
         return quality, self.tokens(features)(response)

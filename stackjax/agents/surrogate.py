@@ -15,7 +15,12 @@ import optax
 from flax import nnx, struct
 
 from stackjax.agents.predictors import ENCODINGS, QualityModel, Surrogate, TokenModel
+from stackjax.agents.shapes import FreeModel, Warp
 from stackjax.agents.turns import Turns
+
+SHAPES = ("concave", "warped", "free")
+
+_SHIFT_RATE = 5.0  # the warp's shift, of size 2, must not wait for steps of the weights' size
 
 
 class SurrogateHistory(struct.PyTreeNode):
@@ -44,6 +49,7 @@ def fit_surrogate(
     steps: int = 800,
     learning_rate: float = 0.005,
     weight_decay: float = 0.3,
+    shape: str = "concave",
 ) -> tuple[Surrogate, SurrogateHistory]:
     """Fit quality and token predictors: adamw on the full batch, one jitted scan each.
 
@@ -60,13 +66,19 @@ def fit_surrogate(
       steps: optimiser steps.
       learning_rate: peak of a cosine schedule.
       weight_decay: adamw's; the biases, which describe the average surface, are spared.
+      shape: 'concave' quality and convex tokens; 'warped', the same in coordinates
+        `s = w(r)` that are fitted first, by both predictors together (`Surrogate.warp`; surfaces
+        and games then take `s`); or 'free', networks without a shape, for comparison.
 
     Returns:
       The surrogate and the errors by step.
 
     Raises:
-      ValueError: `size` is neither 9 nor 14, or there are fewer than 4 episodes.
+      ValueError: `size` is neither 9 nor 14, `shape` is not one of the three, or there are fewer
+        than 4 episodes.
     """
+    if shape not in SHAPES:
+        raise ValueError(f"shape: got {shape!r}, allowed are {', '.join(SHAPES)}")
     if size not in ENCODINGS:
         raise ValueError(f"size: got {size}, allowed are {sorted(ENCODINGS)}")
     labels, episode = jnp.unique(turns.episode, return_inverse=True)
@@ -74,24 +86,67 @@ def fit_surrogate(
         raise ValueError(f"turns: got {labels.size} episodes, need at least 4 to hold some out")
     quality_key, token_key, quality_bag, token_bag = jax.random.split(key, 4)
     scale = float(jnp.mean(turns.tokens))
-    quality = QualityModel(size, hidden=hidden, members=members, rngs=nnx.Rngs(quality_key))
-    tokens = TokenModel(size, scale=scale, hidden=hidden, members=members, rngs=nnx.Rngs(token_key))
+    rngs = nnx.Rngs(quality_key), nnx.Rngs(token_key)
+    sizes: dict[str, Any] = {"hidden": hidden, "members": members}
+    if shape == "free":
+        quality = FreeModel(size, level=0.5, rngs=rngs[0], **sizes)
+        tokens = FreeModel(size, level=1.0, scale=scale, rngs=rngs[1], **sizes)
+    else:
+        quality = QualityModel(size, rngs=rngs[0], **sizes)
+        tokens = TokenModel(size, scale=scale, rngs=rngs[1], **sizes)
     features = jax.vmap(ENCODINGS[size])(turns.state)
+    executed, warp = turns.executed, None
 
     def fit(model: Any, loss: Any, target: jax.Array, bag_key: jax.Array) -> tuple:
         bags = _bags(bag_key, members, labels.size)[:, episode]
-        data = features, turns.executed, target, *_shares(bags)
+        data = features, executed, target, *_shares(bags)
         graph, initial = nnx.split(model)
         rates = learning_rate, weight_decay
         best, errors, step = _train(graph, loss, steps, rates, initial, data)
         return nnx.merge(graph, best), errors, step
+
+    if shape == "warped":
+        bags = _bags(jax.random.fold_in(quality_bag, 1), members, labels.size)[:, episode]
+        both = jnp.concatenate([turns.correct.astype(features.dtype), turns.tokens / scale])
+        rows = jnp.tile(features, (2, 1)), jnp.repeat(jnp.arange(2), len(features))
+        data = rows, jnp.tile(executed, (2, 1)), both, *_shares(jnp.tile(bags, (1, 2)))
+        graph, initial = nnx.split(_Warped(quality, tokens, members))
+        best, _, _ = _train(
+            graph, _warped_loss, steps, (learning_rate, weight_decay), initial, data
+        )
+        warp = Warp(jnp.mean(nnx.merge(graph, best).shifts, axis=0))
+        executed = jax.vmap(warp)(executed)
 
     quality, quality_errors, quality_step = fit(
         quality, _quality_loss, turns.correct.astype(features.dtype), quality_bag
     )
     tokens, token_errors, token_step = fit(tokens, _token_loss, turns.tokens / scale, token_bag)
     history = SurrogateHistory(quality_errors, token_errors, quality_step, token_step)
-    return Surrogate(quality, tokens, size), history
+    return Surrogate(quality, tokens, size, warp), history
+
+
+class _Warped(nnx.Module):
+    """Both predictors in coordinates of their own, one warp a member."""
+
+    def __init__(self, quality: Any, tokens: Any, members: int) -> None:
+        self.quality, self.tokens = quality, tokens
+        # by this name spared from weight decay
+        self.bias = nnx.Param(jnp.zeros((members, 3)))
+
+    @property
+    def shifts(self) -> jax.Array:
+        """`[M, 3]`."""
+        return _SHIFT_RATE * self.bias[...]
+
+
+def _warped_loss(model: Any, features: tuple, response: jax.Array) -> tuple:
+    """Quality, or tokens where the row says so; predictions and penalties `[M]`."""
+    features, kind = features
+    at = jax.vmap(lambda shift: Warp(shift)(response))(model.shifts)
+    quality, tokens = model.quality.members(features), model.tokens.members(features)
+    each = jax.vmap(lambda surface, s: surface(s))
+    predicted = jnp.where(kind == 0, each(quality, at), each(tokens, at) / model.tokens.scale)
+    return predicted, jnp.zeros_like(predicted)
 
 
 def _bags(key: jax.Array, members: int, episodes: int) -> jax.Array:

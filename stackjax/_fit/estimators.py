@@ -1,0 +1,119 @@
+"""How a follower's play is explained: frozen settings, one class for each estimator."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ResponseRegression:
+    """Least squares on the best response, with the gradient through it.
+
+    Minimises the mean of `||response_n - response*(action_n, context_n)||^2`. Right for a follower
+    that answers best but for errors of mean zero and of one size in all channels.
+
+    Source: arXiv 2606.23026, Section 6.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianResponse:
+    """Maximum likelihood of a best response with Gaussian errors.
+
+        response_i ~ N(response*_i(action, context), std_i^2), channel by channel
+
+    With learned standard deviations, channels count by how precisely they are followed, whatever
+    their units. They are reported in `History.noise`.
+
+    Args:
+      std: the standard deviation of all channels; one for each channel is learned if None,
+        starting at the spread of the recorded responses.
+      censored: recorded responses at a bound of the response set (a Box) stand for all that lie
+        beyond: their likelihood is the probability of the tail (Tobit). Right where errors are
+        clipped to the box, which biases the regression towards its inside.
+
+    Raises:
+      TypeError: `std` is not a number or None, or `censored` not a bool.
+      ValueError: `std` is not positive and finite.
+
+    Source: Tobin, Econometrica 26(1), 1958 (the tails).
+    """
+
+    std: float | None = None
+    censored: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive("std", self.std)
+        if not isinstance(self.censored, bool):
+            raise TypeError(f"`censored` must be True or False; got {self.censored!r}.")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GibbsResponse:
+    """Maximum likelihood of a quantal response: a better response is a more likely one.
+
+        P(response = g_k | action, context) = exp(U(g_k) / T) / sum_j exp(U(g_j) / T)
+
+    over the points `g_1 .. g_K` of a grid. A recorded response counts as the nearest point (as
+    either of two equally near); where some of its numbers are missing, as all the points that are
+    nearest in the others. No best response is solved, so the utility may have any shape, and its
+    scale is learned too: followers err more where it costs them less. Where the errors do not
+    come from indifference (a follower that is sloppy everywhere alike), the fitted utility is
+    bent to explain them; use `GaussianResponse` there.
+
+    Args:
+      grid: `[K, ...]` the responses that the follower chose from, with the structure of one
+        response and a leading axis.
+      temperature: T, in units of the utility; learned, from 1 on, if None, and reported in
+        `History.noise`. Learn it only for a module that cannot scale its utility itself: utility
+        and temperature are known up to a common factor.
+
+    Raises:
+      TypeError: `temperature` is not a number or None.
+      ValueError: `temperature` is not positive and finite.
+
+    Source: McKelvey and Palfrey, Games and Economic Behavior 10, 1995 (logit responses).
+    """
+
+    grid: PyTree
+    temperature: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        _check_positive("temperature", self.temperature)
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviourCloning:
+    """Least squares on a module `(action, context) -> response`: no utility and no game.
+
+    A baseline. It needs no best response and cannot fail to converge, but nothing says what the
+    follower wants: its answers to signals unlike the recorded ones are extrapolated by the
+    network's shape, not by a motive, and its regret is unknown. In a game it can play as the
+    utility `-||response - module(action, context)||^2`.
+
+    Source: Pomerleau, Neural Computation 3(1), 1991.
+    """
+
+
+Estimator = ResponseRegression | GaussianResponse | GibbsResponse | BehaviourCloning
+
+
+def check_estimator(estimator: Any) -> None:
+    """Raises TypeError unless `estimator` is one of this module's settings."""
+    if not isinstance(estimator, Estimator):
+        raise TypeError(
+            "`estimator` must be stackjax.ResponseRegression(), stackjax.GaussianResponse(...), "
+            f"stackjax.GibbsResponse(...) or stackjax.BehaviourCloning(); got {estimator!r}."
+        )
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a Python number or None; got {value!r}.")
+    if not (value > 0 and np.isfinite(value)):
+        raise ValueError(f"`{name}` must be positive and finite; got {value}.")

@@ -1,0 +1,216 @@
+"""Sessions as arrays: the resource game's next state (arXiv 2606.23026, equation 7).
+
+What `SessionState` (`session.py`) does with real turns, on the fitted surrogate, so that a leader
+can be trained over a session's turns (`fit_leader(..., horizon=...)`). A turn costs the predicted
+tokens. Its outcome is the predicted quality, an expectation that is differentiable; or a coin that
+falls with that probability.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from stackjax.agents.controllers import context_of
+from stackjax.agents.payoffs import ResourceContext, smooth_subsidy
+from stackjax.agents.predictors import Surrogate
+from stackjax.agents.session import HEALTH_RECOVERY, QUALITY_DECAY, TURN_BUDGET
+from stackjax.agents.state import State
+
+START_QUALITY = 0.5
+"""Recent quality before the first outcome."""
+
+
+class Script(struct.PyTreeNode):
+    """What the user brings to each of a session's L turns, whatever is decided.
+
+    After the last turn the last one comes again. A random sequence of tasks (a Markov chain, say)
+    is drawn beforehand: one script a session.
+
+    Attributes:
+      task: `[L]` integers, index into `TASK_TYPES`.
+      task_complexity: `[L]`, in [0, 1].
+      context_tokens: `[L]`, tokens of the history that could be sent at each turn. With scripted
+        replies (`run_episode(..., history="reference")`) no decision changes them.
+    """
+
+    task: jax.Array
+    task_complexity: jax.Array
+    context_tokens: jax.Array
+
+
+def script_of(states: State) -> Script:
+    """The script of a session of which L turns' states were recorded; leaves are `[L]`.
+
+    Raises:
+      ValueError: the states do not have one leading axis, or no turn.
+
+    Example:
+      >>> numbers = {name: jnp.zeros(3) for name in sj.agents.state.FIELDS}
+      >>> states = sj.agents.State(task=jnp.zeros(3, int), **numbers)
+      >>> sj.agents.script_of(states).task.shape
+      (3,)
+    """
+    shape = jnp.shape(states.task)
+    if len(shape) != 1 or not shape[0]:
+        raise ValueError(f"states: leaves must be [L] with L of at least 1; got shape {shape}")
+    return Script(states.task, states.task_complexity, states.context_tokens)
+
+
+class Session(struct.PyTreeNode):
+    """A session between turns: `SessionState` as arrays. Leaves are scalars but for the script's.
+
+    Attributes:
+      script: what the user brings.
+      previous: `[2]`, the signal (q, alpha) of the turn before.
+      token_budget: tokens that the session may use in all.
+      turn_index: turns finished.
+      total_tokens: tokens used.
+      last_tokens: tokens of the last turn, 0 before the first.
+      previous_tokens: tokens of the turn before it.
+      recent_quality: exponential mean of the outcomes.
+      model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
+    """
+
+    script: Script
+    previous: jax.Array
+    token_budget: jax.Array
+    turn_index: jax.Array
+    total_tokens: jax.Array
+    last_tokens: jax.Array
+    previous_tokens: jax.Array
+    recent_quality: jax.Array
+    model_condition: jax.Array
+
+    @property
+    def state(self) -> State:
+        """The state in which the next turn is decided, unrounded."""
+        index = jnp.minimum(self.turn_index, self.script.task.shape[0] - 1).astype(jnp.int32)
+        turns = self.turn_index
+        mean = self.total_tokens / jnp.maximum(turns, 1)
+        # Two turns make a trend. A mean of 0 tokens has none; no derivative may come from there.
+        known = (turns >= 2) & (mean > 0)
+        change = self.last_tokens - self.previous_tokens
+        trend = jnp.where(known, change / jnp.where(known, mean, 1), 0)
+        return State(
+            task=self.script.task[index],
+            task_complexity=self.script.task_complexity[index],
+            context_tokens=self.script.context_tokens[index],
+            turn_index=turns,
+            mean_tokens=mean,
+            recent_quality=self.recent_quality,
+            token_trend=trend,
+            model_condition=self.model_condition,
+            budget=1 - self.total_tokens / self.token_budget,
+        )
+
+    def update(
+        self,
+        signal: jax.Array,
+        tokens: jax.Array,
+        correct: jax.Array,
+        fallback: jax.Array | float = 0.0,
+    ) -> Session:
+        """The session after one more turn.
+
+        Args:
+          signal: `[2]`, what the leader said.
+          tokens: `[]`, what the turn cost.
+          correct: `[]`, 1 or 0, or the probability of 1.
+          fallback: `[]`, 1 if the executor fell back to another answer, or the probability.
+        """
+        condition, gap = self.model_condition, 1 - self.model_condition
+        change = fallback * -0.5 * condition + (1 - fallback) * HEALTH_RECOVERY * gap
+        return self.replace(
+            previous=signal,
+            turn_index=self.turn_index + 1,
+            total_tokens=self.total_tokens + tokens,
+            last_tokens=tokens,
+            previous_tokens=self.last_tokens,
+            recent_quality=self.recent_quality
+            + (1 - QUALITY_DECAY) * (correct - self.recent_quality),
+            model_condition=condition + change,
+        )
+
+
+def begin_session(
+    script: Script, *, signal: jax.Array, token_budget: jax.Array | float | None = None
+) -> Session:
+    """A session before its first turn. Unbatched: use `jax.vmap` over scripts.
+
+    Args:
+      script: L turns.
+      signal: `[2]`, what counts as the signal (q, alpha) before the first turn.
+      token_budget: tokens for the session; `TURN_BUDGET` for each of the L turns if None.
+
+    Raises:
+      ValueError: `signal` is not of shape `[2]`.
+    """
+    signal = jnp.asarray(signal)
+    if signal.shape != (2,):
+        raise ValueError(f"signal: must be (q, alpha), shape (2,); got shape {signal.shape}")
+    if token_budget is None:
+        token_budget = TURN_BUDGET * script.task.shape[0]
+    number = lambda value: jnp.asarray(value, signal.dtype)
+    zero = number(0.0)
+    return Session(
+        script=script,
+        previous=signal,
+        token_budget=number(token_budget),
+        turn_index=zero,
+        total_tokens=zero,
+        last_tokens=zero,
+        previous_tokens=zero,
+        recent_quality=number(START_QUALITY),
+        model_condition=number(1.0),
+    )
+
+
+class SessionDynamics(struct.PyTreeNode):
+    """Dynamics of the resource game for `rollout` and `fit_leader`; states are `Session`s.
+
+    With the 9-number or the 14-number encoding, whichever the surrogate reads. The subsidy that is
+    carried out is smoothed and rate-limited (12) after a session's first turn.
+
+    Attributes:
+      surrogate: predictors of quality and tokens.
+      reference: `[3]`, the reference policy's response, which sets `T_0` and `tau_Q`.
+      fallback: probability that the executor falls back to another answer; a number or `[]`.
+      smooth: whether the subsidy is smoothed.
+      stochastic: outcomes are coins (right or wrong, fallback or not) instead of probabilities.
+        The gradient then leaves out that a response moves the coin's probability.
+
+    Source: arXiv 2606.23026, eq. (7), (12).
+    """
+
+    surrogate: Surrogate
+    reference: jax.Array
+    fallback: jax.Array | float = 0.0
+    smooth: bool = struct.field(pytree_node=False, default=True)
+    stochastic: bool = struct.field(pytree_node=False, default=False)
+
+    def context(self, state: Session) -> ResourceContext:
+        """The game's context at a session's next turn."""
+        return context_of(self.surrogate, self.reference, state.state, state.previous)
+
+    def commit(self, state: Session, action: jax.Array) -> jax.Array:
+        """The signal `[2]` that is carried out where the policy proposes `action: [2]`."""
+        if not self.smooth:
+            return action
+        subsidy = smooth_subsidy(action[1], state.previous[1])
+        return jnp.stack([action[0], jnp.where(state.turn_index == 0, action[1], subsidy)])
+
+    def step(
+        self, state: Session, action: jax.Array, response: jax.Array, key: jax.Array
+    ) -> Session:
+        """The session after the follower's `response: [3]` to the signal `action: [2]`."""
+        correct, tokens = self.surrogate.predict(state.state, response)
+        fallback = jnp.asarray(self.fallback, correct.dtype)
+        if self.stochastic:
+            answer, health = jax.random.uniform(key, (2,), correct.dtype)
+            # A fallback is never right, so the others are right more often than the average.
+            right = answer * (1 - fallback) < correct
+            fallback = (health < fallback).astype(correct.dtype)
+            correct = right.astype(correct.dtype) * (1 - fallback)
+        return state.update(action, tokens, correct, fallback)
