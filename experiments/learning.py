@@ -5,7 +5,7 @@ and against samples, which are (context, action) pairs for which the follower wa
 compares three ways to learn a follower from its play.
 
     python experiments/learning.py                # ten seeds, about ten minutes on two cores
-    python experiments/learning.py --quick        # two seeds, short runs: does it work?
+    python experiments/learning.py --quick        # two seeds, two minutes: does it work?
 """
 
 from __future__ import annotations

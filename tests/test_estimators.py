@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from quick import quick, quick_jit
 from test_fit import KEY, Pull, observations
 
 import stackjax as sj
@@ -60,9 +61,8 @@ def test_the_default_is_the_regression():
 
 
 def test_gaussian_errors_are_learned_channel_by_channel():
-    module, history = fit(
-        Pulls(), two_channels(), estimator=sj.GaussianResponse(), batch_size=None, steps=500
-    )
+    options: dict = {"estimator": sj.GaussianResponse(), "batch_size": None, "steps": 500}
+    module, history = quick(lambda seen: fit(Pulls(), seen, **options), two_channels())
     chex.assert_trees_all_close(module.weights[...], BOTH, atol=0.05)
     assert history.noise is not None
     np.testing.assert_allclose(history.noise, [0.05, 0.4], rtol=0.1)
@@ -87,8 +87,9 @@ def test_censored_errors_do_not_bias():
     """Errors clipped to the box: the regression shrinks the slope, the tails mend it."""
     seen = two_channels(n=2000, noise=(0.3, 0.3), low=0.0)
     options: dict = {"response_set": sj.Box(0.0, jnp.inf), "batch_size": None, "steps": 300}
-    biased, _ = fit(Pulls(), seen, **options)
-    mended, history = fit(Pulls(), seen, estimator=sj.GaussianResponse(censored=True), **options)
+    biased, _ = quick(lambda seen: fit(Pulls(), seen, **options), seen)
+    options["estimator"] = sj.GaussianResponse(censored=True)
+    mended, history = quick(lambda seen: fit(Pulls(), seen, **options), seen)
     off = lambda module: jnp.abs(module.weights[...] - BOTH).max()
     assert off(mended) < 0.08 and off(mended) < off(biased)
     np.testing.assert_allclose(history.noise, [0.3, 0.3], rtol=0.2)
@@ -155,19 +156,15 @@ def test_gaps_and_weights(estimator, module):
     alone, history = fit(module(), short, **options)
     response = seen.response.at[20:22].set(NAN)
     weight = jnp.full(24, 2.0).at[22:].set(0.0)
-    gaps = seen.replace(response=response, weight=weight)
-    padded, other = fit(module(), gaps, **options)
+    under_jit = quick_jit(lambda seen: fit(module(), seen, **options))
+    padded, other = under_jit(seen.replace(response=response, weight=weight))
     chex.assert_trees_all_close(padded, alone, atol=1e-5)
     chex.assert_trees_all_close(other.noise, history.noise, rtol=1e-4)
-    assert (other.converged == history.converged).all()
-    under_jit, _ = jax.jit(lambda s: fit(module(), s, **options))(gaps)
-    chex.assert_trees_all_close(under_jit, padded, atol=1e-5)
+    assert (other.converged[:3] == history.converged).all()
 
-    def learned(value, channel):
-        marked = seen.replace(response=seen.response.at[:, channel].set(value))
-        return fit(module(), marked, **options)
-
-    blind, how = learned(NAN, 1)
+    blind, how = under_jit(
+        seen.replace(response=seen.response.at[:, 1].set(NAN), weight=0 * weight + 1)
+    )
     assert np.isfinite(how.gradient_norm).all() and jnp.isfinite(blind.weights[...]).all()
     assert (blind.weights[0] != 0).all()
     if not isinstance(estimator, sj.GibbsResponse):

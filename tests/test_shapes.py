@@ -77,7 +77,7 @@ def test_a_channel_that_pays_late_is_straightened(turns):
     correct = 0.1 + 0.25 * late.sum(1)
     data = turns.replace(executed=grid, tokens=tokens, correct=correct)
     fitted = {
-        shape: fit_surrogate(data, key=jax.random.key(0), members=2, steps=250, shape=shape)[0]
+        shape: fit_surrogate(data, key=jax.random.key(0), members=2, steps=500, shape=shape)[0]
         for shape in ("concave", "warped")
     }
     warp = fitted["warped"].warp

@@ -34,7 +34,7 @@ def tables(report: dict[str, Any]) -> str:
     """One table for each workload, who was skipped, and the targets."""
     parts = []
     for run in report["runs"]:
-        title = run["workload"] + (" with XLA flags" if run["flags"] else "")
+        title = run["workload"] + (" with an XLA flag" if run["flags"] else "")
         if "results" not in run:
             parts.append(f"{title}: failed with status {run.get('error')}")
             continue
@@ -113,7 +113,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         ends = [1e6 * each(run, name) for name in (names[-1], names[0])]
         axis.set_xlim(10 ** np.floor(np.log10(ends[0])), 10 ** np.ceil(np.log10(ends[1])))
         axis.xaxis.set_minor_formatter(NullFormatter())
-        title = run["workload"] + (", XLA flags" if run["flags"] else "")
+        title = run["workload"] + (", XLA flag" if run["flags"] else "")
         axis.set_title(title, fontsize=9)
         axis.tick_params(axis="x", labelsize=7)
     figure.supxlabel("µs of CPU time for a context (hollow: more than 1% of gradients wrong)")

@@ -17,7 +17,7 @@ class Target:
       workload: Its name.
       peers: Beginning of the peers' names; the fastest of them counts. "" is every peer.
       ratio: At least this.
-      flags: With the XLA flags.
+      flags: With the XLA flag.
     """
 
     workload: str
@@ -61,7 +61,7 @@ def reached(report: dict[str, Any]) -> list[list[str]]:
         if run is None or OURS not in run["results"]:
             continue
         peers = {name: each(run, name) for name in run["results"] if _is_peer(name, target.peers)}
-        where = target.workload + (" flags" if target.flags else "")
+        where = target.workload + (" flag" if target.flags else "")
         what = f"{target.peers or 'any peer'} / stackjax, CPU"
         if not peers:
             rows.append([where, what, f">= {target.ratio:.3g}", "", "not run"])

@@ -111,9 +111,8 @@ def fit_surrogate(
         rows = jnp.tile(features, (2, 1)), jnp.repeat(jnp.arange(2), len(features))
         data = rows, jnp.tile(executed, (2, 1)), both, *_shares(jnp.tile(bags, (1, 2)))
         graph, initial = nnx.split(_Warped(quality, tokens, members))
-        best, _, _ = _train(
-            graph, _warped_loss, steps, (learning_rate, weight_decay), initial, data
-        )
+        rates = learning_rate, weight_decay
+        best, _, _ = _train(graph, _warped_loss, (steps + 1) // 2, rates, initial, data)
         warp = Warp(jnp.mean(nnx.merge(graph, best).shifts, axis=0))
         executed = jax.vmap(warp)(executed)
 

@@ -1,0 +1,27 @@
+"""The followers' solvers again with XLA's optimisations, which the other tests do without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CHOSEN = [
+    "test_components.py",
+    "test_quick_attempt.py::test_batch_is_loop",
+    "test_best_response.py::test_float32_converges_and_agrees",
+    "test_best_response.py::test_batch_equals_loop_with_a_hard_and_a_failing_member",
+    "test_best_response.py::test_total_derivatives_against_finite_differences",
+    "test_constrained.py::test_known_active_sets",
+]
+
+
+@pytest.mark.parametrize("group", [CHOSEN[:1], CHOSEN[1:]], ids=["components", "solvers"])
+def test_optimised(group):
+    command = [sys.executable, "-m", "pytest", "-n", "0", "--no-header", *map(str, group)]
+    done = subprocess.run(
+        command, cwd=HERE, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:] + done.stderr
