@@ -4,7 +4,7 @@ Measures the leader's value on held-out contexts against seconds of training (co
 and against samples, which are (context, action) pairs for which the follower was solved; and
 compares three ways to learn a follower from its play.
 
-    python experiments/learning.py                # ten seeds, about ten minutes on two cores
+    python experiments/learning.py                # ten seeds, about six minutes on two cores
     python experiments/learning.py --quick        # two seeds, two minutes: does it work?
 """
 

@@ -104,7 +104,7 @@ def best_response(
     by the implicit function theorem on the optimality conditions with the constraints that are
     active at the solution; multipliers are differentiated too. The starting point's derivative is
     zero. (Within `lax.scan` and `lax.map`, JAX forgets custom rules when it differentiates
-    repeatedly in reverse mode; there derivatives are right up to the second.)
+    again after a reverse pass; there derivatives are right up to the second.)
 
     The solution is local where the utility is not concave: ask for several `starts`, the best of
     which is returned, and look at `Response.agree`. bfloat16 and float16 are computed in

@@ -111,7 +111,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(names)), names, fontsize=7)
         axis.set_xscale("log")
         ends = [1e6 * each(run, name) for name in (names[-1], names[0])]
-        axis.set_xlim(10 ** np.floor(np.log10(ends[0])), 10 ** np.ceil(np.log10(ends[1])))
+        axis.set_xlim(10 ** np.floor(np.log10(0.8 * ends[0])), 10 ** np.ceil(np.log10(ends[1])))
         axis.xaxis.set_minor_formatter(NullFormatter())
         title = run["workload"] + (", XLA flag" if run["flags"] else "")
         axis.set_title(title, fontsize=9)

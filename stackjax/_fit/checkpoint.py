@@ -4,7 +4,6 @@ Orbax writes each state into a folder of its own and gives it its name when it i
 that dies while writing leaves the state before.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._checks import concrete
+from stackjax._fit.fingerprint import fingerprint
 
 PyTree = Any
 
@@ -28,6 +28,7 @@ class Checkpoint:
 
     Raises:
       TypeError: `folder` is not a path, or the fit is being traced.
+      ValueError: `folder` is a file.
     """
 
     def __init__(self, folder: str | Path, inputs: PyTree) -> None:
@@ -42,34 +43,55 @@ class Checkpoint:
 
         self._args = ocp.args
         self._folder = Path(folder).absolute()
+        if self._folder.is_file():
+            raise ValueError(f"`checkpoint` must be a folder; {self._folder} is a file.")
         self._fingerprint = fingerprint(inputs)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT, enable_async_checkpointing=False, create=True
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
-        self.step = self._manager.latest_step() or 0
+        self.step = 0
 
     def restore(self, state: PyTree) -> PyTree:
-        """The last complete state, or `state` if there is none.
+        """The last state that can be read, or `state` if none was written.
 
         Raises:
-          ValueError: the folder holds another fit's state.
+          ValueError: the folder holds another fit's state, or none that can be read.
         """
-        if not self.step:
-            return state
-        found = self._manager.restore(
-            self.step, args=self._args.Composite(inputs=self._args.JsonRestore())
-        )
-        if found["inputs"] != {"sha256": self._fingerprint}:
+        steps, reason = sorted(self._manager.all_steps(), reverse=True), None
+        for step in steps:
+            try:
+                leaves = self._read(step, jax.tree.leaves(state))
+            except Exception as error:  # cut off by a full disk, say: the one before may be whole
+                reason = error
+                continue
+            if leaves is None:
+                break
+            for broken in steps[: steps.index(step)]:
+                self._manager.delete(broken)
+            self.step = step
+            return jax.tree.unflatten(jax.tree.structure(state), leaves)
+        else:
+            if reason is None:
+                return state
             raise ValueError(
-                f"`checkpoint`: {self._folder} holds the state of another fit (another module, "
-                "data, key or number of steps). Give a new folder, or remove this one."
-            )
-        leaves, structure = jax.tree.flatten(state)
-        restore = self._args.StandardRestore(_stored(leaves))
-        stored = self._manager.restore(self.step, args=self._args.Composite(state=restore))["state"]
-        found = [stored.get(str(place), leaf) for place, leaf in enumerate(leaves)]
-        return jax.tree.unflatten(structure, jax.tree.map(jnp.asarray, found))
+                f"`checkpoint`: no state in {self._folder} can be read ({type(reason).__name__}). "
+                "Give a new folder, or remove this one."
+            ) from reason
+        raise ValueError(
+            f"`checkpoint`: {self._folder} holds the state of another fit (another module, data, "
+            "key, option, or code of a utility). Give a new folder, or remove this one."
+        )
+
+    def _read(self, step: int, leaves: list[jax.Array]) -> list[jax.Array] | None:
+        """The state's leaves; None if it is of another fit."""
+        both = self._args.Composite(inputs=self._args.JsonRestore())
+        found = self._manager.restore(step, args=both)["inputs"]
+        if found != {"sha256": self._fingerprint}:
+            return None
+        restore = self._args.Composite(state=self._args.StandardRestore(_stored(leaves)))
+        stored = self._manager.restore(step, args=restore)["state"]
+        return [jnp.asarray(stored.get(str(i), leaf)) for i, leaf in enumerate(leaves)]
 
     def save(self, step: int, state: PyTree) -> None:
         """Writes the state after `step` steps; it is on disk when this returns."""
@@ -86,15 +108,3 @@ class Checkpoint:
 def _stored(leaves: list[jax.Array]) -> dict[str, np.ndarray]:
     # Orbax refuses arrays without elements.
     return {str(place): np.asarray(leaf) for place, leaf in enumerate(leaves) if leaf.size}
-
-
-def fingerprint(tree: PyTree) -> str:
-    """SHA-256 of all numbers in a pytree and their places; functions are known by name only."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -15,6 +15,8 @@ from stackjax._static import join_static, split_static
 
 PyTree = Any
 
+_NUMBER = int | float | np.number | np.ndarray | jax.Array
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +63,10 @@ class Average:
             raise ValueError(f"Average: give `at_least` or `at_most`; got {given}.")
         name = "at_least" if self.at_most is None else "at_most"
         bound = getattr(self, name)
-        if isinstance(bound, bool) or not isinstance(bound, int | float | jax.Array | np.ndarray):
+        if isinstance(bound, bool) or not isinstance(bound, _NUMBER):
             raise TypeError(f"Average: `{name}` must be a number; got {bound!r}.")
+        if np.ndim(bound):
+            raise ValueError(f"Average: `{name}` must be one number; got shape {np.shape(bound)}.")
         if concrete(bound) and not np.isfinite(np.asarray(bound)).all():
             raise ValueError(f"Average: `{name}` must be finite; got {bound}.")
 
@@ -104,8 +108,10 @@ def check_averages(constraints: Any, dual_rate: Any) -> tuple[Average, ...]:
     if dual_rate is not None:
         if isinstance(dual_rate, bool) or not isinstance(dual_rate, int | float):
             raise TypeError(f"`dual_rate` must be a Python number or None; got {dual_rate!r}.")
-        if not dual_rate > 0:
-            raise ValueError(f"`dual_rate` must be positive or None; got {dual_rate}.")
+        if not (dual_rate > 0 and np.isfinite(dual_rate)):
+            raise ValueError(f"`dual_rate` must be positive and finite, or None; got {dual_rate}.")
+        if not constraints:
+            raise ValueError(f"`dual_rate` means nothing without `constraints`; got {dual_rate}.")
     return tuple(constraints)
 
 

@@ -266,20 +266,27 @@ def play(
 ) -> Played:
     """`rollout` without its checks."""
     dynamics, hold = horizon.dynamics, horizon.hold
-    propose = lambda state: committed(dynamics, state, act(policy, game, dynamics.context(state)))
+    children, plain = split_static((policy,))
+    propose = lambda p, d, s: committed(d, s, act(join_static(plain, p)[0], game, d.context(s)))
 
     def turn(carry: tuple, t: jax.Array) -> tuple[tuple, tuple]:
         state, action, start, alive = carry
-        chosen = propose(state)
-        action = jax.tree.map(lambda new, old: jnp.where(t % hold == 0, new, old), chosen, action)
-        context = dynamics.context(state)
+        # What reads a state that the session cannot be played in must not send 0 x NaN back to it.
+        seen = children, dynamics, state, action
+        look = lambda p, d, s, a: (
+            lax.cond(t % hold == 0, lambda s, a: propose(p, d, s), lambda s, a: a, s, a),
+            d.context(s),
+        )
+        sound = finite(look(*lax.stop_gradient(seen)))
+        action, context = look(*shield(seen, sound))
         response, valid, nearby = answer_to(follower, game, action, context, start, settings)
         utility = evaluate(game.leader_utility, "leader_utility", action, response, context)
         values = values_of(averages, action, response, context, utility.dtype)
         # A step that is not a number must not send 0 x NaN back to what went into it.
         inputs = dynamics, state, action, response
-        step = lambda d, s, a, r: like(d.step(s, a, r, jax.random.fold_in(key, t)), s)
-        valid &= finite(lax.stop_gradient((utility, values)))
+        moved = lambda d, s, a, r: d.step(s, a, r, jax.random.fold_in(key, t))
+        step = lambda d, s, a, r: like(jax.tree.map(jnp.asarray, moved(d, s, a, r)), s)
+        valid &= sound & finite(lax.stop_gradient((utility, values)))
         valid &= finite(step(*lax.stop_gradient(inputs)))
         after = step(*shield(inputs, valid))
         alive &= valid
@@ -290,7 +297,7 @@ def play(
         return (keep(after, state), action, nearby, alive), out
 
     blank = lambda x: jnp.zeros(x.shape, x.dtype)
-    idle = jax.tree.map(blank, jax.eval_shape(propose, state))
+    idle = jax.tree.map(blank, jax.eval_shape(propose, children, dynamics, state))
     strong = lambda tree: jax.tree.map(lambda x: lax.convert_element_type(x, x.dtype), tree)
     body = jax.checkpoint(turn, prevent_cse=False) if horizon.remat else turn
     first = strong(state), idle, strong(start), jnp.array(True)

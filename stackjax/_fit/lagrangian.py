@@ -74,6 +74,7 @@ class Prices(struct.PyTreeNode):
         """The prices after a step; arguments as in `cost`."""
         if not constraints.size:
             return self
+        constraints = constraints.astype(self.multiplier.dtype)
         penalty = self._penalty(units, terms)
         moved = self.multiplier - penalty / terms.settling * constraints
         margin = _SMOOTH * self.margin + (1 - _SMOOTH) * constraints

@@ -118,7 +118,9 @@ def fit_leader(
     check_projectable(game)
     averages = check_averages(constraints, dual_rate)
     check_follower(follower)
-    options = Options.checked(policy, "policy", key, steps, batch_size, optimizer, dual_rate)
+    options = Options.checked(
+        policy, "policy", key, steps, batch_size, optimizer, dual_rate, len(averages)
+    )
     settings = follower_settings(solver, game.response_set, "solver", response)
     count = len(jax.tree.leaves(contexts)[0])
     plain = horizon is None and not averages and follower is None

@@ -80,6 +80,10 @@ def objective_of(
             "`estimator`: censored responses need a Box for the response set; got a "
             f"{type(feasible).__name__}."
         )
+    if estimator.censored and feasible.open_sides == (True, True):
+        raise ValueError(
+            "`estimator`: censored responses need a `response_set` with a bound; got none."
+        )
     start = None if estimator.std is not None else _learned(_log_spread(rows), module)
     return _Gaussian(feasible, settings, estimator.std, estimator.censored), start
 
@@ -133,6 +137,8 @@ class _Gaussian(struct.PyTreeNode):
         lower: jax.Array,
         upper: jax.Array,
     ) -> jax.Array:
+        wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))  # the tails need it
+        response, value, std = wide(response), wide(value), wide(std)
         likelihood = norm.logpdf(response, value, std)
         if self.censored:
             below, above = response <= lower, response >= upper
@@ -155,7 +161,10 @@ class _Gibbs(struct.PyTreeNode):
 
         def one(row: Rows, start: PyTree) -> Outcome:
             utility = lambda g: evaluate(module.module, "module", row.action, g, row.context)
-            values = jax.vmap(utility)(grid) / temperature
+            values = jax.vmap(utility)(grid)
+            # -inf / T has no derivative in T
+            there = jnp.isfinite(values)
+            values = jnp.where(there, jnp.where(there, values, 0) / temperature, -jnp.inf)
             chosen = nearest(grid, row)
             sound = jnp.any(chosen & jnp.isfinite(values))
             # a row that no point explains must not send 0 x NaN back

@@ -174,5 +174,13 @@ def hold_out(rows: Rows, share: float, key: jax.Array) -> tuple[Rows, Rows]:
         raise ValueError(f"`validation` needs at least 2 rows to split; got {count}.")
     held = min(max(round(share * count), 1), count - 1)
     order = jax.random.permutation(key, count)
+    if rows.weight is not None:
+        if concrete(rows.weight) and np.sum(np.asarray(rows.weight) > 0) < 2:
+            raise ValueError("`validation` needs at least 2 rows of positive weight to split.")
+        # Those that count first, then one for either side, then evenly.
+        order = order[jnp.argsort(rows.weight[order] <= 0, stable=True)]
+        others = 2 + np.arange(held - 1) * (count - 2) // max(held - 1, 1)
+        out = np.isin(np.arange(count), np.append(others, 1))
+        order = order[np.concatenate([np.flatnonzero(out), np.flatnonzero(~out)])]
     pick = lambda index: jax.tree.map(lambda leaf: leaf[index], rows)
     return pick(order[held:]), pick(order[:held])

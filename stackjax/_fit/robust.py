@@ -65,10 +65,10 @@ class Suboptimal(struct.PyTreeNode):
                 f"{self.solver!r}."
             )
         number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)
-        if isinstance(self.delta, str | list | bool) or self.delta is None:
+        if isinstance(self.delta, str | list | tuple | dict | bool) or self.delta is None:
             raise TypeError(f"Suboptimal: `delta` must be a number; got {self.delta!r}.")
-        if number and not self.delta > 0:
-            raise ValueError(f"Suboptimal: `delta` must be positive; got {self.delta}.")
+        if number and not (self.delta > 0 and np.isfinite(self.delta)):
+            raise ValueError(f"Suboptimal: `delta` must be positive and finite; got {self.delta}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +214,15 @@ def _worst(
 
     values, found, gained = jax.vmap(search)(starts)
     index = jnp.argmax(gained)
-    return like(unravel(values[index]), best), found[index]
+    # Where nothing that the follower may do matters to the leader, its best response is as bad as
+    # any, and a search has nothing to go by.
+    here = lax.stop_gradient(harm(middle))
+    there = lax.stop_gradient(jax.vmap(lambda z: harm(place(z)))(starts))
+    slope = jax.grad(lambda y: harm(y))(lax.stop_gradient(middle))
+    rounding = 8 * jnp.finfo(middle.dtype).eps * jnp.abs(here)
+    alike = jnp.all(slope == 0) & jnp.all(jnp.abs(there - here) <= rounding)
+    worst = jnp.where(alike, middle, values[index])
+    return like(unravel(worst), best), alike | found[index]
 
 
 def _both_sides(

@@ -116,6 +116,7 @@ class Options(struct.PyTreeNode):
     batch_size: int | None = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     dual_rate: float | None = struct.field(pytree_node=False, default=None)
+    constrained: int = struct.field(pytree_node=False, default=0)
 
     @classmethod
     def checked(
@@ -127,6 +128,7 @@ class Options(struct.PyTreeNode):
         batch_size: int | None,
         optimizer: optax.GradientTransformation | None,
         dual_rate: float | None = None,
+        constrained: int = 0,
     ) -> "Options":
         """The options, once they are known to be sound.
 
@@ -151,7 +153,7 @@ class Options(struct.PyTreeNode):
                 f"None; got {optimizer!r}."
             )
         optimizer = _default_optimizer(steps) if optimizer is None else optimizer
-        return cls(key, steps, batch_size, optimizer, dual_rate)
+        return cls(key, steps, batch_size, optimizer, dual_rate, constrained)
 
 
 def check_count(name: str, value: Any) -> None:
@@ -238,16 +240,17 @@ def train(
       callback: called about twenty times as `callback(step, module, history)`.
       checkpoint: folder of the state, written about twenty times, and read first if it is there.
     """
-    state = _begin(module, objective, rows, starts, options)
+    state = _begin(module, rows, starts, options)
     saved = None
     if checkpoint is not None:
-        settings = options.steps, options.batch_size, options.dual_rate
-        saved = Checkpoint(checkpoint, (module, objective, rows, options, validation, settings))
+        saved = Checkpoint(checkpoint, (module, objective, rows, options, validation))
         state = saved.restore(state)
     watched = callback is not None or saved is not None
     for first, length in chunks(options.steps, progress, watched):
         if saved is not None and saved.step >= first + length:
             continue  # what a checkpoint holds is not done again
+        if saved is not None and state.stopped:
+            break
         state = _run(state, module, objective, rows, options, validation, first + length)
         if saved is not None:
             saved.save(first + length, state)
@@ -258,14 +261,12 @@ def train(
     return _end(module, state, validation is not None)
 
 
-def _begin(
-    module: PyTree, objective: Objective, rows: PyTree, starts: PyTree, options: Options
-) -> State:
-    arrays, combine = partition(module)
-    score = jax.eval_shape(
-        lambda *a: objective(combine(a[0]), *a[1:]), arrays, rows, starts, options.key
-    )
-    dtype, k, count = score.utility.dtype, score.constraints.shape[0], options.steps
+def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> State:
+    arrays, _ = partition(module)
+    # not by evaluating the objective: its trace takes a second, and is then done again
+    floating = [x for x in jax.tree.leaves((arrays, rows, starts)) if _is_floating(x)]
+    dtype = jnp.result_type(jnp.float32, *floating)
+    k, count = options.constrained, options.steps
     blank = lambda *shape: jnp.full(shape, jnp.nan, dtype)
     zero = jnp.zeros((), jnp.int32)
     no = jnp.zeros((), bool)
@@ -388,12 +389,12 @@ def _look(
         # one key for all looks: they differ by the module alone
         key = jax.random.fold_in(options.key, options.steps)
         score = objective(combine(state.arrays), validation.rows, validation.starts, key)
-        better = score.utility > best.highest
+        better = (score.converged > 0) & (score.utility > best.highest)
         choose = lambda new, old: jnp.where(better, new, old)
         return Best(
             arrays=jax.tree.map(choose, state.arrays, best.arrays),
-            highest=choose(score.utility, best.highest),
-            value=score.utility,
+            highest=choose(score.utility.astype(best.highest.dtype), best.highest),
+            value=jnp.where(score.converged > 0, score.utility, jnp.nan).astype(best.value.dtype),
             step=choose(steps, best.step),
             since=choose(0, best.since + 1),
         )
@@ -419,6 +420,10 @@ def _end(module: PyTree, state: State, validated: bool) -> tuple[PyTree, History
     looked = validated & (state.best.step > 0)
     arrays, best = choose(looked, (state.best.arrays, state.best.step), found)
     return combine(arrays), jax.tree.map(repeat, history).replace(best=best)
+
+
+def _is_floating(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
 
 
 def _finite(arrays: Arrays) -> jax.Array:

@@ -53,7 +53,8 @@ class Warp(struct.PyTreeNode):
 
 
 def _shifted(r: jax.Array, k: jax.Array) -> jax.Array:
-    # the larger of the two weights is 1, so that neither exponential overflows
+    # the larger of the two weights is 1, and the other is not 0: at a bound it is the only one
+    k = jnp.clip(k, -80.0, 80.0)
     up, down = jnp.exp(jnp.minimum(k, 0.0)), jnp.exp(jnp.minimum(-k, 0.0))
     return r * up / (r * up + (1.0 - r) * down)
 
