@@ -30,6 +30,8 @@ PyTree = Any
 # The most numbers that an array is split into, and operations that a function is split into:
 # compile time grows with the latter.
 SPLIT, MOST = 16, 2000
+# A product with a matrix that is not split may have as many numbers, and be split.
+LAYER = 4
 
 
 def componentwise(
@@ -102,8 +104,10 @@ class _TooManyError(Exception):
 class _Value:
     """An array: whole, as components, or both. Either form is made when it is first asked for."""
 
-    def __init__(self, shape: tuple[int, ...], whole: Any = None, parts: Any = None) -> None:
-        self.shape, self._whole, self._parts = shape, whole, parts
+    def __init__(
+        self, shape: tuple[int, ...], whole: Any = None, parts: Any = None, layer: bool = False
+    ) -> None:
+        self.shape, self._whole, self._parts, self.layer = shape, whole, parts, layer
 
     @classmethod
     def of(cls, x: Any) -> "_Value":
@@ -244,7 +248,8 @@ class _Interpreter:
         if inside is not None:
             return inside
         sizes = [*(value.size for value in values), *map(_size, shapes)]
-        small = all(map(_small, sizes))
+        layer = any(value.layer for value in values)
+        small = all(map(_small, sizes)) and not layer
         if small and not eqn.effects:
             if all(value.known for value in values):
                 whole = [value.whole for value in values]
@@ -254,8 +259,12 @@ class _Interpreter:
             parts = self.split(eqn, values, shapes[0])
             if parts is not None:
                 return [_Value(x.shape, parts=x) for x in parts]
-        out = _apply(jaxpr, eqn)(*[value.whole for value in values])
-        return [_Value.of(x) for x in out]
+        out = [_Value.of(x) for x in _apply(jaxpr, eqn)(*[value.whole for value in values])]
+        # A network's layer between products of matrices that are not split is left whole: taken
+        # apart and put together again for each product it takes minutes to compile.
+        for value in out:
+            value.layer = value.size > LAYER and (layer or eqn.primitive.name == "dot_general")
+        return out
 
     def inside(self, jaxpr: Jaxpr, eqn: JaxprEqn, values: list[_Value]) -> list[_Value] | None:
         """Operations made of jaxprs; None if it is not one, or to be taken as it is."""

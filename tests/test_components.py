@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -273,3 +274,20 @@ def test_small_steps_beside_a_singularity():
         found = answer_to(utility, jnp.array(start), budget)
         if found.converged:
             np.testing.assert_allclose(found.value, 1 / 3, rtol=1e-3)
+
+
+def test_layers_of_a_network_stay_whole():
+    """Taken apart between products that are not, they took a minute to compile."""
+    keys = jax.random.split(jax.random.key(3), 3)
+    first, second, last = (jax.random.normal(k, s) for k, s in zip(keys, [(8, 3), (8, 8), (8,)]))
+
+    def network(y):
+        inner = jnp.tanh(first @ y + last)
+        return last @ jnp.tanh(second @ (inner * inner) - last)
+
+    y = jnp.array([0.3, -0.2, 0.5])
+    for function in (network, jax.grad(network), jax.hessian(network)):
+        split = componentwise(function)
+        chex.assert_trees_all_close(split(y), function(y), rtol=1e-5)
+        # a handful of operations a layer, not one or more for each of its numbers
+        assert len(jax.make_jaxpr(split)(y).eqns) < 120
