@@ -243,7 +243,7 @@ def test_rollout_against_a_suboptimal_follower():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sj.Suboptimal(0.0), ValueError, "Suboptimal: `delta` must be positive and finite; got 0.0"),
+        (lambda: sj.Suboptimal(0.0), ValueError, "`delta` must be positive and finite; got 0.0"),
         (lambda: sj.Suboptimal("1"), TypeError, "Suboptimal: `delta` must be a number; got '1'"),
         (lambda: sj.Suboptimal(0.1, starts=0), ValueError, "`starts` must be at least 1; got 0"),
         (lambda: sj.Suboptimal(0.1, solver=THREE), TypeError, "`solver` must be"),
