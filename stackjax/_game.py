@@ -160,6 +160,16 @@ def evaluate(
     return jnp.where(valid, pure(*shield(arguments, valid)), -jnp.inf)
 
 
+def finite(tree: PyTree) -> jax.Array:
+    """Whether all floating-point numbers in a tree are finite; a scalar bool."""
+    leaves = [
+        jnp.asarray(leaf) if isinstance(leaf, int | float) else leaf
+        for leaf in jax.tree.leaves(tree)
+    ]
+    floating = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floating] or [True]))
+
+
 def shield(tree: PyTree, valid: jax.Array) -> PyTree:
     """`tree` unchanged, but cut off from every derivative unless `valid`.
 

@@ -14,7 +14,8 @@ def _is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
-def _is_floating(leaf: Any) -> bool:
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is a floating-point number or array of them."""
     number = isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
     return number and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
@@ -70,7 +71,7 @@ def partition(module: PyTree) -> tuple[list[jax.Array], Any]:
     trained: list[bool] = []
     for leaf in jax.tree.leaves(module, is_leaf=_is_variable):
         wanted = isinstance(leaf, nnx.Param) if has_variables else True
-        trained += [wanted and _is_floating(x) for x in jax.tree.leaves(leaf)]
+        trained += [wanted and is_floating(x) for x in jax.tree.leaves(leaf)]
     leaves, structure = jax.tree.flatten(module)
     fixed = [None if t else x for x, t in zip(leaves, trained)]
 

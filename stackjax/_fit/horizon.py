@@ -14,7 +14,7 @@ from stackjax._checks import Solver, as_start, check_game, check_key, follower_s
 from stackjax._fit.constraints import Average, values_of
 from stackjax._fit.horizon_dynamics import check_dynamics
 from stackjax._fit.robust import Suboptimal, answer_to, check_follower
-from stackjax._game import Game, evaluate, shield
+from stackjax._game import Game, evaluate, finite, shield
 from stackjax._response import like
 from stackjax._static import join_static, split_static
 
@@ -217,8 +217,7 @@ def check_horizon(
 def act(policy: PyTree, game: Game, context: PyTree) -> PyTree:
     """The policy's action at a context, projected onto the game's action set."""
     # A policy that is not a number here must not reach the parameters: 0 x NaN is NaN.
-    leaves = jax.tree.leaves(lax.stop_gradient(policy(context)))
-    valid = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    valid = finite(lax.stop_gradient(policy(context)))
     children, plain = split_static((policy,))
     (policy,) = join_static(plain, shield(children, valid))
     return game.action_set.project(jax.tree.map(jnp.asarray, policy(context)))
@@ -228,15 +227,6 @@ def committed(dynamics: Any, state: PyTree, action: PyTree) -> PyTree:
     """What is carried out where the policy proposes `action`."""
     commit = getattr(dynamics, "commit", None)
     return action if commit is None else commit(state, action)
-
-
-def finite(tree: PyTree) -> jax.Array:
-    """Whether all floating-point numbers in a tree are finite; a scalar bool."""
-    leaves = [
-        jnp.asarray(leaf) if isinstance(leaf, float) else leaf for leaf in jax.tree.leaves(tree)
-    ]
-    floating = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floating] or [True]))
 
 
 class Played(struct.PyTreeNode):

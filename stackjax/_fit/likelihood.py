@@ -13,7 +13,7 @@ from stackjax._fit.estimators import BehaviourCloning, Estimator, GaussianRespon
 from stackjax._fit.observations import Rows
 from stackjax._fit.rows import mean_of
 from stackjax._fit.training import Objective, Score
-from stackjax._game import Game, evaluate, shield
+from stackjax._game import Game, evaluate, finite, shield
 from stackjax._response import like, respond
 from stackjax._sets import Box, FeasibleSet
 
@@ -182,8 +182,7 @@ class _Cloning(struct.PyTreeNode):
     def __call__(self, module: Noisy, rows: Rows, starts: PyTree, key: jax.Array) -> Score:
         def one(row: Rows, start: PyTree) -> Outcome:
             clone = module.module
-            leaves = jax.tree.leaves(jax.lax.stop_gradient(clone(row.action, row.context)))
-            sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+            sound = finite(jax.lax.stop_gradient(clone(row.action, row.context)))
             value = shield(clone, sound)(row.action, row.context)
             utility = -_squared_error(like(value, row.response), row)
             return utility, sound & jnp.isfinite(utility), start

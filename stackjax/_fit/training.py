@@ -17,7 +17,8 @@ from flax import struct
 from stackjax._checks import check_key
 from stackjax._fit.checkpoint import Checkpoint
 from stackjax._fit.lagrangian import Prices, Terms
-from stackjax._modules import check_stateless, check_untied, partition
+from stackjax._game import finite
+from stackjax._modules import check_stateless, check_untied, is_floating, partition
 from stackjax._progress import chunks
 
 PyTree = Any
@@ -249,22 +250,20 @@ def train(
     for first, length in chunks(options.steps, progress, watched):
         if saved is not None and saved.step >= first + length:
             continue  # what a checkpoint holds is not done again
-        if saved is not None and state.stopped:
+        if watched and state.stopped:
             break
         state = _run(state, module, objective, rows, options, validation, first + length)
         if saved is not None:
             saved.save(first + length, state)
         if callback is not None:
             callback(*_so_far(module, state))
-        if watched and state.stopped:
-            break
     return _end(module, state, validation is not None)
 
 
 def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> State:
     arrays, _ = partition(module)
     # not by evaluating the objective: its trace takes a second, and is then done again
-    floating = [x for x in jax.tree.leaves((arrays, rows, starts)) if _is_floating(x)]
+    floating = [x for x in jax.tree.leaves((arrays, rows, starts)) if is_floating(x)]
     dtype = jnp.result_type(jnp.float32, *floating)
     k, count = options.constrained, options.steps
     blank = lambda *shape: jnp.full(shape, jnp.nan, dtype)
@@ -335,10 +334,10 @@ def _run(
         extra = {"value": value, "grad": slope, "value_fn": lambda arrays: loss(arrays)[0]}
         updates, moments = optimizer.update(slope, state.moments, state.arrays, **extra)
         arrays: Any = optax.apply_updates(state.arrays, updates)
-        finite = jnp.isfinite(norm) & jnp.isfinite(value) & _finite(arrays)
-        useful = finite & (score.converged > 0)
+        sound = jnp.isfinite(norm) & jnp.isfinite(value) & finite(arrays)
+        useful = sound & (score.converged > 0)
         idle = jnp.where(useful, 0, state.idle + 1)
-        diverged = ~finite | (idle >= _PATIENCE)
+        diverged = ~sound | (idle >= _PATIENCE)
         prices = state.prices.ascend(score.constraints, score.units, terms)
         history = state.history
         record = lambda table, entry: table.at[number].set(entry.astype(table.dtype))
@@ -348,7 +347,7 @@ def _run(
             converged=record(history.converged, score.converged),
             constraints=record(history.constraints, score.constraints),
             multipliers=record(history.multipliers, prices.multiplier),
-            steps=number + jnp.where(finite, 1, 0),
+            steps=number + jnp.where(sound, 1, 0),
             diverged=diverged,
         )
         choose = lambda new, old: jax.tree.map(lambda x, y: jnp.where(useful, x, y), new, old)
@@ -420,11 +419,3 @@ def _end(module: PyTree, state: State, validated: bool) -> tuple[PyTree, History
     looked = validated & (state.best.step > 0)
     arrays, best = choose(looked, (state.best.arrays, state.best.step), found)
     return combine(arrays), jax.tree.map(repeat, history).replace(best=best)
-
-
-def _is_floating(x: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
-
-
-def _finite(arrays: Arrays) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in arrays]))
