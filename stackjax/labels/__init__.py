@@ -1,0 +1,121 @@
+"""Labels under a budget, as a contextual Stackelberg game.
+
+After 'Optimal Budgeted Adaptation of Large Language Models' (arXiv 2602.00952: StackSL and
+LLF-StackSL). What is built here is a reading of its abstract: the learner (leader) commits to
+scores and to a rule that asks for labels, the environment (follower) answers with a challenger,
+the alternative that could still beat the leader's choice by most. The challenger's gap bounds the
+regret of the round, and labels are asked for where the gap is largest.
+
+    import jax
+    from stackjax import labels
+
+    stream = labels.linear_stream(jax.random.key(0), dim=16)
+    learner = labels.llf_stacksl(budget=200, threshold=0.3, noise=0.5, scale=0.3)
+    state, curves = labels.run(learner, stream, 2000, key=jax.random.key(1))
+    print(curves.regret[-1], state.labels)
+
+A learner is four pure functions, `init`, `propose`, `update` and `refresh`; gates decide who asks
+for labels and are the only difference between LLF-StackSL and its baselines.
+"""
+
+from stackjax.labels._calibrate import Calibration, calibrate
+from stackjax.labels._challenge import Challenge, challenge
+from stackjax.labels._gates import (
+    Candidate,
+    Gate,
+    View,
+    at_random,
+    decaying,
+    entropy,
+    every_round,
+    gate_of,
+    largest_gap,
+    margin,
+    oldest_direction,
+    width,
+)
+from stackjax.labels._last_layer import LastLayer, run_last_layer
+from stackjax.labels._learner import (
+    Learner,
+    LearnerState,
+    Proposal,
+    budgeted_learner,
+    llf_stacksl,
+    stacksl,
+)
+from stackjax.labels._pool import waiting_pool
+from stackjax.labels._recorded import (
+    ImaginedStream,
+    RecordedStream,
+    imagine,
+    recorded_stream,
+)
+from stackjax.labels._ridge import (
+    Ridge,
+    confidence_radius,
+    label,
+    new_ridge,
+    parameter_error,
+    refresh,
+)
+from stackjax.labels._run import Curves, accuracy, play, run
+from stackjax.labels._smooth import GateSettings, SmoothedRun, Tuned, smoothed_run, tune_gate
+from stackjax.labels._streams import (
+    LinearStream,
+    Round,
+    linear_stream,
+    ordered_stream,
+    rare_stream,
+)
+
+__all__ = [
+    "Calibration",
+    "Candidate",
+    "Challenge",
+    "Curves",
+    "Gate",
+    "GateSettings",
+    "ImaginedStream",
+    "LastLayer",
+    "Learner",
+    "LearnerState",
+    "LinearStream",
+    "Proposal",
+    "RecordedStream",
+    "Ridge",
+    "Round",
+    "SmoothedRun",
+    "Tuned",
+    "View",
+    "accuracy",
+    "at_random",
+    "budgeted_learner",
+    "calibrate",
+    "challenge",
+    "confidence_radius",
+    "decaying",
+    "entropy",
+    "every_round",
+    "gate_of",
+    "imagine",
+    "label",
+    "largest_gap",
+    "linear_stream",
+    "llf_stacksl",
+    "margin",
+    "new_ridge",
+    "oldest_direction",
+    "ordered_stream",
+    "parameter_error",
+    "play",
+    "rare_stream",
+    "recorded_stream",
+    "refresh",
+    "run",
+    "run_last_layer",
+    "smoothed_run",
+    "stacksl",
+    "tune_gate",
+    "waiting_pool",
+    "width",
+]

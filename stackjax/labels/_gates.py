@@ -1,0 +1,241 @@
+"""Who asks for a label: the gates of LLF-StackSL, and those of its baselines.
+
+A gate gives each round a latency; the learner asks for a label where the latency exceeds the
+threshold of the round and labels are left. All gates share this interface, so that they differ in
+nothing but the latency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from stackjax.labels._arguments import check_number
+from stackjax.labels._challenge import Challenge
+from stackjax.labels._ridge import Ridge
+
+
+class View(struct.PyTreeNode):
+    """What a gate may look at: everything that is known before the label of round t.
+
+    Attributes:
+      round: `[]` integer, t.
+      features: `[K, d]`, the round's alternatives.
+      challenge: the round's game.
+      ridge: the estimate.
+      radius: `[]`, rho.
+      key: a random key of the round.
+    """
+
+    round: jax.Array
+    features: jax.Array
+    challenge: Challenge
+    ridge: Ridge
+    radius: jax.Array
+    key: jax.Array
+
+
+class Candidate(struct.PyTreeNode):
+    """The item that would be labelled, if the gate opens.
+
+    Attributes:
+      latency: `[]`, to be compared with the threshold.
+      round: `[]` integer, when the item arrived.
+      features: `[K, d]`, its alternatives.
+      slot: what the gate wants to remember about it; None for a gate without memory.
+    """
+
+    latency: jax.Array
+    round: jax.Array
+    features: jax.Array
+    slot: Any = None
+
+
+class Gate(NamedTuple):
+    """Four pure functions.
+
+    Attributes:
+      init: `features [K, d] -> memory`, from an example of the features.
+      select: `(memory, view) -> Candidate`.
+      update: `(memory, view, candidate, query) -> memory`, after the decision `query`, `[]` bool.
+      refresh: `(memory, forget) -> memory`, whenever the estimate is refreshed.
+      delayed: whether it may ask for the label of an earlier round.
+    """
+
+    init: Callable[[Any], Any]
+    select: Callable[[Any, View], Candidate]
+    update: Callable[[Any, View, Candidate, Any], Any]
+    refresh: Callable[[Any, Any], Any]
+    delayed: bool = False
+
+
+def gate_of(latency: Callable[[View], jax.Array]) -> Gate:
+    """A gate without memory from a function `View -> latency []`.
+
+    Example:
+      >>> gate_of(lambda view: view.challenge.width).delayed
+      False
+    """
+    if not callable(latency):
+        raise TypeError(f"latency: got {latency!r}, must be a function of a View")
+    return Gate(
+        init=lambda features: (),
+        select=lambda memory, view: Candidate(latency(view), view.round, view.features),
+        update=lambda memory, view, candidate, query: memory,
+        refresh=lambda memory, forget: memory,
+    )
+
+
+def every_round() -> Gate:
+    """Always asks: StackSL with full feedback; with a budget of B, the first B rounds.
+
+    Example:
+      >>> every_round().delayed
+      False
+    """
+    return gate_of(lambda view: jnp.full_like(view.radius, jnp.inf))
+
+
+def at_random() -> Gate:
+    """A uniform number in [0, 1): threshold 1 - p asks with probability p.
+
+    Example:
+      >>> at_random().delayed
+      False
+    """
+    return gate_of(lambda view: jax.random.uniform(view.key, (), view.radius.dtype))
+
+
+def margin() -> Gate:
+    """Smallest margin first (uncertainty sampling): minus the lead of the best score.
+
+    Thresholds are <= 0: `-m` asks where the lead is less than m. Source: Lewis and Gale, A
+    sequential algorithm for training text classifiers, SIGIR 1994.
+
+    Example:
+      >>> margin().delayed
+      False
+    """
+
+    def latency(view: View) -> jax.Array:
+        best, second = jax.lax.top_k(view.challenge.scores, 2)[0]
+        return second - best
+
+    return gate_of(latency)
+
+
+def entropy(*, temperature: Any = 1.0) -> Gate:
+    """Largest entropy first: that of softmax(scores / temperature), in nats, at most log K.
+
+    Args:
+      temperature: > 0, in units of rewards.
+
+    Example:
+      >>> entropy(temperature=0.1).delayed
+      False
+    """
+    check_number("temperature", temperature, above=0.0)
+
+    def latency(view: View) -> jax.Array:
+        logs = jax.nn.log_softmax(view.challenge.scores / temperature)
+        return -jnp.sum(jnp.exp(logs) * logs)
+
+    return gate_of(latency)
+
+
+def width() -> Gate:
+    """Squared width of the two best scores' difference: the BBQ rule.
+
+    With the threshold `decaying(1.0, power)` it asks where z'V^-1 z > t^-power, z the difference
+    of features. It looks at no score but to find the pair. Source: Cesa-Bianchi, Gentile and
+    Orabona, Robust bounds for classification via selective sampling, ICML 2009 (the bound on bias
+    query, with K = 2).
+
+    Example:
+      >>> width().delayed
+      False
+    """
+
+    def latency(view: View) -> jax.Array:
+        first, second = jax.lax.top_k(view.challenge.scores, 2)[1]
+        apart = view.features[first] - view.features[second]
+        return apart @ view.ridge.inverse @ apart
+
+    return gate_of(latency)
+
+
+def largest_gap() -> Gate:
+    """Reading (a) of 'largest latency first', the default: the gap of the round.
+
+    A threshold >= 0 asks only for rounds that the confidence set does not resolve.
+
+    Example:
+      >>> largest_gap().delayed
+      False
+    """
+    return gate_of(lambda view: view.challenge.gap)
+
+
+def oldest_direction(*, horizon: Any) -> Gate:
+    """Reading (c): rounds since the direction of the challenge was last labelled.
+
+    A direction is never labelled exactly again, so the age is a mean: with y = V^-1 z and z the
+    challenger's features less the action's, a label of round s with features phi moves the
+    estimate of theta'z by phi'y, and the time of the last label is
+
+        sum_s s (phi_s'y)^2 / sum_s (phi_s'y)^2 = y'C y / z'V^-1 z,    C = sum_s s phi_s phi_s',
+
+    in which the prior takes part as a label of round `-horizon`: a direction never labelled is
+    older than any other. The latency is t less this time where the gap is positive, and minus
+    infinity where the round is resolved.
+
+    Args:
+      horizon: > 0, age of the prior at round 0; the number of rounds is a natural choice.
+
+    Example:
+      >>> oldest_direction(horizon=1000).delayed
+      False
+    """
+    check_number("horizon", horizon, above=0.0)
+
+    def select(memory: jax.Array, view: View) -> Candidate:
+        play = view.challenge
+        apart = view.features[play.challenger] - view.features[play.action]
+        pull = view.ridge.inverse @ apart
+        total = jnp.maximum(apart @ pull, jnp.finfo(pull.dtype).tiny)
+        stamped = pull @ memory @ pull - horizon * view.ridge.regularisation * (pull @ pull)
+        age = view.round - stamped / total
+        age = jnp.where(play.gap > 0, age, -jnp.inf)
+        return Candidate(age, view.round, view.features)
+
+    def update(memory: jax.Array, view: View, candidate: Candidate, query: Any) -> jax.Array:
+        stamp = jnp.asarray(query, memory.dtype) * view.round
+        return memory + stamp * (view.features.T @ view.features)
+
+    return Gate(
+        init=lambda features: jnp.zeros((features.shape[1],) * 2, features.dtype),
+        select=select,
+        update=update,
+        refresh=lambda memory, forget: forget * memory,
+    )
+
+
+def decaying(start: Any, power: Any) -> Callable[[Any], jax.Array]:
+    """The threshold schedule `start * (t + 1)^-power`, t the round.
+
+    Args:
+      start: threshold of round 0, in units of the latency.
+      power: 1/2 follows the rate at which gaps shrink when every round is labelled; a negative
+        power gives a rising threshold.
+
+    Example:
+      >>> float(decaying(4.0, 0.5)(15))
+      1.0
+    """
+    check_number("start", start, at_least=-jnp.inf)
+    check_number("power", power, at_least=-jnp.inf)
+    return lambda t: start * (jnp.asarray(t, jnp.result_type(float)) + 1.0) ** (-power)
