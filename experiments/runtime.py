@@ -1,0 +1,123 @@
+"""What the runtime costs and withstands: decision latency, a proxy under load and under faults.
+
+Trains and saves a policy on the recorded turns (a minute), measures `decide`, then runs
+``python -m stackjax.agents.proxy`` as a process of its own between local clients and a local
+upstream, with 64 sessions and with faults. Everything stays on 127.0.0.1.
+
+    python experiments/runtime.py                       # all, about four minutes
+    python experiments/runtime.py --only-policy         # train and save the policy, no more
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import govern
+from _args import parse
+from _results import Phases, environment, sha256, write_json
+from _runtime_bench import bench_decide, bench_proxy, bench_sequences, faults
+
+from stackjax.agents.runtime import Policy, calibrate, load_policy, save_policy
+from stackjax.agents.turn_log import latest, read_log
+from stackjax.agents.turns import turn_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Measures the runtime on this machine.
+
+    Attributes:
+      policy: Folder of the policy; trained on the recorded turns and saved there if it is absent.
+      only_policy: Train and save the policy, and measure nothing.
+      controller: Which of the two controllers to save: "learned" or "rational" follower.
+      seed: Seed of the fits and of the load.
+      decisions: Decisions to time.
+      sessions: Sessions at the same time.
+      turns: Turns of each.
+      connections: Connections open at the same time.
+      out: File of the results.
+    """
+
+    policy: Path = Path("results/policy")
+    only_policy: bool = False
+    controller: str = "learned"
+    seed: int = 0
+    decisions: int = 5000
+    sessions: int = 64
+    turns: int = 12
+    connections: int = 1000
+    out: Path = Path("results/runtime.json")
+
+    def __post_init__(self) -> None:
+        for name in ("decisions", "sessions", "turns", "connections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.controller not in ("learned", "rational"):
+            raise ValueError(f"controller must be learned or rational, got {self.controller!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
+
+
+def train(args: Args, phases: Phases) -> Policy:
+    """The controller of `govern.py`, calibrated on the held-out turns."""
+    settings = govern.Args(seed=args.seed)
+    with phases("read turns"):
+        fitting, evaluation = govern.split(latest(read_log(settings.data).records))
+    fitted, _ = govern.fit(settings, phases, fitting, evaluation)
+    with phases("calibrate and compile"):
+        controller = fitted.controllers[args.controller]
+        calibration = calibrate(controller.surrogate, turn_arrays(evaluation))
+        policy = Policy(controller, calibration)
+        save_policy(policy, args.policy)
+    print(f"saved {args.policy}, leader {policy.fingerprint['leader'][:12]}")
+    return policy
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run all; returns what the results file holds."""
+    args = parse(Args, argv)
+    phases = Phases(total=5 if (args.policy / "policy.json").is_file() else 10)
+    if (args.policy / "policy.json").is_file() and not args.only_policy:
+        with phases("load the policy"):
+            policy = load_policy(args.policy)
+    else:
+        policy = train(args, phases)
+    results: dict[str, Any] = {
+        "args": dataclasses.asdict(args),
+        "environment": environment(),
+        "data_sha256": sha256(govern.DATA),
+        "fingerprint": policy.fingerprint,
+    }
+    if args.only_policy:
+        return results
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    measures = {
+        "decide": lambda: bench_decide(policy, args.decisions),
+        "proxy": lambda: bench_proxy(args.policy, args.sessions, args.turns, args.seed),
+        "faults": lambda: faults(args.policy, args.connections, args.seed),
+        "sequences": lambda: bench_sequences(args.seed),
+    }
+    for name, measure in measures.items():
+        with phases(name):
+            results[name] = measure()
+        results["seconds"] = phases.seconds
+        results["load_average_after"] = environment()["load_average"]
+        write_json(args.out, results)  # after each phase: an interrupted run keeps what it has
+    for name in ("decide", "proxy", "faults", "sequences"):
+        print(f"{name}:")
+        for key, value in results[name].items():
+            print(f"  {key}: {value}")
+    print(f"wrote {args.out}")
+    return results
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"runtime: error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,100 @@
+"""A reverse proxy that governs any agent by its base URL.
+
+    python -m stackjax.agents.proxy --upstream http://127.0.0.1:8080/v1 --policy DIR
+
+serves ``http://127.0.0.1:8090/v1``. It begins in shadow mode: what leaves is what came, byte for
+byte. ``STACKJAX_ADMIN_TOKEN`` in the environment opens the endpoints that switch the mode while the
+proxy runs and take feedback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stackjax.agents.tasks import TASK_TYPES
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m stackjax.agents.proxy",
+        description="Governs an agent through an OpenAI-compatible reverse proxy.",
+    )
+    add = made.add_argument
+    add("--upstream", required=True, help="base URL of the real server, ending in /v1")
+    add("--policy", required=True, type=Path, help="folder of a saved policy")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, default=8090, help="port to listen on (default: 8090; 0: any)")
+    add("--mode", default="shadow", help="off, shadow, canary, ab or on (default: shadow)")
+    add("--share", type=float, help="share of sessions that canary or ab governs")
+    add("--salt", default="", help="mixed into the hash that assigns sessions")
+    add("--deadline-ms", type=float, default=5.0, help="longest wait for a decision (default: 5)")
+    add("--token-budget", type=float, help="tokens that a session may use (default: no limit)")
+    add("--task", choices=TASK_TYPES, help="task type of requests that tell none")
+    add("--log", type=Path, help="turn log to append to, a .jsonl file (default: none)")
+    add("--allow-header", action="append", default=[], help="a further request header to pass on")
+    add("--expect", help="first digits of the leader's fingerprint that the policy must have")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the proxy until it is interrupted; returns the exit status."""
+    args = parser().parse_args(argv)
+    from stackjax.agents.runtime.asgi import make_app, uvicorn_server
+    from stackjax.agents.runtime.governor import Governor, Limits
+    from stackjax.agents.runtime.rollout import Rollout
+    from stackjax.agents.runtime.store import load_policy
+    from stackjax.agents.runtime.upstream import Upstream
+
+    try:
+        upstream = Upstream(args.upstream, allow=args.allow_header)
+        rollout = Rollout(args.mode, args.share, args.salt)
+        limits = Limits(deadline=args.deadline_ms / 1e3, token_budget=args.token_budget)
+        if args.log is not None and args.log.suffix != ".jsonl":
+            raise ValueError(f"log must be a .jsonl file, got {args.log}")
+        policy = load_policy(args.policy)
+        leader = policy.fingerprint["leader"]
+        if args.expect and not leader.startswith(args.expect.lower()):
+            raise ValueError(f"policy: the leader is {leader[:12]}, expected {args.expect}")
+        governor = Governor(policy, rollout=rollout, limits=limits, log=args.log)
+        app = make_app(
+            governor,
+            upstream,
+            defaults={"task": args.task} if args.task else None,
+            admin_token=os.environ.get("STACKJAX_ADMIN_TOKEN") or None,
+        )
+        server = uvicorn_server(app, args.host, args.port)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"proxy: error: {error}", file=sys.stderr)
+        return 2
+    if args.host not in ("127.0.0.1", "::1", "localhost"):
+        print(f"proxy: warning: {args.host} may be reached by other machines", file=sys.stderr)
+    raise_file_limit()
+    # The event loop asks for the interpreter back within 1 ms, not 5, while a decision runs.
+    sys.setswitchinterval(0.001)
+    print(
+        f"governing {upstream.url} at http://{args.host}:{args.port}/v1, mode {rollout.label}, "
+        f"policy {leader[:12]}",
+        flush=True,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
+
+
+def raise_file_limit() -> None:
+    """Lets the process open as many files as it may: a connection takes two."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

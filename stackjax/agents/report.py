@@ -1,0 +1,56 @@
+"""What a runtime's log says: shadow bounds, canary and A/B results, off-policy estimates.
+
+    python -m stackjax.agents.report runtime.jsonl --out report
+
+prints the report and writes the figures and one page, `report.html`, into the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints and writes the report; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stackjax.agents.report",
+        description="Reports on the turn logs of a runtime.",
+    )
+    parser.add_argument("log", nargs="+", type=Path, help="turn logs (.jsonl or .jsonl.gz)")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder (default: report)")
+    parser.add_argument(
+        "--margin", type=float, default=0.05, help="loss of quality tolerated (default: 0.05)"
+    )
+    parser.add_argument("--level", type=float, default=0.95, help="confidence (default: 0.95)")
+    args = parser.parse_args(argv)
+    from stackjax.agents.runtime.comparison import StopRule
+    from stackjax.agents.runtime.page import as_html, as_text, figures
+    from stackjax.agents.runtime.summary import read_runtime, summarise
+
+    try:
+        rule = StopRule(margin=args.margin, level=args.level)
+        records, shadow = read_runtime(args.log)
+        summaries = summarise(records, rule=rule)
+        args.out.mkdir(parents=True, exist_ok=True)
+        images = {}
+        try:
+            images = figures(summaries)
+        except ImportError as error:
+            print(f"report: no figures: {error}", file=sys.stderr)
+        for name, content in images.items():
+            (args.out / f"{name}.png").write_bytes(content)
+        page = args.out / "report.html"
+        page.write_text(as_html(summaries, shadow, images), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"report: error: {error}", file=sys.stderr)
+        return 2
+    print(as_text(summaries, shadow))
+    print(f"\nwrote {page}" + (f" and {len(images)} figures" if images else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

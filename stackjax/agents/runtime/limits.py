@@ -1,0 +1,124 @@
+"""When a policy is followed: limits, and the checks around one recommendation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from stackjax.agents.runtime.decision import Fallback
+from stackjax.agents.runtime.observer import Observer
+from stackjax.agents.runtime.policy import Calibration, Recommendation
+from stackjax.agents.tasks import TASK_TYPES
+
+
+class Recommender(Protocol):
+    """What a governor asks: a `Policy`, or anything with the same three members.
+
+    Example:
+        >>> isinstance(policy.calibration, Calibration)  # doctest: +SKIP
+        True
+    """
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of its predictions."""
+        ...
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Of its parts."""
+        ...
+
+    def recommend(
+        self, numbers: Mapping[str, float], task: str, previous: Sequence[float], /
+    ) -> Recommendation:
+        """The advice at one state."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """When a governor does not follow its policy.
+
+    Attributes:
+        deadline: Seconds that the agent waits for a decision at most.
+        max_age: Seconds after which a calibration is stale.
+        slack: How far, in calibrated ranges, a feature may lie outside of its range.
+        budget_floor: Share of the token budget at or below which the budget alarm is up.
+        token_budget: Tokens that a session may use; None for no limit.
+
+    Raises:
+        ValueError: If deadline or max_age is not positive, slack negative, or the budget not
+            positive.
+
+    Example:
+        >>> Limits().deadline
+        0.005
+    """
+
+    deadline: float = 0.005
+    max_age: float = 90 * 86400.0
+    slack: float = 1.0
+    budget_floor: float = 0.0
+    token_budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.deadline > 0 and self.max_age > 0 and self.slack >= 0):
+            raise ValueError(
+                "deadline and max_age must be positive and slack not negative, "
+                f"got {self.deadline}, {self.max_age}, {self.slack}"
+            )
+        if self.token_budget is not None and not self.token_budget > 0:
+            raise ValueError(f"token_budget must be positive, got {self.token_budget}")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def advise(
+    policy: Recommender,
+    limits: Limits,
+    task: str | None,
+    features: Mapping[str, float],
+    missing: tuple[str, ...],
+    observer: Observer,
+    previous: Sequence[float],
+) -> tuple[Fallback | None, Recommendation | None]:
+    """A recommendation that may be followed, or the reason why there is none; never raises.
+
+    Args:
+        policy: Who is asked.
+        limits: Budget, age and range limits.
+        task: Task type.
+        features: The numeric features that are known.
+        missing: Names of those that are not.
+        observer: Whose drift alarms count.
+        previous: The session's last signal.
+    """
+    if task not in TASK_TYPES:
+        missing = (*missing, "task")
+    if missing:
+        return Fallback("missing_feature", ", ".join(missing)), None
+    if features["budget"] <= limits.budget_floor:
+        return Fallback("budget_alarm"), None
+    if observer.drifting:
+        return Fallback("drift_alarm", ", ".join(observer.drifting)), None
+    calibration = policy.calibration
+    if calibration.age() > limits.max_age:
+        return Fallback("stale_calibration"), None
+    outside = calibration.outside(features, limits.slack)
+    if outside:
+        return Fallback("outside_support", ", ".join(outside)), None
+    try:
+        advice = policy.recommend(features, str(task), previous)
+    except Exception as error:
+        return Fallback("controller_error", type(error).__name__), None
+    try:
+        if not advice.finite:
+            return Fallback("invalid_decision"), None
+        if not advice.converged:
+            return Fallback("not_converged"), None
+    except Exception as error:  # not a Recommendation at all
+        return Fallback("invalid_decision", type(error).__name__), None
+    return None, advice

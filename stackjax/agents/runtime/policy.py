@@ -1,0 +1,252 @@
+"""A controller ready to serve: compiled once, with the calibration of its predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stackjax.agents.controllers import Controller
+from stackjax.agents.predictors import Surrogate
+from stackjax.agents.state import FIELDS, State
+from stackjax.agents.tasks import TASK_TYPES
+from stackjax.agents.turns import Turns
+
+_WIDTH = 1 + len(FIELDS) + 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well the predictors did on turns that were not fitted, and where they were fitted.
+
+    Attributes:
+        token_mean: Mean of log(used / predicted tokens).
+        token_spread: Its standard deviation.
+        quality_mean: Mean of measured minus predicted quality.
+        quality_spread: Its standard deviation.
+        turns: Turns behind the four numbers.
+        low: The least value of each numeric feature (order of `FIELDS`) among these turns.
+        high: The largest.
+        time: When it was made, ISO 8601 with a time zone.
+
+    Raises:
+        ValueError: If a number is not finite, a spread not positive, or the time not as said.
+
+    Example:
+        >>> low, high, time = (0.0,) * 8, (1.0,) * 8, "2026-01-05T00:00:00+00:00"
+        >>> found = Calibration(0.0, 0.3, 0.0, 0.4, 90, low, high, time)
+        >>> found.outside(dict.fromkeys(FIELDS, 0.5) | {"budget": 3.0}, 1.0)
+        ('budget',)
+    """
+
+    token_mean: float
+    token_spread: float
+    quality_mean: float
+    quality_spread: float
+    turns: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    time: str
+
+    def __post_init__(self) -> None:
+        numbers = [self.token_mean, self.token_spread, self.quality_mean, self.quality_spread]
+        if not all(map(math.isfinite, [*numbers, *self.low, *self.high])):
+            raise ValueError(f"calibration has numbers that are not finite: {numbers}")
+        if not (self.token_spread > 0 and self.quality_spread > 0):
+            raise ValueError(
+                "token_spread and quality_spread must be positive, "
+                f"got {self.token_spread} and {self.quality_spread}"
+            )
+        if len(self.low) != len(FIELDS) or len(self.high) != len(FIELDS):
+            raise ValueError(f"low and high must have {len(FIELDS)} numbers each")
+        if datetime.fromisoformat(self.time).tzinfo is None:
+            raise ValueError(f"time must name its zone, got {self.time!r}")
+
+    def age(self, now: datetime | None = None) -> float:
+        """Seconds since it was made."""
+        now = datetime.now(UTC) if now is None else now
+        return (now - datetime.fromisoformat(self.time)).total_seconds()
+
+    def outside(self, numbers: Mapping[str, float], slack: float) -> tuple[str, ...]:
+        """The features that lie outside of the calibrated range by more than `slack` ranges."""
+        found = []
+        for name, low, high in zip(FIELDS, self.low, self.high, strict=True):
+            room = slack * max(high - low, 1e-6)
+            if not low - room <= numbers[name] <= high + room:
+                found.append(name)
+        return tuple(found)
+
+
+def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) -> Calibration:
+    """Measures the residuals of the predictors on N turns that they were not fitted to.
+
+    Args:
+        surrogate: The predictors.
+        turns: At least 2 turns with positive tokens.
+        time: ISO 8601 with a zone; now if None.
+
+    Raises:
+        ValueError: If there are fewer than 2 turns, or a turn without tokens.
+
+    Example:
+        >>> calibrate(surrogate, turn_arrays(held_out))  # doctest: +SKIP
+    """
+    tokens = np.asarray(turns.tokens, float)
+    if len(tokens) < 2 or not (tokens > 0).all():
+        raise ValueError(f"turns: need at least 2 with positive tokens, got {len(tokens)}")
+    quality, predicted = jax.jit(jax.vmap(surrogate.predict))(turns.state, turns.executed)
+    ratio = np.log(tokens) - np.log(np.maximum(np.asarray(predicted, float), 1.0))
+    gap = np.asarray(turns.correct, float) - np.asarray(quality, float)
+    numbers = np.stack([np.asarray(getattr(turns.state, name), float) for name in FIELDS])
+    return Calibration(
+        token_mean=float(ratio.mean()),
+        token_spread=float(max(ratio.std(ddof=1), 1e-3)),
+        quality_mean=float(gap.mean()),
+        quality_spread=float(max(gap.std(ddof=1), 1e-3)),
+        turns=len(tokens),
+        low=tuple(numbers.min(1).tolist()),
+        high=tuple(numbers.max(1).tolist()),
+        time=datetime.now(UTC).isoformat(timespec="seconds") if time is None else time,
+    )
+
+
+class Recommendation(NamedTuple):
+    """What a policy advises for one turn, in plain numbers.
+
+    Attributes:
+        signal: (q, alpha).
+        response: The cell (c, p, u).
+        converged: Whether the follower's solver did.
+        distance: From the follower's answer to the cell.
+        tokens: Predicted for the cell.
+        reference_tokens: `T_0`, predicted for the reference policy at the same state.
+        quality: Predicted for the cell, clipped to [0, 1].
+        reference_quality: Predicted for the reference policy.
+
+    Example:
+        >>> Recommendation((0.8, 0.5), (0.5, 0.0, 0.0), True, 0.1, 60.0, 90.0, 0.7, 0.7).finite
+        True
+    """
+
+    signal: tuple[float, float]
+    response: tuple[float, float, float]
+    converged: bool
+    distance: float
+    tokens: float
+    reference_tokens: float
+    quality: float
+    reference_quality: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are finite, and signal and response in [0, 1]."""
+        unit = (*self.signal, *self.response)
+        rest = (self.distance, self.tokens, self.reference_tokens)
+        rest += (self.quality, self.reference_quality)
+        return (
+            len(self.signal) == 2
+            and len(self.response) == 3
+            and all(0.0 <= x <= 1.0 for x in unit)
+            and all(map(math.isfinite, rest))
+        )
+
+
+class Policy:
+    """A controller compiled for one turn at a time.
+
+    Compilation takes seconds and happens here, once; `recommend` runs the compiled program and
+    cannot trace again.
+
+    Args:
+        controller: The controller.
+        calibration: Of its predictors.
+        fingerprint: Of its parts, see `stackjax.agents.runtime.store`; computed if None.
+
+    Attributes:
+        traces: How often the controller has been traced: 1.
+
+    Example:
+        >>> Policy(controller, calibration).recommend(  # doctest: +SKIP
+        ...     features, "simple_qa", (0.775, 0.5)
+        ... )
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        calibration: Calibration,
+        fingerprint: Mapping[str, str] | None = None,
+    ) -> None:
+        if fingerprint is None:
+            from stackjax.agents.runtime.store import fingerprint_of
+
+            fingerprint = fingerprint_of(controller, calibration)
+        self.controller, self.calibration = controller, calibration
+        self.fingerprint = dict(fingerprint)
+        self.traces = 0
+        example = jax.ShapeDtypeStruct((_WIDTH,), jnp.float32)
+        self._program: Any = jax.jit(self._decide).lower(example).compile()
+        self.recommend({name: 0.5 for name in FIELDS}, TASK_TYPES[0], (0.775, 0.5))
+
+    def __repr__(self) -> str:
+        return f"Policy({self.fingerprint})"
+
+    def _decide(self, row: jax.Array) -> jax.Array:
+        """All numbers of a `Recommendation` as one array `[11]`, so that one copy brings them."""
+        self.traces += 1
+        numbers = {name: row[1 + i] for i, name in enumerate(FIELDS)}
+        state = State(task=row[0].astype(jnp.int32), **numbers)
+        made = self.controller(state, row[-2:])
+        quality, tokens = self.controller.surrogate.predict(state, made.response)
+        base_quality, base_tokens = self.controller.surrogate.predict(
+            state, self.controller.reference
+        )
+        rest = [made.converged, made.distance, tokens, base_tokens, quality, base_quality]
+        rest = jnp.stack([jnp.asarray(x, row.dtype) for x in rest])
+        return jnp.concatenate([made.action, made.response, rest])
+
+    def recommend(
+        self, numbers: Mapping[str, float], task: str, previous: Sequence[float]
+    ) -> Recommendation:
+        """The advice at one state.
+
+        Args:
+            numbers: The eight numeric features, by the names in `FIELDS`.
+            task: Task type.
+            previous: The session's last signal (q, alpha).
+
+        Raises:
+            ValueError: If the task is unknown.
+            KeyError: If a feature is missing.
+        """
+        if task not in TASK_TYPES:
+            raise ValueError(f"task: got {task!r}, allowed are {', '.join(TASK_TYPES)}")
+        row = np.array(
+            [TASK_TYPES.index(task), *(numbers[name] for name in FIELDS), *previous], np.float32
+        )
+        q, alpha, c, p, u, converged, *rest = np.asarray(self._program(row)).tolist()
+        return Recommendation((q, alpha), (c, p, u), converged > 0.5, *rest)
+
+
+def recalibrated(policy: Policy, turns: Turns) -> Policy:
+    """The same controller with a calibration from new turns; compiles again.
+
+    Raises:
+        ValueError: As `calibrate`.
+
+    Example:
+        >>> recalibrated(policy, turn_arrays(read_log("runtime.jsonl").records))  # doctest: +SKIP
+    """
+    return Policy(policy.controller, calibrate(policy.controller.surrogate, turns))
+
+
+def calibration_json(calibration: Calibration) -> dict[str, Any]:
+    """A calibration as JSON knows it."""
+    return dataclasses.asdict(calibration)

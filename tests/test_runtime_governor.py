@@ -1,0 +1,281 @@
+import asyncio
+import json
+import math
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from recording_upstream import LEAN, StubPolicy, eventually
+
+from stackjax.agents.runtime import FALLBACKS, Cusum, Governor, Limits, Rollout, StopRule, Usage
+from stackjax.agents.runtime.deadline import DeadlineExceeded, DeadlineWorker
+from stackjax.agents.runtime.metadata import Account, Ledger, SessionMetadata
+from stackjax.agents.runtime.policy import Recommendation
+from stackjax.agents.turn_log import latest, read_log
+
+TURN = {"task": "simple_qa", "task_complexity": 0.4, "context_tokens": 50}
+PATIENT = Limits(deadline=5.0)
+
+
+def governor(policy=None, mode="on", **options):
+    options = {"limits": PATIENT, "rollout": Rollout(mode), **options}
+    return Governor(policy or StubPolicy(), **options)
+
+
+def test_the_share_of_governed_sessions_is_the_one_asked_for_and_sticks():
+    rollout = Rollout("canary", 0.2)
+    arms = [rollout.assign(f"s{i}") for i in range(4000)]
+    share = np.mean([arm.arm == "governed" for arm in arms])
+    assert abs(share - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 4000)
+    assert {a.propensity for a in arms if a.arm == "governed"} == {0.2}
+    assert {a.propensity for a in arms if a.arm == "untouched"} == {0.8}
+    assert arms == [rollout.assign(f"s{i}") for i in range(4000)]
+    wider = Rollout("canary", 0.5)
+    assert all(
+        wider.assign(f"s{i}").arm == "governed" for i, a in enumerate(arms) if a.arm == "governed"
+    )
+    other = [Rollout("canary", 0.2, "b").assign(f"s{i}").arm for i in range(4000)]
+    both = np.mean([a.arm == b == "governed" for a, b in zip(arms, other)])
+    assert both == pytest.approx(0.04, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("mode", "share"),
+    [("on", 0.5), ("canary", 0.0), ("canary", 1.0), ("ab", math.nan), ("ab", True), ("loud", None)],
+)
+def test_a_wrong_rollout_is_refused(mode, share):
+    with pytest.raises(ValueError, match="mode|share"):
+        Rollout(mode, share)
+
+
+def test_each_mode_carries_out_what_it_should():
+    with governor(mode="on") as on, governor(mode="shadow") as shadow, governor(mode="off") as off:
+        told = {"identifier": "s", **TURN}
+        made = on.decide(told)
+        assert (made.response, made.arm, made.propensity, made.fallback) == (
+            LEAN, "governed", 1.0, None,
+        )  # fmt: skip
+        seen = shadow.decide(told)
+        assert seen.response is None and seen.recommended is not None
+        assert seen.recommended.response == LEAN
+        nothing = off.decide(told)
+        assert nothing.response is None and nothing.recommended is None
+        assert off.policy.calls == 0  # pyright: ignore
+        off.set_rollout(Rollout("on"))
+        assert off.decide(told).response == LEAN
+
+
+ODD = Recommendation((0.8, 0.5), (0.0, 0.0, math.nan), True, 0.0, 40.0, 100.0, 0.7, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("code", "policy", "told"),
+    [
+        ("controller_error", {"error": RuntimeError("the prompt was: secret")}, {}),
+        ("invalid_decision", {"advice": ODD}, {}),
+        ("invalid_decision", {"advice": ODD._replace(response=(0.0, 0.0, 1.5))}, {}),
+        ("invalid_decision", {"advice": "garbage"}, {}),
+        ("not_converged", {"advice": ODD._replace(response=LEAN, converged=False)}, {}),
+        ("missing_feature", {}, {"task_complexity": None}),
+        ("missing_feature", {}, {"context_tokens": math.inf}),
+        ("missing_feature", {}, {"task": "poetry"}),
+        ("missing_feature", {}, {"task_complexity": "high"}),
+        ("stale_calibration", {"time": "2001-01-01T00:00:00+00:00"}, {}),
+        ("budget_alarm", {}, {"budget": 0.0}),
+        ("outside_support", {}, {"context_tokens": 1e6}),
+    ],
+)
+def test_whatever_goes_wrong_is_the_fallback_with_its_reason(code, policy, told):
+    for cell in (None, (0.5, 0.5, 0.5)):
+        with governor(StubPolicy(**policy), fallback=cell) as made:
+            decision = made.decide({"identifier": "s", **TURN, **told})
+            assert decision.reason == code and code in FALLBACKS
+            assert decision.response == cell
+            assert "secret" not in str(decision)
+            assert made.metrics.value("fallbacks", code) == 1
+
+
+def test_a_slow_controller_costs_the_deadline_and_no_more():
+    with governor(StubPolicy(seconds=0.4), limits=Limits(deadline=0.02)) as made:
+        start = time.perf_counter()
+        decision = made.decide({"identifier": "s", **TURN})
+        assert decision.reason == "deadline" and decision.response is None
+        assert time.perf_counter() - start < 0.3
+        assert eventually(lambda: made.worker.stuck)
+        assert "controller stuck" in made.health()["alarms"]
+        start = time.perf_counter()
+        for _ in range(50):
+            assert made.decide({"identifier": "s", **TURN}).reason == "deadline"
+        assert time.perf_counter() - start < 0.2, "a stuck controller is not waited for"
+        assert eventually(lambda: not made.worker.stuck)
+
+
+def test_an_event_loop_is_not_blocked():
+    async def run(made):
+        beats = 0
+
+        async def beat():
+            nonlocal beats
+            while True:
+                beats += 1
+                await asyncio.sleep(0.005)
+
+        heart = asyncio.create_task(beat())
+        decision = await made.adecide({"identifier": "s", **TURN})
+        heart.cancel()
+        return decision, beats
+
+    with governor(StubPolicy(seconds=0.15), limits=Limits(deadline=2.0)) as made:
+        decision, beats = asyncio.run(run(made))
+        assert decision.response == LEAN and beats > 5
+    with governor(StubPolicy(seconds=0.3), limits=Limits(deadline=0.01)) as made:
+        assert asyncio.run(run(made))[0].reason == "deadline"
+
+
+def test_deadline_worker_keeps_errors_and_refuses_what_it_cannot_hold():
+    worker = DeadlineWorker(5.0, backlog=1)
+    with pytest.raises(TimeoutError, match="its own"):
+        worker.run(lambda: (_ for _ in ()).throw(TimeoutError("its own")))
+    blocked = worker.submit(lambda: time.sleep(0.2))
+    assert eventually(blocked.running)
+    worker.submit(lambda: None)
+    with pytest.raises(DeadlineExceeded, match="full"):
+        worker.submit(lambda: None)
+    assert eventually(blocked.done)
+    worker.close()
+    with pytest.raises(DeadlineExceeded):
+        worker.run(lambda: 1)
+    wrong: Any
+    for wrong in ({"deadline": 0.0}, {"deadline": math.nan}, {"threads": 0}, {"backlog": 0}):
+        with pytest.raises(ValueError, match="must be positive"):
+            DeadlineWorker(**wrong)
+
+
+def test_accounts_follow_the_recorded_sessions_rules():
+    account = Account()
+    account.finish(100, False)
+    account.finish(160, False)
+    account.rate(1.0)
+    features = account.features(1000.0)
+    assert features["turn_index"] == 2 and features["mean_tokens"] == 130
+    assert features["token_trend"] == pytest.approx(60 / 130)
+    assert features["recent_quality"] == pytest.approx(0.7)
+    assert features["budget"] == pytest.approx(0.74)
+    account.finish(0, True)
+    assert account.turns == 2 and account.model_condition == 0.5
+    account.finish(10, False)
+    assert account.model_condition == pytest.approx(0.65)
+
+
+def test_the_ledger_is_bounded_in_number_and_time():
+    now, closed = [0.0], []
+    ledger = Ledger(2, 10.0, lambda key, account: closed.append(key), lambda: now[0])
+    first = ledger.open("a")
+    ledger.open("b")
+    assert ledger.open("a") is first
+    ledger.open("c")
+    assert closed == ["b"] and len(ledger) == 2
+    now[0] = 11.0
+    assert ledger.open("a") is not first, "an idle session that comes back is a new one"
+    assert closed == ["b", "a", "c"]
+    ledger.close()
+    assert closed[-1] == "a" and len(ledger) == 0
+    with pytest.raises(ValueError, match="size"):
+        Ledger(0)
+
+
+def test_the_signal_and_the_accounts_reach_the_next_decision():
+    seen = []
+
+    class Watching(StubPolicy):
+        def recommend(self, numbers, task, previous):
+            seen.append((numbers["turn_index"], numbers["mean_tokens"], previous))
+            return super().recommend(numbers, task, previous)
+
+    with governor(Watching()) as made:
+        for _ in range(2):
+            made.observe(made.decide({"identifier": "s", **TURN}), Usage(30, 10))
+        made.decide({"identifier": "t", **TURN})
+    assert seen == [(0, 0, (0.775, 0.5)), (1, 40, (0.8, 0.5)), (0, 0, (0.775, 0.5))]
+
+
+def test_cusum_finds_a_shift_and_stays_quiet_without_one():
+    rng = np.random.default_rng(0)
+    chart = Cusum(0.0, 1.0)
+    quiet = [chart.update(z) for z in rng.normal(size=1000)]
+    assert not any(quiet)
+    found = [chart.update(z) for z in rng.normal(-1.0, 1.0, size=60)]
+    assert found[-1] and 5 < found.index(True) < 45
+    chart.reset()
+    assert not chart.update(1e9), "one outlier is no drift"
+    assert not chart.update(math.nan)
+    with pytest.raises(ValueError, match="spread"):
+        Cusum(0.0, 0.0)
+
+
+def test_drift_raises_the_alarm_and_only_a_reset_lowers_it():
+    with governor() as made:
+        for _ in range(12):
+            decision = made.decide({"identifier": "s", **TURN, "turn_index": 1})
+            made.observe(decision, Usage(400, 100))  # 40 were predicted
+        assert made.decide({"identifier": "s", **TURN}).reason == "drift_alarm"
+        assert made.health()["status"] == "degraded"
+        made.observer.reset_drift()
+        assert made.decide({"identifier": "s", **TURN}).fallback is None
+
+
+def test_harm_ends_the_test_by_itself():
+    with governor(rollout=Rollout("ab"), stop=StopRule(margin=0.05, minimum=20)) as made:
+        for number in range(600):
+            name = f"s{number}"
+            decision = made.decide({"identifier": name, **TURN})
+            made.observe(decision, Usage(60, 20, quality=float(decision.arm == "untouched")))
+            made.end(name)
+            made.observer.reset_drift()
+            if made.observer.harmed:
+                break
+        assert made.observer.harmed and 40 <= number < 400
+        assert made.rollout.mode == "shadow"
+        assert "stopped for harm" in made.health()["alarms"]
+        made.set_rollout(Rollout("ab"))
+        assert not made.observer.harmed, "an operator may start again"
+
+
+def test_records_are_read_by_the_turn_log_and_quality_may_come_later(tmp_path):
+    path = tmp_path / "runtime.jsonl"
+    with governor(log=path) as made:
+        made.observe(made.decide({"identifier": "s", **TURN}), Usage(30, 10, model="m"))
+        assert made.feedback("s", 0.9) and not made.feedback("t", 1.0)
+        made.observe(made.decide({"identifier": "s", **TURN}), Usage(0, 0, failure="http_503"))
+        for wrong in (1.5, -0.1, math.nan, "good", True):
+            with pytest.raises(ValueError, match="quality"):
+                made.feedback("s", wrong)  # pyright: ignore[reportArgumentType]
+        assert made.metrics.saved_tokens == 60
+    rows = latest(read_log(path).records)
+    assert [row.turn for row in rows] == [0, 1]
+    assert rows[0].extra["quality"] == 0.9 and rows[0].correct
+    assert rows[0].extra["reference_tokens"] == 100 and rows[0].propensity == 1.0
+    assert rows[1].fallback == "http_503" and not rows[1].answered
+    shadow = [json.loads(x) for x in (tmp_path / "runtime.shadow.jsonl").read_text().splitlines()]
+    assert set(shadow[0]) == {"time", "task", "action", "fallback", "quality"}
+    assert len(shadow[0]["time"]) == 13
+
+
+def test_wrong_input_is_refused_by_name():
+    with governor() as made:
+        with pytest.raises(TypeError, match="colour"):
+            made.decide({"identifier": "s", "colour": 3})
+        for wrong in ("", None, 7):
+            with pytest.raises(ValueError, match="identifier"):
+                SessionMetadata(wrong)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(TypeError, match="Rollout"):
+            made.set_rollout("on")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="action"):
+        Governor(StubPolicy(), fallback=(0.0, 2.0, 0.0))
+    with pytest.raises(ValueError, match="tokens must not be negative"):
+        Usage(-1, 0)
+    with pytest.raises(ValueError, match="deadline"):
+        Limits(deadline=-1)
+    with pytest.raises(ValueError, match="token_budget"):
+        Limits(token_budget=0)

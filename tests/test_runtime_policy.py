@@ -1,0 +1,190 @@
+import json
+import shutil
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from recording_upstream import calibration, controller
+from synthetic_turns import synthetic_log
+
+from stackjax.agents.payoffs import Weights, resource_game
+from stackjax.agents.runtime import (
+    Policy,
+    PolicyMismatch,
+    calibrate,
+    fingerprint_of,
+    load_policy,
+    save_policy,
+)
+from stackjax.agents.runtime._structure import build, describe
+from stackjax.agents.runtime.store import PARTS
+from stackjax.agents.state import FIELDS, state_of
+from stackjax.agents.turns import turn_arrays
+
+NUMBERS = {
+    "task_complexity": 0.4, "context_tokens": 120.0, "turn_index": 2.0, "mean_tokens": 150.0,
+    "recent_quality": 0.6, "token_trend": 0.1, "model_condition": 0.9, "budget": 0.7,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return Policy(controller(), calibration())
+
+
+@pytest.fixture(scope="module")
+def saved(policy, tmp_path_factory):
+    return save_policy(policy, tmp_path_factory.mktemp("policies") / "p")
+
+
+def test_a_policy_is_its_controller_and_is_traced_once(policy):
+    decide = jax.jit(policy.controller.__call__)
+    for task, previous in (("simple_qa", (0.7, 0.4)), ("code_generation", (0.9, 1.0))):
+        found = policy.recommend(NUMBERS, task, previous)
+        state = state_of(NUMBERS, task)
+        made = decide(state, jnp.asarray(previous, jnp.float32))
+        np.testing.assert_allclose(found.signal, made.action, rtol=1e-5)
+        np.testing.assert_allclose(found.response, made.response)
+        quality, tokens = policy.controller.surrogate.predict(state, made.response)
+        np.testing.assert_allclose((found.quality, found.tokens), (quality, tokens), rtol=1e-4)
+        assert found.finite and found.converged == bool(made.converged)
+    for number in range(20):
+        policy.recommend({**NUMBERS, "turn_index": number}, "casual_chat", (0.8, 0.5))
+    assert policy.traces == 1
+    with pytest.raises(ValueError, match="poetry"):
+        policy.recommend(NUMBERS, "poetry", (0.8, 0.5))
+    with pytest.raises(KeyError, match="budget"):
+        policy.recommend({k: v for k, v in NUMBERS.items() if k != "budget"}, "simple_qa", (1, 1))
+
+
+def test_a_nan_in_a_feature_is_no_recommendation_to_follow(policy):
+    found = policy.recommend({**NUMBERS, "budget": np.nan}, "simple_qa", (0.8, 0.5))
+    assert not found.finite or not found.converged
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(policy, saved):
+    again = load_policy(saved, expect=policy.fingerprint)
+    assert again.fingerprint == policy.fingerprint and set(again.fingerprint) == set(PARTS)
+    assert again.calibration == policy.calibration
+    one, other = (p.recommend(NUMBERS, "simple_qa", (0.8, 0.5)) for p in (policy, again))
+    assert one == other
+    assert sorted(p.name for p in saved.iterdir()) == ["arrays.npz", "policy.json"]
+
+
+@pytest.mark.parametrize("part", ["leader", "surrogate", "follower", "actions"])
+def test_a_changed_part_is_named(saved, tmp_path, part):
+    folder = shutil.copytree(saved, tmp_path / "p")
+    with np.load(folder / "arrays.npz") as arrays:
+        data = dict(arrays)
+    name = next(name for name in data if name.startswith(part))
+    data[name] = data[name] + 1e-3
+    np.savez(folder / "arrays.npz", allow_pickle=False, **data)
+    with pytest.raises(PolicyMismatch, match=f"{part} is") as caught:
+        load_policy(folder)
+    assert caught.value.parts == (part,)
+
+
+def test_mismatches_of_the_manifest_are_named(policy, saved, tmp_path):
+    manifest = json.loads((saved / "policy.json").read_text())
+
+    def changed(**changes):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(saved, folder)
+        (folder / "policy.json").write_text(json.dumps({**manifest, **changes}))
+        return folder
+
+    stale = {**manifest["calibration"], "token_mean": 1.0}
+    with pytest.raises(PolicyMismatch, match="calibration is"):
+        load_policy(changed(calibration=stale))
+    with pytest.raises(PolicyMismatch, match="adapter: the policy was saved for 'chat-0'"):
+        load_policy(changed(adapter="chat-0"))
+    with pytest.raises(PolicyMismatch, match="format 9"):
+        load_policy(changed(format=9))
+    with pytest.raises(PolicyMismatch, match="follower") as caught:
+        load_policy(saved, expect={"follower": "0" * 64, "leader": policy.fingerprint["leader"]})
+    assert caught.value.parts == ("follower",)
+    other = {**manifest["structure"], "leader": {"kind": "Leader", "inputs": 14, "hidden": 5}}
+    with pytest.raises(PolicyMismatch, match="shape"):
+        load_policy(changed(structure=other))
+    rational = {**manifest["structure"]}
+    rational["follower"] = {**rational["follower"], "kind": "rational"}
+    with pytest.raises(PolicyMismatch, match="another structure: follower"):
+        load_policy(changed(structure=rational))
+    for wrong in ({"structure": {}}, {"structure": 3}, {"calibration": {}}, {"fingerprint": None}):
+        with pytest.raises(ValueError, match="polic|manifest|controller"):
+            load_policy(changed(**wrong))
+    with pytest.raises(ValueError, match="no parts"):
+        load_policy(saved, expect={"soul": "0"})
+    with pytest.raises(FileNotFoundError, match="holds no policy"):
+        load_policy(tmp_path / "absent")
+
+
+def test_pickled_arrays_are_refused(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "p")
+    with np.load(folder / "arrays.npz") as arrays:
+        data = dict(arrays)
+    name = next(iter(data))
+    data[name] = np.array([object()], dtype=object)
+    np.savez(folder / "arrays.npz", allow_pickle=True, **data)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        load_policy(folder)
+
+
+def test_structures_are_described_and_built():
+    for made in (controller(), controller(learned=False)):
+        structure = json.loads(json.dumps(describe(made)))
+        assert jax.tree.structure(build(structure)) == jax.tree.structure(made)
+        assert [x.shape for x in jax.tree.leaves(build(structure))] == [
+            x.shape for x in jax.tree.leaves(made)
+        ]
+    weighted = controller(learned=False).replace(game=resource_game(weights=Weights(savings=2.0)))
+    assert describe(weighted)["follower"]["weights"]["savings"] == 2.0
+    a, b = (fingerprint_of(c, calibration(time="2026-01-01T00:00:00+00:00"))
+            for c in (controller(learned=False), weighted))  # fmt: skip
+    assert [name for name in PARTS if a[name] != b[name]] == ["follower"]
+    strange = controller().replace(leader=lambda context: jnp.array([0.8, 0.5]))
+    assert describe(strange)["leader"] == {"kind": "custom"}
+    with pytest.raises(ValueError, match="leader: not made of the library's modules; pass like="):
+        build(describe(strange))
+
+
+def test_like_loads_what_is_not_the_librarys(tmp_path):
+    made = controller(learned=False)
+    custom = made.replace(leader=jax.tree_util.Partial(_constant, jnp.array([0.8, 0.25])))
+    unsaved: Any = SimpleNamespace(controller=custom, calibration=calibration())
+    folder = save_policy(unsaved, tmp_path / "p")
+    blank = made.replace(leader=jax.tree_util.Partial(_constant, jnp.zeros(2)))
+    assert load_policy(folder, like=blank).recommend(NUMBERS, "simple_qa", (0.8, 0.25)).signal == (
+        pytest.approx((0.8, 0.25))
+    )
+
+
+def _constant(signal, context):
+    return signal
+
+
+def test_calibration_measures_residuals():
+    turns = turn_arrays([r for r in synthetic_log(1, random=30, heuristic=0, factorial=0)])
+    surrogate = controller().surrogate
+    found = calibrate(surrogate, turns)
+    quality, tokens = jax.vmap(surrogate.predict)(turns.state, turns.executed)
+    ratio = np.log(np.asarray(turns.tokens) / np.maximum(np.asarray(tokens), 1.0))
+    assert found.token_mean == pytest.approx(ratio.mean(), rel=1e-4)
+    assert found.token_spread == pytest.approx(ratio.std(ddof=1), rel=1e-4)
+    assert found.quality_mean == pytest.approx(
+        float((np.asarray(turns.correct) - np.asarray(quality)).mean()), abs=1e-5
+    )
+    inside = {name: (lo + hi) / 2 for name, lo, hi in zip(FIELDS, found.low, found.high)}
+    assert found.outside(inside, 0.0) == ()
+    far = {**inside, "mean_tokens": found.high[3] + 1.5 * (found.high[3] - found.low[3])}
+    assert found.outside(far, 1.0) == ("mean_tokens",) and found.outside(far, 2.0) == ()
+    assert 0 <= found.age() < 60
+    with pytest.raises(ValueError, match="at least 2"):
+        calibrate(surrogate, jax.tree.map(lambda leaf: leaf[:1], turns))
+    for wrong in ({"token_spread": 0.0}, {"low": (0.0,)}, {"time": "2026-01-01T00:00:00"},
+                  {"token_mean": np.nan}, {"time": "yesterday"}):  # fmt: skip
+        with pytest.raises(ValueError):
+            calibration(**wrong)
