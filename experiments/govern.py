@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def split(records: Sequence[TurnRecord]) -> tuple[list[TurnRecord], list[TurnRec
 
 def fit(
     args: Args,
-    phases: Phases,
+    phases: Callable[[str], AbstractContextManager[None]],
     fitting: Sequence[TurnRecord],
     evaluation: Sequence[TurnRecord],
 ) -> tuple[Fitted, dict[str, Any]]:

@@ -10,7 +10,9 @@ upstream, with 64 sessions and with faults. Everything stays on 127.0.0.1.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,9 @@ from _runtime_bench import bench_decide, bench_proxy, bench_sequences, faults
 from stackjax.agents.runtime import Policy, calibrate, load_policy, save_policy
 from stackjax.agents.turn_log import latest, read_log
 from stackjax.agents.turns import turn_arrays
+
+SERVERS = ("starlette", "uvicorn", "httpx", "openai")
+"""Packages of the proxy and the client, whose versions decide the latencies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,15 @@ def train(args: Args, phases: Phases) -> Policy:
     return policy
 
 
+def server_versions() -> dict[str, str | None]:
+    """Versions of `SERVERS`, None for one that is not installed."""
+    found: dict[str, str | None] = dict.fromkeys(SERVERS)
+    for name in SERVERS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run all; returns what the results file holds."""
     args = parse(Args, argv)
@@ -88,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         policy = train(args, phases)
     results: dict[str, Any] = {
         "args": dataclasses.asdict(args),
-        "environment": environment(),
+        "environment": {**environment(), **server_versions()},
         "data_sha256": sha256(govern.DATA),
         "fingerprint": policy.fingerprint,
     }

@@ -1,7 +1,22 @@
 """Contextual Stackelberg games, solved by differentiating through the follower's best response."""
 
-from stackjax import agents, finite, games
-from stackjax._actions import ActionSet, Projection, project
+from stackjax import agents, finite, games, labels
+from stackjax._actions import ActionSet, ConvexHull, Projection, project
+from stackjax._certify import (
+    Certificate,
+    Constant,
+    Deployed,
+    Discrepancies,
+    RealTurns,
+    Statement,
+    certify,
+    discrepancies,
+    draws_needed,
+    horizon_repair_bound,
+    mean_interval,
+    repair_bound,
+    response_error,
+)
 from stackjax._check import check
 from stackjax._concave import ConcaveUtility, Concavity, FreeUtility, probe_concavity
 from stackjax._fit import (
@@ -22,7 +37,9 @@ from stackjax._fit import (
     rollout,
 )
 from stackjax._game import Game
+from stackjax._price import Price, price_of_projection, price_of_response_projection
 from stackjax._response import Multipliers, Response, best_response
+from stackjax._sensitivity import sensitivity_scale
 from stackjax._sets import Ball, Box, Constrained, Polyhedron, Simplex
 from stackjax._settings import Complementarity, FirstOrder, InteriorPoint, Newton, ProjectedGradient
 from stackjax._solve import Solution, solve
@@ -34,11 +51,16 @@ __all__ = [
     "Ball",
     "BehaviourCloning",
     "Box",
+    "Certificate",
     "Check",
     "Complementarity",
     "ConcaveUtility",
     "Concavity",
+    "Constant",
     "Constrained",
+    "ConvexHull",
+    "Deployed",
+    "Discrepancies",
     "Dynamics",
     "Ensemble",
     "FirstOrder",
@@ -53,23 +75,37 @@ __all__ = [
     "Newton",
     "Observations",
     "Polyhedron",
+    "Price",
     "ProjectedGradient",
     "Projection",
+    "RealTurns",
     "Response",
     "ResponseRegression",
     "Simplex",
     "Solution",
+    "Statement",
     "Suboptimal",
     "Trajectory",
     "agents",
     "best_response",
+    "certify",
     "check",
+    "discrepancies",
+    "draws_needed",
     "finite",
     "fit_follower",
     "fit_leader",
     "games",
+    "horizon_repair_bound",
+    "labels",
+    "mean_interval",
+    "price_of_projection",
+    "price_of_response_projection",
     "probe_concavity",
     "project",
+    "repair_bound",
+    "response_error",
     "rollout",
+    "sensitivity_scale",
     "solve",
 ]

@@ -1,9 +1,14 @@
+import doctest
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stackjax._actions import ActionSet, project
+import stackjax as sj
+from stackjax._actions import ActionSet, ConvexHull, project
+from stackjax._sensitivity import sensitivity_scale
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +113,137 @@ def test_a_bad_action_is_refused():
         project(jnp.array([0.0, jnp.inf, 0.0]), actions)
     with pytest.raises(ValueError, match=r"shape \(50, 3\)"):
         project(jnp.zeros((50, 3)), actions)
+
+
+FEASIBLE = [
+    (sj.Box(0.0, jnp.array([1.0, 0.5])), [2.0, 0.25], [1.0, 0.25], 1.0),
+    (sj.Simplex(1.0), [1.0, 1.0], [0.5, 0.5], 0.5**0.5),
+    (sj.Ball(0.0, 1.0), [3.0, 4.0], [0.6, 0.8], 4.0),
+]
+
+
+@pytest.mark.parametrize(("feasible", "action", "wanted", "distance"), FEASIBLE)
+def test_sets_with_a_projection_of_their_own(feasible, action, wanted, distance):
+    action = jnp.array(action)
+    batch = jax.jit(jax.vmap(project, in_axes=(0, None)))(jnp.stack([action, 2 * action]), feasible)
+    once = jax.jit(project)
+    one = once(action, feasible)
+    np.testing.assert_allclose(one.action, wanted, rtol=1e-6)
+    np.testing.assert_allclose(one.distance, distance, rtol=1e-6)
+    np.testing.assert_allclose(batch.action[0], wanted, rtol=1e-6)
+    np.testing.assert_array_equal(batch.action[1], once(2 * action, feasible).action)
+    assert one.index == -1 and one.weights is None and one.converged
+    assert once(one.action, feasible).distance < 1e-6
+    slope = jax.jit(jax.grad(lambda a: project(a, feasible).distance))(action)
+    np.testing.assert_allclose(slope, (action - one.action) / one.distance, atol=1e-6)
+    lost = once(jnp.array([jnp.nan, 0.2]), feasible)
+    assert jnp.isfinite(lost.action).all() and jnp.isinf(lost.distance) and not lost.converged
+    with pytest.raises(ValueError, match="action: 1 numbers are not finite"):
+        project(jnp.array([jnp.nan, 0.2]), feasible)
+
+
+def test_a_box_of_a_pytree_and_whole_numbers():
+    found = project({"q": 3, "r": jnp.array([-1.0, 0.5])}, sj.Box(0.0, 1.0))
+    assert found.action["q"] == 1.0
+    np.testing.assert_array_equal(found.action["r"], [0.0, 0.5])
+    np.testing.assert_allclose(found.distance, 5**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [sj.Polyhedron(np.ones((1, 2)), np.ones(1)), np.ones((3, 2)), None]
+)
+def test_a_set_without_a_projection_is_refused(wrong):
+    with pytest.raises(TypeError, match="must be an ActionSet, ConvexHull, Box, Simplex or Ball"):
+        project(jnp.zeros(2), wrong)
+    with pytest.raises(ValueError, match="empty"):
+        project({}, sj.Box())
+
+
+def test_a_sensitivity_scale_equalises_losses(x64):
+    """A distance of 1 costs the same in each coordinate, in the mean square over the plays."""
+    rng = np.random.default_rng(0)
+    slopes = jnp.asarray(rng.normal(size=(200, 3)) * np.array([1.0, 30.0, 0.2]))
+    actions = {
+        "q": jnp.asarray(rng.uniform(size=200)),
+        "r": jnp.asarray(rng.uniform(size=(200, 2))),
+    }
+
+    def utility(action, slope):
+        return slope[0] * action["q"] + slope[1:] @ action["r"]
+
+    scale = jax.jit(lambda s: sensitivity_scale(utility, actions, s, loss=0.1))(slopes)
+    change = jax.jit(
+        jax.vmap(
+            lambda a, slope, step: (
+                utility(jax.tree.map(jnp.add, a, step), slope) - utility(a, slope)
+            ),
+            in_axes=(0, 0, None),
+        )
+    )
+    for moved in ({"q": 1.0, "r": jnp.zeros(2)}, {"q": 0.0, "r": jnp.array([0.0, 1.0])}):
+        lost = change(actions, slopes, jax.tree.map(jnp.multiply, moved, scale))
+        np.testing.assert_allclose(np.sqrt(np.mean(np.square(lost))), 0.1, rtol=1e-6)
+    batch = jax.jit(jax.vmap(lambda s: sensitivity_scale(utility, actions, s, loss=0.1)))(
+        jnp.stack([slopes, 2 * slopes])
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[0], y), batch, scale)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(2 * x[1], y), batch, scale)
+
+
+def test_second_order_sensitivity_at_an_optimum(x64):
+    bend = jnp.array([[4.0, 1.0], [1.0, 100.0]])
+    loss = lambda a: -0.5 * a @ bend @ a
+    actions = jnp.zeros((5, 2))
+    with pytest.raises(ValueError, match="every derivative is 0"):
+        sensitivity_scale(loss, actions)
+    scale = jax.jit(lambda a: sensitivity_scale(loss, a, order=2, loss=0.5))(actions)
+    np.testing.assert_allclose(np.diag(np.diag(scale) @ bend @ np.diag(scale)) / 2, 0.5)
+    rows = jnp.array([[0.3, 0.0], [0.0, 0.2]])  # lose 0.18, and 2.0
+    nearest = jax.jit(lambda scale: project(jnp.zeros(2), ActionSet(rows, scale)).index)
+    assert nearest(scale) == 0
+    assert nearest(jnp.ones(2)) == 1
+
+
+def test_a_flat_coordinate_gets_the_floor_and_traced_failures_get_a_default():
+    utility = lambda a: 2.0 * a[0] + 0.0 * a[1]
+    np.testing.assert_allclose(
+        sensitivity_scale(utility, jnp.zeros((3, 2)), floor=0.01), [0.5, 50.0], rtol=1e-6
+    )
+    flat = jax.jit(lambda a: sensitivity_scale(lambda a: 0.0 * a[0], a))(jnp.zeros((3, 2)))
+    np.testing.assert_array_equal(flat, [1.0, 1.0])
+    some = jnp.array([[1.0, 1.0], [0.0, 1.0]])  # the slope of the root is infinite at 0
+    root = lambda a: jnp.sqrt(a[0]) + a[1]
+    np.testing.assert_allclose(jax.jit(lambda a: sensitivity_scale(root, a))(some), [2.0, 1.0])
+    with pytest.raises(ValueError, match="not finite at 1 of the plays"):
+        sensitivity_scale(root, some)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "call"),
+    [
+        (ValueError, "loss: got 0", {"loss": 0.0}),
+        (ValueError, "order: got 3", {"order": 3}),
+        (ValueError, "floor: got 2", {"floor": 2.0}),
+        (ValueError, "actions: the set is empty", {"actions": jnp.zeros((0, 2))}),
+        (ValueError, "leading axes differ", {"more": (jnp.zeros(4),)}),
+        (TypeError, "floating point", {"actions": jnp.zeros((3, 2), int)}),
+    ],
+)
+def test_bad_arguments_of_a_sensitivity_scale(error, message, call):
+    actions, more = call.pop("actions", jnp.ones((3, 2))), call.pop("more", ())
+    with pytest.raises(error, match=message):
+        sensitivity_scale(lambda a, *_: a[0], actions, *more, **call)
+
+
+@pytest.mark.parametrize("name", ["_actions", "_price", "_sensitivity"])
+def test_the_examples_run(name):
+    found = doctest.testmod(importlib.import_module(f"stackjax.{name}"))
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_a_hull_and_its_rows_agree_where_the_nearest_is_a_row():
+    rows = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    row, mixed = (project(jnp.array([3.0, 0.5]), kind(rows)) for kind in (ActionSet, ConvexHull))
+    assert row.index == mixed.index == 1
+    np.testing.assert_allclose(mixed.distance, row.distance, rtol=1e-6)
+    assert row.converged and row.weights is None

@@ -8,17 +8,21 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+QUICK = [
+    "test_quick_attempt.py::test_batch_is_loop",
+    "test_constrained.py::test_known_active_sets",
+]
 CHOSEN = [
     "test_components.py",
-    "test_quick_attempt.py::test_batch_is_loop",
     "test_best_response.py::test_float32_converges_and_agrees",
     "test_best_response.py::test_batch_equals_loop_with_a_hard_and_a_failing_member",
     "test_best_response.py::test_total_derivatives_against_finite_differences",
-    "test_constrained.py::test_known_active_sets",
 ]
 
 
-@pytest.mark.parametrize("group", [CHOSEN[:1], CHOSEN[1:]], ids=["components", "solvers"])
+@pytest.mark.parametrize(
+    "group", [QUICK, pytest.param(CHOSEN, marks=pytest.mark.slow)], ids=["quick", "all"]
+)
 def test_optimised(group):
     command = [sys.executable, "-m", "pytest", "-n", "0", "--no-header", *map(str, group)]
     done = subprocess.run(

@@ -84,6 +84,7 @@ def test_float64_is_judged_more_strictly(x64):
     assert found.verdicts["regret"].threshold < 1e-7
 
 
+@pytest.mark.slow
 def test_optimum_on_a_kink():
     """The tolled road is just full: no derivative, and still no better toll nearby."""
     roads = jax.tree.map(jnp.asarray, full)
@@ -106,6 +107,7 @@ def test_optimum_on_a_kink():
     assert notable(toll.game, beside, roads) == {"gain": "fails"}
 
 
+@pytest.mark.slow
 def test_flat_follower():
     """The second coordinate does not matter to the follower; 1 is the leader's favourite."""
     game = sj.Game(

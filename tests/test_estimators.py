@@ -143,9 +143,14 @@ ESTIMATORS: list = [
     (sj.GibbsResponse(jnp.linspace(-1.0, 1.0, 10).reshape(5, 2)), Pulls),
     (sj.BehaviourCloning(), Clone),
 ]
+SOME = [
+    ESTIMATORS[0],
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in ESTIMATORS[1:-1]),
+    ESTIMATORS[-1],
+]
 
 
-@pytest.mark.parametrize(("estimator", "module"), ESTIMATORS)
+@pytest.mark.parametrize(("estimator", "module"), SOME)
 def test_gaps_and_weights(estimator, module):
     """Rows without a number or a weight are as if absent; gaps leave the other channel."""
     seen = two_channels(n=24)
@@ -171,7 +176,7 @@ def test_gaps_and_weights(estimator, module):
         assert (blind.weights[1] == 0).all()
 
 
-@pytest.mark.parametrize(("estimator", "module"), ESTIMATORS)
+@pytest.mark.parametrize(("estimator", "module"), SOME)
 def test_first_step_follows_the_objective(estimator, module, x64):
     """The gradient of the first step is the finite difference of the utility in the history."""
     seen = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), two_channels(n=24))

@@ -224,6 +224,7 @@ def test_wrong_input(call, error, message):
         call()
 
 
+@pytest.mark.slow
 def test_follower_on_a_simplex():
     """Shares of a budget: what is learned is the taste, up to a constant in all shares."""
 

@@ -199,6 +199,7 @@ def stiff(peak, response, hessian):
     return -(response - peak) @ hessian @ (response - peak) / 2
 
 
+@pytest.mark.slow
 def test_condition_ten_thousand(x64):
     """Ill-conditioned quadratics near their bounds, against the dense solution."""
     n, d = 8, 30

@@ -153,6 +153,7 @@ def valued(x):
     return jax.value_and_grad(lambda a: jnp.sum(jnp.sin(best(x, a).value)))(0.1)
 
 
+@pytest.mark.slow
 def test_hard_members_of_a_batch_leave_the_others_alone():
     """An empty set, a thin one, a linear and a convex utility, repeated rows, NaN."""
     easy = batch(count=8) | {"bonus": jnp.zeros(8, jnp.float32)}

@@ -144,6 +144,7 @@ def fit(policy: Any = None, game: Any = SAFE, **options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_robust_policy_loses_less_under_a_suboptimal_follower():
     """Responses of `action +- 0.3`: the careful leader acts as if 0.3 were always missing."""
     nominal, _ = fit()
@@ -228,6 +229,7 @@ def test_worst_share():
     np.testing.assert_allclose(slope, [0.0, 0.5, 0.5, 0.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rollout_against_a_suboptimal_follower():
     """Every turn's response lies 0.3 below the action."""
     dynamics = sj.Dynamics(lambda x: x, lambda x, a, r, key: x + r)

@@ -4,15 +4,64 @@ The executor's modules (`adapter`, `executor`, `server`, `session`, `tasks`, `to
 `heuristic`) are plain Python; `openai` and `xllamacpp` (extra `llm`) are imported when used.
 """
 
+from stackjax.agents.accuracy import Accuracy, accuracy
+from stackjax.agents.action_candidates import (
+    Candidate,
+    nested_boxes,
+    predicted_quality,
+    single_cells,
+    support_ellipsoids,
+)
+from stackjax.agents.action_sets import (
+    ActionSetChoice,
+    Confirmation,
+    Judged,
+    Requirements,
+    confirm_action_set,
+    select_action_set,
+)
 from stackjax.agents.adapter import ADAPTER_VERSION, executed_action
+from stackjax.agents.audit import Audit, audit
+from stackjax.agents.calibration import Calibration, Drift, calibrate, check_drift
+from stackjax.agents.calibration_maps import (
+    CalibratedSurrogate,
+    CalibrationMap,
+    LinearMap,
+    LogOddsMap,
+    MonotoneMap,
+    fit_map,
+)
+from stackjax.agents.cell_scores import CellScores, cell_scores
+from stackjax.agents.certificate import (
+    constant_cell,
+    constant_signal,
+    deployed_controller,
+    governed,
+)
+from stackjax.agents.certificate_turns import (
+    executed_turns,
+    logged_turns,
+    score_bounds,
+    turn_score,
+)
 from stackjax.agents.controllers import Controller, Decision, context_of, contexts_of, greedy_cell
 from stackjax.agents.diagnostics import Reliability, SurrogateReport, reliability, surrogate_report
 from stackjax.agents.dynamics import Script, Session, SessionDynamics, begin_session, script_of
+from stackjax.agents.environment import (
+    Scripts,
+    SessionNow,
+    SurrogateSession,
+    TurnResult,
+    scripts_of,
+)
 from stackjax.agents.evaluation import Factorial, Replay, constant, factorial, replay
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.heuristic import HeuristicExecutor
 from stackjax.agents.intervals import Interval, clustered_mean, clustered_ratio, compare
 from stackjax.agents.modules import Leader, LearnedFollower
+from stackjax.agents.need import NeedHead, NeedReport, ToolMisses, fit_need, tool_misses
+from stackjax.agents.off_policy import OffPolicy, off_policy
+from stackjax.agents.outcomes import Outcomes, outcomes
 from stackjax.agents.payoffs import (
     ResourceContext,
     Weights,
@@ -24,10 +73,25 @@ from stackjax.agents.payoffs import (
     smooth_subsidy,
 )
 from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
+from stackjax.agents.probes import Probe, probe
 from stackjax.agents.repair import action_sets, admissible_cells, reference_cell, summarise_cells
+from stackjax.agents.runtime import (
+    Governor,
+    Limits,
+    Policy,
+    Rollout,
+    SessionMetadata,
+    Upstream,
+    govern_client,
+    load_policy,
+    make_app,
+    save_policy,
+    session_scope,
+)
 from stackjax.agents.server import LocalModel, local_server
 from stackjax.agents.session import Choice, SessionState, run_episode
 from stackjax.agents.shapes import FreeEnsemble, FreeModel, FreeSurface, Warp
+from stackjax.agents.simultaneous import Bounds, simultaneous_bounds
 from stackjax.agents.state import State, encode_scalar, encode_task, stack_states, state_of
 from stackjax.agents.surface import QualitySurface, TokenSurface
 from stackjax.agents.surrogate import SurrogateHistory, fit_surrogate
@@ -37,65 +101,119 @@ from stackjax.agents.turns import Turns, turn_arrays
 
 __all__ = [
     "ADAPTER_VERSION",
+    "Accuracy",
+    "ActionSetChoice",
+    "Audit",
+    "Bounds",
+    "CalibratedSurrogate",
+    "Calibration",
+    "CalibrationMap",
+    "Candidate",
+    "CellScores",
     "Choice",
+    "Confirmation",
     "Controller",
     "Decision",
+    "Drift",
     "Episode",
     "Executor",
     "Factorial",
     "FreeEnsemble",
     "FreeModel",
     "FreeSurface",
+    "Governor",
     "HeuristicExecutor",
     "Interval",
+    "Judged",
     "Leader",
     "LearnedFollower",
+    "Limits",
+    "LinearMap",
     "LocalModel",
     "LogContents",
+    "LogOddsMap",
+    "MonotoneMap",
+    "NeedHead",
+    "NeedReport",
+    "OffPolicy",
+    "Outcomes",
+    "Policy",
+    "Probe",
     "QualityModel",
     "QualitySurface",
     "Reliability",
     "Replay",
+    "Requirements",
     "ResourceContext",
+    "Rollout",
     "Script",
+    "Scripts",
     "Session",
     "SessionDynamics",
+    "SessionMetadata",
+    "SessionNow",
     "SessionState",
     "State",
     "Surrogate",
     "SurrogateHistory",
     "SurrogateReport",
+    "SurrogateSession",
     "TokenModel",
     "TokenSurface",
+    "ToolMisses",
     "Turn",
     "TurnLog",
     "TurnOutcome",
     "TurnRecord",
+    "TurnResult",
     "Turns",
+    "Upstream",
     "Warp",
     "Weights",
+    "accuracy",
     "action_sets",
     "admissible_cells",
+    "audit",
     "begin_session",
+    "calibrate",
+    "cell_scores",
+    "check_drift",
     "clustered_mean",
     "clustered_ratio",
     "compare",
     "concavity_bound",
+    "confirm_action_set",
     "constant",
+    "constant_cell",
+    "constant_signal",
     "context_of",
     "contexts_of",
+    "deployed_controller",
     "encode_scalar",
     "encode_task",
     "executed_action",
+    "executed_turns",
     "factorial",
+    "fit_map",
+    "fit_need",
     "fit_surrogate",
     "follower_utility",
+    "govern_client",
+    "governed",
     "greedy_cell",
     "is_correct",
     "latest",
     "leader_utility",
+    "load_policy",
     "local_server",
+    "logged_turns",
+    "make_app",
     "make_episode",
+    "nested_boxes",
+    "off_policy",
+    "outcomes",
+    "predicted_quality",
+    "probe",
     "read_log",
     "reference_cell",
     "reliability",
@@ -103,11 +221,21 @@ __all__ = [
     "resource_context",
     "resource_game",
     "run_episode",
+    "save_policy",
+    "score_bounds",
     "script_of",
+    "scripts_of",
+    "select_action_set",
+    "session_scope",
+    "simultaneous_bounds",
+    "single_cells",
     "smooth_subsidy",
     "stack_states",
     "state_of",
     "summarise_cells",
+    "support_ellipsoids",
     "surrogate_report",
+    "tool_misses",
     "turn_arrays",
+    "turn_score",
 ]

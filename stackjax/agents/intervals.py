@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -51,11 +52,19 @@ def clustered_ratio(
         raise ValueError(f"over: got {count} episodes, need at least 2")
     if not (under > 0).all():
         raise ValueError(f"under: must be positive, got {under.min()}")
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    weights = _redraws(count, draws, seed)
     ratios = (weights @ over) / (weights @ under)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(over.sum() / under.sum()), float(low), float(high))
+
+
+@functools.lru_cache(maxsize=4)  # the same for all arms that share a seed
+def _redraws(count: int, draws: int, seed: int) -> np.ndarray:
+    """How often each bootstrap sample holds each episode, `[draws, E]`; read-only."""
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    weights.flags.writeable = False
+    return weights
 
 
 def clustered_mean(

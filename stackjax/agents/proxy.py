@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             admin_token=os.environ.get("STACKJAX_ADMIN_TOKEN") or None,
         )
         server = uvicorn_server(app, args.host, args.port)
-    except (ImportError, OSError, ValueError) as error:
+        # Bound here: a port that is taken is told, and one that was free to choose is known.
+        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        bound = socket.create_server((args.host, args.port), family=family, backlog=4096)
+    except (ImportError, OSError, OverflowError, ValueError) as error:
         print(f"proxy: error: {error}", file=sys.stderr)
         return 2
     if args.host not in ("127.0.0.1", "::1", "localhost"):
@@ -77,13 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     raise_file_limit()
     # The event loop asks for the interpreter back within 1 ms, not 5, while a decision runs.
     sys.setswitchinterval(0.001)
+    host = f"[{args.host}]" if ":" in args.host else args.host
     print(
-        f"governing {upstream.url} at http://{args.host}:{args.port}/v1, mode {rollout.label}, "
-        f"policy {leader[:12]}",
+        f"governing {upstream.url} at http://{host}:{bound.getsockname()[1]}/v1, "
+        f"mode {rollout.label}, policy {leader[:12]}",
         flush=True,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets=[bound])
     return 0 if server.started else 1
 
 

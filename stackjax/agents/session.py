@@ -27,7 +27,7 @@ class Choice(NamedTuple):
         signal: The leader's (q, alpha), or None.
         propensity: Probability of the action under the design, or None if unknown.
         name: The arm's name.
-        design: ``"random"``, ``"factorial"``, ``"heuristic"`` or ``"policy"``.
+        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"`` or ``"policy"``.
     """
 
     action: tuple[float, float, float]

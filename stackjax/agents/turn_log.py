@@ -26,7 +26,7 @@ class TurnRecord:
         family: Generator's name.
         item: Hash of the question's content.
         policy: Arm's name.
-        design: ``"random"``, ``"factorial"``, ``"heuristic"`` or ``"policy"``.
+        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"`` or ``"policy"``.
         state: Raw features at decision time.
         signal: The leader's (q, alpha), or None where no leader played.
         intended: The follower's (c, p, u) before the adapter rounded it.

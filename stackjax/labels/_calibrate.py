@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._checks import check_key
-from stackjax.labels._arguments import check_count, check_number
+from stackjax.labels._arguments import check_count, check_number, common_length
 from stackjax.labels._learner import Learner
 from stackjax.labels._run import run
 
@@ -87,12 +87,12 @@ def calibrate(
     if rule == "budget" and budget is None:
         raise ValueError('budget: rule="budget" needs one')
     if budget is not None:
-        check_number("budget", budget, at_least=0.0)
+        check_number("budget", budget, at_least=0.0, finite=False)
     check_count("rounds", rounds)
     check_key(key)
     candidates = jax.tree.map(jnp.asarray, candidates)
-    _length("candidates", candidates)
-    keys = jax.random.split(key, _length("streams", streams))
+    common_length("candidates", candidates)
+    keys = jax.random.split(key, common_length("streams", streams))
 
     def outcome(candidate: Any, stream: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         state, curves = run(make(candidate), stream, rounds, key=key, block=block)
@@ -107,13 +107,3 @@ def calibrate(
         index = jnp.argmax(jnp.where(labels <= budget, labels, -1.0))
     index = index.astype(jnp.int32)
     return Calibration(regret, labels, index, jax.tree.map(lambda x: x[index], candidates))
-
-
-def _length(name: str, tree: Any) -> int:
-    """The common leading axis of a pytree."""
-    lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(tree)}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"{name}: needs arrays with one common leading axis, got {sorted(lengths)}"
-        )
-    return lengths.pop()

@@ -236,6 +236,6 @@ def decaying(start: Any, power: Any) -> Callable[[Any], jax.Array]:
       >>> float(decaying(4.0, 0.5)(15))
       1.0
     """
-    check_number("start", start, at_least=-jnp.inf)
-    check_number("power", power, at_least=-jnp.inf)
+    check_number("start", start, finite=False)
+    check_number("power", power)
     return lambda t: start * (jnp.asarray(t, jnp.result_type(float)) + 1.0) ** (-power)

@@ -153,11 +153,13 @@ def run_last_layer(
 
     def rebuild(last: LastLayer) -> LearnerState:
         old = last.state.ridge
-        kept = (jnp.arange(capacity) < last.state.labels).astype(dtype)
-        features, dim = last.head(last.features), old.theta.shape[0]
+        kept = jnp.arange(capacity) < last.state.labels
+        dim = old.theta.shape[0]
+        # Chosen, not multiplied by zero: the head of an empty row may be NaN, by a norm of zero.
+        features = jnp.where(kept[:, None, None], last.head(last.features), 0.0)
         mean = old.prior_mean
         ridge = new_ridge(dim, regularisation=old.regularisation, prior_mean=mean, dtype=dtype)
-        flat = (features * kept[:, None, None]).reshape(-1, dim)
+        flat = features.reshape(-1, dim)
         surprise = (last.rewards - features @ mean).reshape(-1)
         ridge = refresh(ridge.replace(gram=flat.T @ flat, moment=flat.T @ surprise))
         return last.state.replace(ridge=ridge, refreshed=last.state.round)

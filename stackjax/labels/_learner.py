@@ -145,9 +145,9 @@ def budgeted_learner(
     if not isinstance(gate, Gate):
         raise TypeError(f"gate: got {type(gate).__name__}, must be a Gate")
     if budget is not None:
-        check_number("budget", budget, at_least=0.0)
+        check_number("budget", budget, at_least=0.0, finite=False)
     if not callable(threshold):
-        check_number("threshold", threshold, at_least=-jnp.inf)
+        check_number("threshold", threshold, finite=False)
     check_number("regularisation", regularisation, above=0.0)
     check_number("noise", noise, at_least=0.0)
     check_number("norm", norm, at_least=0.0)
@@ -165,6 +165,8 @@ def budgeted_learner(
 
     def propose(state: LearnerState, features: jax.Array) -> Proposal:
         ridge = state.ridge
+        check_features(features)
+        check_shape("features", features, (None, ridge.theta.shape[0]))
         rho = scale * confidence_radius(ridge, noise=noise, norm=norm, confidence=confidence)
         rho = jnp.asarray(rho, ridge.theta.dtype)
         action = None
@@ -176,6 +178,8 @@ def budgeted_learner(
         view = View(state.round, features, play, ridge, rho, key)
         candidate = gate.select(state.memory, view)
         level = jnp.asarray(threshold(state.round) if callable(threshold) else threshold, rho.dtype)
+        check_shape("threshold", level, ())
+        check_shape("latency", candidate.latency, ())
         query = candidate.latency > level
         if budget is not None:
             query = query & (state.labels + 1 <= budget)

@@ -124,7 +124,7 @@ def imagine(
       turn: radians a round, if theta* is thought to drift.
 
     Raises:
-      TypeError: `stream` is not callable, or `key` is not a key.
+      TypeError: `stream` is not callable or its rounds are no `Round`, or `key` is not a key.
       ValueError: a number is out of its range.
 
     Example:
@@ -137,8 +137,11 @@ def imagine(
     check_key(key)
     for name, value in (("spread", spread), ("noise", noise)):
         check_number(name, value, at_least=0.0)
-    check_number("turn", turn, at_least=-jnp.inf)
-    example = jax.eval_shape(stream, jnp.zeros((), jnp.int32)).features
+    check_number("turn", turn)
+    first = jax.eval_shape(stream, jnp.zeros((), jnp.int32))
+    if not isinstance(first, Round):
+        raise TypeError(f"stream: its rounds are {type(first).__name__}, must be Round")
+    example = first.features
     dim, dtype = example.shape[1], example.dtype
     draws, chance = jax.random.split(key)
     mean = jnp.zeros(dim, dtype) if prior_mean is None else jnp.asarray(prior_mean, dtype)

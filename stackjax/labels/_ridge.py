@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax.labels._arguments import check_number, check_shape
+from stackjax.labels._arguments import check_count, check_dtype, check_number, check_shape
 
 
 class Ridge(struct.PyTreeNode):
@@ -40,7 +40,9 @@ class Ridge(struct.PyTreeNode):
     regularisation: jax.Array
 
 
-def new_ridge(dim: int, *, regularisation: Any = 1.0, prior_mean: Any = None, dtype: Any = None):
+def new_ridge(
+    dim: int, *, regularisation: Any = 1.0, prior_mean: Any = None, dtype: Any = None
+) -> Ridge:
     """The estimate before the first label.
 
     Args:
@@ -53,18 +55,19 @@ def new_ridge(dim: int, *, regularisation: Any = 1.0, prior_mean: Any = None, dt
       A `Ridge`.
 
     Raises:
-      ValueError: `dim` is not a positive integer, `regularisation` is not a positive number, or
-        `prior_mean` is not `[d]`.
+      ValueError: `dim` is not a positive integer, `regularisation` is not a positive number,
+        `prior_mean` is not `[d]`, or `dtype` is not floating point
+        of 32 or 64 bits.
 
     Example:
       >>> new_ridge(2, regularisation=4.0).inverse
       Array([[0.25, 0.  ],
              [0.  , 0.25]], dtype=float32)
     """
-    if not isinstance(dim, int) or dim < 1:
-        raise ValueError(f"dim: got {dim!r}, must be a positive integer")
+    check_count("dim", dim)
     check_number("regularisation", regularisation, above=0.0)
-    dtype = jnp.zeros((), dtype or float).dtype
+    dtype = jnp.zeros((), float if dtype is None else dtype).dtype
+    check_dtype("dtype", dtype)
     mean = jnp.zeros(dim, dtype) if prior_mean is None else jnp.asarray(prior_mean, dtype)
     check_shape("prior_mean", mean, (dim,))
     level = jnp.asarray(regularisation, dtype)
@@ -104,7 +107,7 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
       The new `Ridge`.
 
     Raises:
-      ValueError: shapes do not fit.
+      ValueError: shapes do not fit, or the weight is negative.
 
     Example:
       >>> seen = label(new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
@@ -112,8 +115,10 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
       (1.5, 0.5)
     """
     check_shape("features", features, (None, ridge.theta.shape[0]))
-    check_shape("rewards", rewards, features.shape[:1])
-    weight = jnp.asarray(weight, ridge.theta.dtype)
+    check_shape("rewards", rewards, jnp.shape(features)[:1])
+    check_number("weight", weight, at_least=0.0)
+    cast = lambda x: jnp.asarray(x, ridge.theta.dtype)
+    features, rewards, weight = cast(features), cast(rewards), cast(weight)
     theta, inverse, log_det = ridge.theta, ridge.inverse, ridge.log_det
     # Unrolled, K being small: no K-by-K factorisation, which costs more than all of this.
     for phi, reward in zip(features, rewards):
@@ -146,14 +151,22 @@ def refresh(ridge: Ridge, forget: Any = 1.0) -> Ridge:
         applied at refreshes only.
 
     Returns:
-      The same estimate, up to rounding, if `forget` is 1. Should the factorisation fail, which
-      needs features that are not finite or beyond the dtype's range, the old numbers stay.
+      The same estimate, up to rounding, if `forget` is 1. Should the factorisation fail, the old
+      numbers stay: where features are not finite, or where the largest eigenvalue of V over
+      `regularisation` nears the reciprocal of the dtype's precision (10^7 in float32), beyond
+      which neither these numbers nor those of `label` mean much. More regularisation helps, or
+      features less their mean, or float64.
+
+    Raises:
+      ValueError: `forget` is out of its range.
 
     Example:
       >>> seen = label(new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
       >>> round(float(refresh(seen, 0.5).theta[0]), 5)
       1.0
     """
+    check_number("forget", forget, above=0.0, at_most=1.0)
+    forget = jnp.asarray(forget, ridge.gram.dtype)
     gram = forget * (ridge.gram + ridge.recent)
     moment = forget * (ridge.moment + ridge.recent_moment)
     eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
@@ -196,6 +209,9 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
     Returns:
       rho, `[]`, in units of rewards.
 
+    Raises:
+      ValueError: a number is out of its range.
+
     Source: Abbasi-Yadkori, Pal and Szepesvari, Improved algorithms for linear stochastic bandits,
     NeurIPS 2011, Theorem 2.
 
@@ -203,7 +219,10 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
       >>> confidence_radius(new_ridge(3, regularisation=4.0), noise=0.0, norm=1.0, confidence=0.1)
       Array(2., dtype=float32)
     """
-    root = jnp.sqrt(jnp.maximum(ridge.log_det, 0.0) - 2 * jnp.log(confidence))
+    check_number("noise", noise, at_least=0.0)
+    check_number("norm", norm, at_least=0.0)
+    check_number("confidence", confidence, above=0.0, at_most=1.0)
+    root = _root(jnp.maximum(ridge.log_det, 0.0) - 2 * jnp.log(confidence))
     return noise * root + jnp.sqrt(ridge.regularisation) * norm
 
 
@@ -217,4 +236,9 @@ def parameter_error(ridge: Ridge, theta: jax.Array) -> jax.Array:
     check_shape("theta", theta, ridge.theta.shape)
     apart = ridge.theta - theta
     square = ridge.regularisation * (apart @ apart) + apart @ (ridge.gram + ridge.recent) @ apart
-    return jnp.sqrt(jnp.maximum(square, 0.0))
+    return _root(jnp.maximum(square, 0.0))
+
+
+def _root(square: jax.Array) -> jax.Array:
+    """The square root, with a derivative of zero at zero."""
+    return jnp.where(square == 0, 0.0, jnp.sqrt(jnp.where(square == 0, 1.0, square)))

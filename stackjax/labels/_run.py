@@ -86,6 +86,7 @@ def run(
     if state is None:
         state = learner.init(example.features, key)
     block = min(block, rounds)
+    ragged = rounds % block != 0
     end = state.round + rounds
     dtype = example.features.dtype
 
@@ -94,7 +95,11 @@ def run(
         live = state.round < end
         proposal, now, new = play(learner, stream, state, live)
         # The last block may be longer than what is left: idle rounds change nothing.
-        state = new.replace(round=jnp.where(live, new.round, state.round))
+        keep = lambda new, old: jnp.where(live, new, old)
+        if ragged:
+            memory = jax.tree.map(keep, new.memory, state.memory)
+            new = new.replace(round=keep(new.round, state.round), memory=memory)
+        state = new
         return (state, tally(sums, proposal, now, live)), None
 
     def advance(carry: tuple, _: None) -> tuple[tuple, Curves]:
@@ -152,10 +157,11 @@ def play(
 def tally(sums: tuple, proposal: Proposal, now: Round, live: jax.Array) -> tuple:
     """Sums of regret, mistakes, gaps and broken bounds, with one more round if `live`."""
     regret, mistakes, gaps, broken = sums
-    loss = jnp.max(now.means) - now.means[proposal.action]
     gap = proposal.challenge.gap
+    means = now.means.astype(gap.dtype)
+    loss = jnp.max(means) - means[proposal.action]
     # Rounding of the scores is no failure of the confidence set.
-    slack = 16 * jnp.finfo(loss.dtype).eps * (1 + jnp.max(jnp.abs(now.means)))
+    slack = 16 * jnp.finfo(loss.dtype).eps * (1 + jnp.max(jnp.abs(means)))
     return (
         regret + jnp.where(live, loss, 0.0),
         mistakes + (live & (loss > 0)),
@@ -166,6 +172,8 @@ def tally(sums: tuple, proposal: Proposal, now: Round, live: jax.Array) -> tuple
 
 def accuracy(theta: jax.Array, features: jax.Array, means: jax.Array) -> jax.Array:
     """Share of held-out questions whose best score is of a best alternative, `[]`.
+
+    A question with a score that is not a number counts as wrong.
 
     Args:
       theta: `[d]`, an estimate.
@@ -184,9 +192,11 @@ def accuracy(theta: jax.Array, features: jax.Array, means: jax.Array) -> jax.Arr
     check_shape("means", means, features.shape[:2])
     if features.shape[0] == 0:
         raise ValueError("features: there is no question")
-    chosen = jnp.argmax(features @ theta, axis=-1)
+    scores = features @ theta
+    chosen = jnp.argmax(scores, axis=-1)
     won = jnp.take_along_axis(means, chosen[:, None], axis=1)[:, 0]
-    return jnp.mean(won == jnp.max(means, axis=-1), dtype=theta.dtype)
+    right = (won == jnp.max(means, axis=-1)) & ~jnp.isnan(scores).any(-1)
+    return jnp.mean(right, dtype=theta.dtype)
 
 
 def example_round(stream: Any) -> Round:

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from stackjax.finite import quantal_response
-from stackjax.labels._arguments import check_count, check_number
+from stackjax.labels._arguments import check_count, check_number, common_length
 from stackjax.labels._gates import decaying
 from stackjax.labels._ridge import confidence_radius, label, new_ridge
 from stackjax.labels._run import example_round
@@ -41,7 +41,7 @@ class GateSettings(struct.PyTreeNode):
           0.0
         """
         check_number("threshold", threshold, above=0.0)
-        check_number("power", power, at_least=-jnp.inf)
+        check_number("power", power)
         check_number("scale", scale, above=0.0)
         as_float = lambda x: jnp.asarray(x, float)
         return cls(
@@ -105,7 +105,7 @@ def smoothed_run(
       A `SmoothedRun`.
 
     Raises:
-      TypeError: the stream is not one.
+      TypeError: the settings are no `GateSettings`, or the stream is not one.
       ValueError: a number is out of its range.
 
     Example:
@@ -115,8 +115,10 @@ def smoothed_run(
       >>> bool(smoothed_run(settings, stream, 50, budget=5.0).labels <= 5.001)
       True
     """
+    if not isinstance(settings, GateSettings):
+        raise TypeError(f"settings: got {type(settings).__name__}, must be GateSettings")
     check_count("rounds", rounds)
-    check_number("budget", budget, at_least=0.0)
+    check_number("budget", budget, at_least=0.0, finite=False)
     check_number("temperature", temperature, above=0.0)
     example = example_round(stream).features
     ridge = new_ridge(example.shape[1], regularisation=regularisation, dtype=example.dtype)
@@ -138,7 +140,8 @@ def smoothed_run(
         gate = jax.nn.sigmoid((mixed @ advantage - schedule(t)) / temperature)
         weight = jnp.clip(gate, 0.0, jnp.maximum(budget - used, 0.0)).astype(scores.dtype)
         played = jax.nn.softmax(scores / temperature)
-        regret = regret + jnp.max(now.means) - played @ now.means
+        loss = jnp.max(now.means) - played @ now.means
+        regret = regret + loss.astype(regret.dtype)
         ridge = label(ridge, now.features, now.rewards, weight)
         return (ridge, regret, used + weight), None
 
@@ -196,7 +199,8 @@ def tune_gate(
       streams: the hard gate is not the smoothed one.
 
     Raises:
-      ValueError: a count is out of its range.
+      TypeError: the settings are no `GateSettings`.
+      ValueError: a number is out of its range, or the streams are not stacked.
 
     Example:
       >>> from stackjax import labels
@@ -207,7 +211,10 @@ def tune_gate(
       >>> bool(tuned.regret.min() <= tuned.regret[0])
       True
     """
+    if not isinstance(settings, GateSettings):
+        raise TypeError(f"settings: got {type(settings).__name__}, must be GateSettings")
     check_count("steps", steps)
+    common_length("streams", streams)
     optimizer = optax.adam(0.05) if optimizer is None else optimizer
 
     def objective(settings: GateSettings) -> tuple[jax.Array, jax.Array]:

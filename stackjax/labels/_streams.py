@@ -132,7 +132,8 @@ def rare_stream(
     check_count("rare", rare)
     if rare >= dim:
         raise ValueError(f"rare: got {rare}, must be less than dim = {dim}")
-    if not 0.0 < rate < 1.0:
+    check_number("rate", rate, above=0.0)
+    if not rate < 1.0:
         raise ValueError(f"rate: got {rate}, must lie in (0, 1)")
     last = np.arange(dim) >= dim - rare
     return _stream(key, dim, alternatives, noise, 0.0, np.stack([~last, last]), [1.0 - rate, 1.0])
@@ -154,8 +155,8 @@ def ordered_stream(
     Args:
       key: random key.
       dim: d.
-      groups: G, segments of equal length, each with its own d / G coordinates.
-      rounds: T, of all segments; what comes later belongs to the last one.
+      groups: G, segments of floor(T / G) rounds, each with its own d / G coordinates.
+      rounds: T, of all segments; what is left over or comes later belongs to the last one.
       alternatives: K, at least 2.
       noise: standard deviation of the rewards' noise, >= 0.
 
@@ -174,7 +175,7 @@ def ordered_stream(
         raise ValueError(f"groups: got {groups}, must divide dim = {dim}")
     mask = np.kron(np.eye(groups), np.ones(dim // groups))
     ends = np.arange(1, groups + 1) / groups
-    return _stream(key, dim, alternatives, noise, 0.0, mask, ends, -(-rounds // groups))
+    return _stream(key, dim, alternatives, noise, 0.0, mask, ends, rounds // groups)
 
 
 def _everything(dim: Any) -> np.ndarray:
@@ -190,7 +191,7 @@ def _stream(
     check_count("dim", dim)
     check_count("alternatives", alternatives, at_least=2)
     check_number("noise", noise, at_least=0.0)
-    check_number("turn", turn, at_least=-jnp.inf)
+    check_number("turn", turn)
     rounds, plane = jax.random.split(key)
     first, second = jax.random.normal(plane, (2, dim))
     theta = first / jnp.linalg.norm(first)

@@ -85,7 +85,7 @@ def arm_values(
 
     Returns:
         By policy (``"all governed"``, ``"all untouched"``) and outcome (``"tokens"``,
-        ``"quality"``; the latter over the sessions with a quality).
+        ``"quality"``), over the sessions that have one.
 
     Example:
         >>> rows = [SessionOutcome(i % 2 == 0, 0.5, 50.0, 1.0) for i in range(8)]
@@ -94,7 +94,10 @@ def arm_values(
     """
     found = {}
     for name, arm in (("all governed", True), ("all untouched", False)):
-        rows = {"tokens": list(outcomes), "quality": [o for o in outcomes if o.quality is not None]}
+        rows = {
+            what: [o for o in outcomes if getattr(o, what) is not None]
+            for what in ("tokens", "quality")
+        }
         found[name] = {}
         for what, chosen in rows.items():
             weights = [

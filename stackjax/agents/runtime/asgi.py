@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from stackjax.agents.runtime.governor import Governor
+from stackjax.agents.runtime.recognise import checked_defaults
 from stackjax.agents.runtime.relay import Relay
 from stackjax.agents.runtime.rollout import Rollout
 from stackjax.agents.runtime.upstream import Upstream
@@ -50,7 +51,8 @@ def make_app(
 
     Raises:
         ImportError: If starlette or httpx is not installed.
-        ValueError: If the token is empty.
+        TypeError: If a default is no field of `SessionMetadata`.
+        ValueError: If the token is empty, or the default task type unknown.
 
     Example:
         >>> app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))  # doctest: +SKIP
@@ -63,7 +65,7 @@ def make_app(
         raise ImportError(NEEDS) from error
     if admin_token is not None and not admin_token.strip():
         raise ValueError("admin_token must not be empty; pass None for no switching endpoints")
-    relay = Relay(governor, upstream, defaults)
+    relay = Relay(governor, upstream, checked_defaults(defaults))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
@@ -187,7 +189,7 @@ def serving(app: Any, *, port: int = 0) -> Iterator[str]:
 
     Raises:
         ImportError: If uvicorn is not installed.
-        RuntimeError: If the server does not start within 10 seconds.
+        RuntimeError: If the server does not start within 10 seconds, as when the port is taken.
 
     Example:
         >>> with serving(app) as url:  # doctest: +SKIP
@@ -201,7 +203,7 @@ def serving(app: Any, *, port: int = 0) -> Iterator[str]:
             break
         time.sleep(0.01)
     if not server.started:
-        raise RuntimeError("the server did not start within 10 seconds")
+        raise RuntimeError(f"the server did not start; is port {port} taken?")
     try:
         bound = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{bound}"

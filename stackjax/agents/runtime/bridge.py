@@ -115,7 +115,10 @@ class Turn:
     def _make(self, request: Mapping[str, Any] | bytes) -> Plan:
         """The plan, in the worker's thread. Whatever goes wrong is a fallback."""
         start = time.perf_counter()
-        plan = self._read(request)
+        try:
+            plan = self._read(request)
+        except Exception as error:
+            plan = self._unread("controller_error", type(error).__name__)
         if plan.decision is None:
             return plan
         seconds = time.perf_counter() - start

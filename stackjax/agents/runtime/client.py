@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from stackjax.agents.runtime.bridge import Turn
 from stackjax.agents.runtime.governor import Governor
 from stackjax.agents.runtime.observer import Usage
-from stackjax.agents.runtime.recognise import scoped, told_by_headers
+from stackjax.agents.runtime.recognise import checked_defaults, scoped, told_by_headers
 from stackjax.agents.runtime.streams import failed_usage, watch_stream
 from stackjax.agents.runtime.usage import tool_calls_of, usage_of
 
@@ -40,7 +40,8 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
 
     Raises:
         ImportError: If `openai` is not installed.
-        TypeError: If it is no such client.
+        TypeError: If it is no such client, or a default is no field of `SessionMetadata`.
+        ValueError: If the default task type is unknown.
 
     Example:
         >>> client = govern_client(openai.OpenAI(), governor)  # doctest: +SKIP
@@ -56,7 +57,9 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
             f"client must be an openai.OpenAI or openai.AsyncOpenAI, got {type(client).__name__}"
         )
     kind: Any = type(client)
-    chat_type = _chat_type(isinstance(client, openai.AsyncOpenAI), governor, dict(defaults or {}))
+    chat_type = _chat_type(
+        isinstance(client, openai.AsyncOpenAI), governor, checked_defaults(defaults)
+    )
     chat = functools.cached_property(lambda self: chat_type(self))
     governed = type(kind.__name__, (kind,), {"chat": chat, "__module__": kind.__module__})
     chat.__set_name__(governed, "chat")
@@ -125,7 +128,21 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
         omitted = (NotGiven, Omit)
     except ImportError:
         pass
-    return {k: v for k, v in arguments.items() if not isinstance(v, omitted)}
+    given = {k: v for k, v in arguments.items() if not isinstance(v, omitted)}
+    if isinstance(given.get("messages"), list):
+        given["messages"] = [_as_mapping(message) for message in given["messages"]]
+    return given
+
+
+def _as_mapping(message: Any) -> Any:
+    """A message as the client would send it: an answer's own message object may stand in a chat."""
+    if not hasattr(message, "model_dump"):
+        return message
+    try:
+        hidden = getattr(message, "__api_exclude__", None)
+        return message.model_dump(exclude_unset=True, mode="json", exclude=hidden)
+    except Exception:  # not ours to refuse: the request goes as it came
+        return message
 
 
 def _call(start: Callable, send: Callable, arguments: dict[str, Any]) -> Any:

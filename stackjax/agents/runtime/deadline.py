@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -30,7 +31,7 @@ class DeadlineWorker:
         backlog: Pieces of work that may wait.
 
     Raises:
-        ValueError: If the deadline is not positive, or threads or backlog are below 1.
+        ValueError: If the deadline is not positive and finite, or threads or backlog are below 1.
 
     Example:
         >>> worker = DeadlineWorker(5.0)
@@ -40,7 +41,7 @@ class DeadlineWorker:
     """
 
     def __init__(self, deadline: float = 0.005, *, threads: int = 1, backlog: int = 256) -> None:
-        if not deadline > 0 or threads < 1 or backlog < 1:
+        if not 0 < deadline < math.inf or threads < 1 or backlog < 1:
             raise ValueError(
                 "deadline must be positive, threads and backlog at least 1; "
                 f"got {deadline}, {threads}, {backlog}"

@@ -18,7 +18,7 @@ from stackjax.agents.runtime.comparison import StopRule
 from stackjax.agents.runtime.deadline import DeadlineExceeded, DeadlineWorker
 from stackjax.agents.runtime.decision import Fallback, TurnDecision
 from stackjax.agents.runtime.limits import DEFAULT_LIMITS, Limits, Recommender, advise
-from stackjax.agents.runtime.metadata import Ledger, SessionMetadata, complete
+from stackjax.agents.runtime.metadata import Account, Ledger, SessionMetadata, complete
 from stackjax.agents.runtime.metrics import Metrics
 from stackjax.agents.runtime.observer import Observer, Usage
 from stackjax.agents.runtime.request import ChatAdapter
@@ -52,7 +52,8 @@ class Governor:
         idle: Seconds after which a session counts as finished.
 
     Raises:
-        ValueError: If a cell is not three numbers in [0, 1].
+        TypeError: If the policy is none, or the rollout is not a `Rollout`.
+        ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
 
     Example:
         >>> with Governor(load_policy("policies/first")) as governor:  # doctest: +SKIP
@@ -76,9 +77,16 @@ class Governor:
         sessions: int = 10_000,
         idle: float = 1800.0,
     ) -> None:
+        for name in ("calibration", "fingerprint", "recommend"):
+            if not hasattr(policy, name):
+                kind = type(policy).__name__
+                raise TypeError(f"policy must be a Policy (see load_policy): {kind} has no {name}")
+        _rollout(rollout)
+        if log is not None and Path(log).suffix != ".jsonl":
+            raise ValueError(f"log must be a .jsonl file, got {os.fspath(log)}")
         self.policy, self.limits = policy, limits
-        self.fallback = None if fallback is None else executed_action(fallback)
-        self.own_cell = executed_action(own_cell)
+        self.fallback = None if fallback is None else _cell("fallback", fallback)
+        self.own_cell = _cell("own_cell", own_cell)
         self.adapter = ChatAdapter() if adapter is None else adapter
         self.metrics = Metrics()
         self.worker = DeadlineWorker(limits.deadline, threads=threads)
@@ -94,7 +102,7 @@ class Governor:
             dict(policy.fingerprint),
         )
         self.observer.restart(rollout.label)
-        self.ledger = Ledger(sessions, idle, closed=self.observer.session_closed)
+        self.ledger = Ledger(sessions, idle, closed=self._session_closed)
 
     # Switching
 
@@ -109,8 +117,7 @@ class Governor:
         Raises:
             TypeError: If it is not a `Rollout`.
         """
-        if not isinstance(rollout, Rollout):
-            raise TypeError(f"rollout must be a Rollout, got {type(rollout).__name__}")
+        _rollout(rollout)
         with self._switch:
             if rollout != self._rollout:
                 self._rollout = rollout
@@ -119,6 +126,13 @@ class Governor:
     def _stop_for_harm(self) -> None:
         # The comparison keeps its verdict until somebody chooses another roll-out.
         self._rollout = Rollout("shadow")
+
+    def _session_closed(self, key: str, account: Account) -> None:
+        # A session may leave while another one's turn is decided: that turn must not fail with it.
+        try:
+            self.observer.session_closed(key, account)
+        except Exception:
+            self.metrics.count("unrecorded")
 
     # Deciding
 
@@ -140,6 +154,8 @@ class Governor:
             decision = self.worker.run(lambda: self.judge(session))
         except DeadlineExceeded as late:
             decision = self.without(session, Fallback("deadline", str(late)))
+        except Exception as error:
+            decision = self.without(session, Fallback("controller_error", type(error).__name__))
         return self.counted(decision, time.perf_counter() - start)
 
     async def adecide(self, session: SessionMetadata | Mapping[str, Any]) -> TurnDecision:
@@ -152,10 +168,12 @@ class Governor:
             decision = await self.worker.arun(lambda: self.judge(session))
         except DeadlineExceeded as late:
             decision = self.without(session, Fallback("deadline", str(late)))
+        except Exception as error:
+            decision = self.without(session, Fallback("controller_error", type(error).__name__))
         return self.counted(decision, time.perf_counter() - start)
 
     def judge(self, session: SessionMetadata) -> TurnDecision:
-        """Decides in this thread, without a deadline; never raises."""
+        """Decides in this thread, without a deadline; a policy that raises is a fallback."""
         start = time.perf_counter()
         account = self.ledger.open(self.pseudonym(session.identifier))
         features, missing = complete(session, account, self.limits.token_budget)
@@ -283,3 +301,15 @@ class Governor:
 
 def _metadata(session: SessionMetadata | Mapping[str, Any]) -> SessionMetadata:
     return session if isinstance(session, SessionMetadata) else SessionMetadata(**session)
+
+
+def _rollout(rollout: Any) -> None:
+    if not isinstance(rollout, Rollout):
+        raise TypeError(f"rollout must be a Rollout, got {type(rollout).__name__}")
+
+
+def _cell(name: str, cell: Any) -> Cell:
+    try:
+        return executed_action(cell)
+    except TypeError as error:
+        raise ValueError(f"{name} must be three numbers in [0, 1], got {cell!r}") from error

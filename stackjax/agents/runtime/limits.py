@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -49,8 +50,8 @@ class Limits:
         token_budget: Tokens that a session may use; None for no limit.
 
     Raises:
-        ValueError: If deadline or max_age is not positive, slack negative, or the budget not
-            positive.
+        ValueError: If deadline or max_age is not positive or the deadline infinite, slack negative,
+            budget_floor NaN, or the budget not positive.
 
     Example:
         >>> Limits().deadline
@@ -64,11 +65,13 @@ class Limits:
     token_budget: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.deadline > 0 and self.max_age > 0 and self.slack >= 0):
+        if not (0 < self.deadline < math.inf and self.max_age > 0 and self.slack >= 0):
             raise ValueError(
-                "deadline and max_age must be positive and slack not negative, "
+                "deadline and max_age must be positive, deadline finite and slack not negative, "
                 f"got {self.deadline}, {self.max_age}, {self.slack}"
             )
+        if math.isnan(self.budget_floor):
+            raise ValueError("budget_floor must be a number, got nan")
         if self.token_budget is not None and not self.token_budget > 0:
             raise ValueError(f"token_budget must be positive, got {self.token_budget}")
 
@@ -104,21 +107,23 @@ def advise(
         return Fallback("budget_alarm"), None
     if observer.drifting:
         return Fallback("drift_alarm", ", ".join(observer.drifting)), None
-    calibration = policy.calibration
-    if calibration.age() > limits.max_age:
-        return Fallback("stale_calibration"), None
-    outside = calibration.outside(features, limits.slack)
-    if outside:
-        return Fallback("outside_support", ", ".join(outside)), None
     try:
+        calibration = policy.calibration
+        if calibration.age() > limits.max_age:
+            return Fallback("stale_calibration"), None
+        outside = calibration.outside(features, limits.slack)
+        if outside:
+            return Fallback("outside_support", ", ".join(outside)), None
         advice = policy.recommend(features, str(task), previous)
     except Exception as error:
         return Fallback("controller_error", type(error).__name__), None
+    if not isinstance(advice, Recommendation):
+        return Fallback("invalid_decision", type(advice).__name__), None
     try:
         if not advice.finite:
             return Fallback("invalid_decision"), None
         if not advice.converged:
             return Fallback("not_converged"), None
-    except Exception as error:  # not a Recommendation at all
+    except Exception as error:  # its numbers are no numbers
         return Fallback("invalid_decision", type(error).__name__), None
     return None, advice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import threading
 import time
 from collections import OrderedDict
@@ -149,7 +150,7 @@ def complete(
     for name in FIELDS:
         given = getattr(session, name)
         value = known.get(name) if given is None else given
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if not number or not math.isfinite(value):  # pyright: ignore[reportArgumentType]
             missing.append(name)
         else:

@@ -14,7 +14,7 @@ _HELP = {
     "decisions": ("Decisions by roll-out and arm", ("rollout", "arm")),
     "fallbacks": ("Decisions that fell back, by reason", ("reason",)),
     "turns": ("Finished turns by arm and outcome", ("arm", "outcome")),
-    "tokens": ("Tokens as the upstream counted them", ("arm", "kind")),
+    "tokens": ("Tokens, estimated where the upstream does not count them", ("arm", "kind")),
     "reference_tokens": (
         "T_0, predicted for the reference policy, on governed turns that were counted",
         (),

@@ -187,13 +187,13 @@ class Observer:
             return
         arm, propensity, rollout = account.arm
         chance = rollout.split(":")[0] in ("canary", "ab")
-        if not chance or account.turns == 0:
+        if not chance or account.turns + account.failures == 0:
             return
         governed = arm == "governed"
         outcome = SessionOutcome(
             governed=governed,
             share=round(propensity if governed else 1.0 - propensity, 9),
-            tokens=account.total_tokens / account.turns,
+            tokens=account.total_tokens / account.turns if account.turns else None,
             quality=account.quality_sum / account.quality_count if account.quality_count else None,
             failed=account.failures / (account.turns + account.failures),
         )

@@ -42,6 +42,7 @@ def rows_of(summary: RolloutSummary) -> list[Row]:
             ("of them rated", f"{found.rated[0]}, {found.rated[1]}"),
             ("effect on quality, valid at any time", _interval(found.quality.last, 3)),
             ("effect on tokens a turn, valid at any time", _interval(found.tokens.last, 1)),
+            ("effect on failed turns, valid at any time", _interval(found.failures.last, 3)),
             ("verdict", found.verdict + _at(found.stopped_at)),
         ]
     for policy, outcomes in (summary.off_policy or {}).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from stackjax.agents.controllers import Controller
 from stackjax.agents.predictors import Surrogate
 from stackjax.agents.state import FIELDS, State
 from stackjax.agents.tasks import TASK_TYPES
-from stackjax.agents.turns import Turns
+from stackjax.agents.turn_log import TurnRecord, latest
+from stackjax.agents.turns import Turns, turn_arrays
 
 _WIDTH = 1 + len(FIELDS) + 2
 
@@ -89,11 +90,11 @@ def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) ->
 
     Args:
         surrogate: The predictors.
-        turns: At least 2 turns with positive tokens.
+        turns: At least 2 turns with positive tokens; `correct` is NaN where no quality is known.
         time: ISO 8601 with a zone; now if None.
 
     Raises:
-        ValueError: If there are fewer than 2 turns, or a turn without tokens.
+        ValueError: If there are fewer than 2 turns, or with a quality, or a turn without tokens.
 
     Example:
         >>> calibrate(surrogate, turn_arrays(held_out))  # doctest: +SKIP
@@ -104,6 +105,9 @@ def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) ->
     quality, predicted = jax.jit(jax.vmap(surrogate.predict))(turns.state, turns.executed)
     ratio = np.log(tokens) - np.log(np.maximum(np.asarray(predicted, float), 1.0))
     gap = np.asarray(turns.correct, float) - np.asarray(quality, float)
+    gap = gap[~np.isnan(np.asarray(turns.correct, float))]
+    if len(gap) < 2:
+        raise ValueError(f"turns: need at least 2 with a quality, got {len(gap)} of {len(tokens)}")
     numbers = np.stack([np.asarray(getattr(turns.state, name), float) for name in FIELDS])
     return Calibration(
         token_mean=float(ratio.mean()),
@@ -235,15 +239,44 @@ class Policy:
         return Recommendation((q, alpha), (c, p, u), converged > 0.5, *rest)
 
 
-def recalibrated(policy: Policy, turns: Turns) -> Policy:
-    """The same controller with a calibration from new turns; compiles again.
+def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
+    """The same controller with a calibration from a runtime's turns; compiles again.
+
+    Turns that failed, whose tokens the upstream did not count, or that lack a feature are left out;
+    turns that nobody rated count for the tokens and not for the quality.
+
+    Args:
+        policy: The policy.
+        records: Turns of a runtime.
 
     Raises:
-        ValueError: As `calibrate`.
+        TypeError: If they are arrays: those do not say which turns were rated.
+        ValueError: If a turn is not a runtime's, or fewer than 2 remain, or 2 with a quality.
 
     Example:
-        >>> recalibrated(policy, turn_arrays(read_log("runtime.jsonl").records))  # doctest: +SKIP
+        >>> recalibrated(policy, read_log("runtime.jsonl").records)  # doctest: +SKIP
     """
+    from stackjax.agents.runtime.decision import FALLBACKS
+
+    if isinstance(records, Turns):
+        raise TypeError("records must be turn records, got Turns: pass read_log(path).records")
+    rows = latest(records)
+    if any(row.design != "runtime" for row in rows):
+        raise ValueError("records: not all are of a runtime; see `calibrate` for other turns")
+    rows = [
+        row
+        for row in rows
+        if row.extra.get("exact_tokens")
+        and row.prompt_tokens + row.completion_tokens > 0
+        and (row.fallback is None or row.fallback in FALLBACKS)
+        and row.task in TASK_TYPES
+        and set(FIELDS) <= set(row.state)
+    ]
+    if not rows:
+        raise ValueError("records: no complete turn, need at least 2")
+    told = [row.extra.get("quality") for row in rows]
+    quality = jnp.asarray([math.nan if q is None else q for q in told], jnp.float32)
+    turns = turn_arrays(rows).replace(correct=quality)
     return Policy(policy.controller, calibrate(policy.controller.surrogate, turns))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from stackjax.agents.runtime.messages import STANDING, estimate_tokens, split_turns, text_of
 from stackjax.agents.runtime.metadata import SessionMetadata
+from stackjax.agents.tasks import TASK_TYPES
 
 HEADERS = {
     "x-stackjax-session": "identifier",
@@ -70,6 +72,28 @@ def session_scope(identifier: str, **fields: Any) -> Iterator[SessionMetadata]:
 def scoped() -> dict[str, Any]:
     """The fields told by the `session_scope` around the caller; empty without one."""
     return dict(_FORCED.get() or {})
+
+
+def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of the defaults: a name that is misspelt here would be a fallback in every turn.
+
+    Raises:
+        TypeError: If there is no such field.
+        ValueError: If the task type is unknown.
+
+    Example:
+        >>> checked_defaults({"task": "simple_qa"})
+        {'task': 'simple_qa'}
+    """
+    made = dict(defaults or {})
+    names = [field.name for field in dataclasses.fields(SessionMetadata)]
+    unknown = [name for name in made if name not in names]
+    if unknown:
+        raise TypeError(f"defaults: no field {', '.join(map(str, unknown))}; there are {names}")
+    if made.get("task") is not None and made["task"] not in TASK_TYPES:
+        allowed = ", ".join(TASK_TYPES)
+        raise ValueError(f"defaults: got task {made['task']!r}, allowed are {allowed}")
+    return made
 
 
 def told_by_headers(headers: Mapping[str, str]) -> dict[str, Any]:

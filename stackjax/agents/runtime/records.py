@@ -122,15 +122,18 @@ def aggregate(records: Iterable[Mapping[str, Any]], *, minimum: int = 10) -> dic
                 "action": action,
                 "count": len(rows),
                 # Few ratings or few fallbacks in a large cell would tell of few sessions.
-                "fallbacks": _coarse(sum(bool(row["fallback"]) for row in rows), minimum),
+                "fallbacks": _coarse(
+                    sum(bool(row["fallback"]) for row in rows), len(rows), minimum
+                ),
                 "quality": sum(told) / len(told) if len(told) >= minimum else None,
             }
         )
     return {"minimum": minimum, "cells": cells, "other": None if 0 < other < minimum else other}
 
 
-def _coarse(count: int, minimum: int) -> int | None:
-    return count if count == 0 or count >= minimum else None
+def _coarse(count: int, total: int, minimum: int) -> int | None:
+    # The complement is told with the count.
+    return count if all(c == 0 or c >= minimum for c in (count, total - count)) else None
 
 
 class RecordWriter:
@@ -163,6 +166,7 @@ class RecordWriter:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._file = os.fdopen(descriptor, "ab")
         self._queue: queue.Queue[str | threading.Event | None] = queue.Queue(room)
+        self._closed = False
         self._thread = threading.Thread(target=self._serve, name="stackjax-log", daemon=True)
         self._thread.start()
 
@@ -178,7 +182,10 @@ class RecordWriter:
         os.truncate(self.path, content.rfind(b"\n") + 1)
 
     def append(self, line: str) -> None:
-        """Queues one line, without its newline."""
+        """Queues one line, without its newline; after `close` it is lost."""
+        if self._closed:
+            self._lost()
+            return
         try:
             self._queue.put_nowait(line)
         except queue.Full:
@@ -187,11 +194,15 @@ class RecordWriter:
     def flush(self, timeout: float = 5.0) -> bool:
         """Waits until what was appended is on the disk; returns whether it is."""
         done = threading.Event()
-        self._queue.put(done)
+        try:
+            self._queue.put(done, timeout=timeout)
+        except queue.Full:
+            return False
         return done.wait(timeout)
 
     def close(self) -> None:
         """Writes what waits and closes the file."""
+        self._closed = True
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(10.0)
@@ -204,7 +215,9 @@ class RecordWriter:
                 batch.append(self._queue.get())
             lines = [item for item in batch if isinstance(item, str)]
             try:
-                self._file.write("".join(line + "\n" for line in lines).encode("utf-8"))
+                # A lone surrogate, in a model's name for instance, becomes JSON's own escape.
+                text = "".join(line + "\n" for line in lines)
+                self._file.write(text.encode("utf-8", "backslashreplace"))
                 self._file.flush()
                 if lines:
                     os.fsync(self._file.fileno())

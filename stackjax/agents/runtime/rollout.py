@@ -43,8 +43,8 @@ class Rollout:
         salt: Mixed into the hash; another salt is another draw.
 
     Raises:
-        ValueError: If the mode is unknown, or the share is not in (0, 1) or given for a mode that
-            has none.
+        ValueError: If the mode is unknown, the share is not in (0, 1) or given for a mode that has
+            none, or the salt is no text.
 
     Example:
         >>> Rollout("ab").assign("session-7")
@@ -60,6 +60,8 @@ class Rollout:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if not isinstance(self.salt, str):
+            raise ValueError(f"salt must be text, got {type(self.salt).__name__}")
         if self.mode not in DEFAULT_SHARE:
             if self.share is not None:
                 raise ValueError(f"share: mode {self.mode!r} has none, got {self.share}")

@@ -11,6 +11,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,7 +176,12 @@ def load_policy(
             ("adapter",),
         )
     controller = build(structure) if like is None else like
-    controller = _fill(controller, folder / "arrays.npz")
+    try:
+        controller = _fill(controller, folder / "arrays.npz")
+    except PolicyMismatch:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise PolicyMismatch(f"{folder / 'arrays.npz'} is damaged: {error}", ("arrays",)) from error
     found = fingerprint_of(controller, calibration, structure=structure)
     _compare(found, saved, f"{folder}: does not match its own fingerprint")
     if expect is not None:

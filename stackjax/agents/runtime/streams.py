@@ -8,7 +8,7 @@ from typing import Any
 
 from stackjax.agents.runtime.bridge import Turn
 from stackjax.agents.runtime.observer import Usage
-from stackjax.agents.runtime.usage import usage_of
+from stackjax.agents.runtime.usage import streamed_calls_of, usage_of
 
 
 def watch_stream(turn: Turn, stream: Any, began: float, *, is_async: bool) -> None:
@@ -49,12 +49,14 @@ class _Tally:
         self._turn, self._began = turn, began
         self._counts: tuple[int, int] | None = None
         self._chunks = 0
+        self._calls: set = set()
         self._ended = False
         self.failure: str | None = None
 
     def see(self, chunk: Any) -> None:
         self._chunks += 1
         self._counts = usage_of(chunk) or self._counts
+        self._calls |= streamed_calls_of(chunk)
 
     def leave(self) -> None:
         """The stream was closed, before its end or after it."""
@@ -70,7 +72,14 @@ class _Tally:
         counts = self._counts or (0, self._chunks)
         latency = time.perf_counter() - self._began
         exact = self._counts is not None
-        self._turn.finish(Usage(*counts, exact=exact, latency=latency, failure=self.failure))
+        usage = Usage(
+            *counts,
+            exact=exact,
+            latency=latency,
+            tool_calls=len(self._calls),
+            failure=self.failure,
+        )
+        self._turn.finish(usage)
 
     def fail(self, error: BaseException) -> None:
         """Notes why the stream broke off."""

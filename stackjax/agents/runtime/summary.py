@@ -25,6 +25,7 @@ from stackjax.agents.runtime.comparison import (
     StopRule,
     compare_sessions,
 )
+from stackjax.agents.runtime.decision import FALLBACKS
 from stackjax.agents.runtime.records import aggregate
 from stackjax.agents.turn_log import TurnRecord, latest, read_log
 
@@ -70,7 +71,8 @@ def read_runtime(paths: Iterable[Path]) -> tuple[list[TurnRecord], dict[str, Any
     shadow: list[dict[str, Any]] = []
     for path in paths:
         records += read_log(path).records
-        beside = path.with_suffix(".shadow.jsonl")
+        plain = path.with_suffix("") if path.suffix == ".gz" else path
+        beside = plain.with_suffix(".shadow.jsonl")
         if beside.is_file():
             lines = beside.read_text(encoding="utf-8").splitlines(keepends=True)
             shadow += [json.loads(line) for line in lines if line.endswith("\n")]
@@ -83,8 +85,6 @@ def read_runtime(paths: Iterable[Path]) -> tuple[list[TurnRecord], dict[str, Any
 def session_outcomes(rows: Sequence[TurnRecord]) -> list[SessionOutcome]:
     """One outcome a session, in the order of their first turns.
 
-    Sessions without an answered turn have no outcome.
-
     Args:
         rows: Turns of one roll-out with chance.
     """
@@ -95,20 +95,23 @@ def session_outcomes(rows: Sequence[TurnRecord]) -> list[SessionOutcome]:
     for turns in episodes.values():
         governed = turns[0].extra["arm"] == "governed"
         share = turns[0].propensity or 0.0
-        answered = [t for t in turns if t.answered]
-        if not answered:
-            continue
+        answered = [t for t in turns if was_answered(t)]
         told = [t.extra["quality"] for t in turns if t.extra.get("quality") is not None]
         outcomes.append(
             SessionOutcome(
                 governed=governed,
                 share=round(share if governed else 1.0 - share, 9),
-                tokens=sum(used(t) for t in answered) / len(answered),
+                tokens=sum(used(t) for t in answered) / len(answered) if answered else None,
                 quality=sum(told) / len(told) if told else None,
                 failed=1.0 - len(answered) / len(turns),
             )
         )
     return outcomes
+
+
+def was_answered(row: TurnRecord) -> bool:
+    """Whether the turn came to its end; one that a client left has a part of its tokens only."""
+    return row.fallback is None or row.fallback in FALLBACKS
 
 
 def used(row: TurnRecord) -> int:
@@ -148,7 +151,7 @@ def _summary(
     label: str, rows: list[TurnRecord], own: list[TurnRecord], rule: StopRule
 ) -> RolloutSummary:
     arms = Counter(r.extra["arm"] for r in rows)
-    answered = [r for r in rows if r.answered]
+    answered = [r for r in rows if was_answered(r)]
     tokens = {
         arm: float(np.mean([used(r) for r in answered if r.extra["arm"] == arm]))
         for arm in arms

@@ -35,7 +35,8 @@ class Upstream:
 
     Raises:
         ValueError: If the URL is not absolute http(s), or holds a query, a fragment or credentials;
-            if a timeout is not positive; or if `allow` holds a header that belongs to a connection.
+            if a timeout is not positive; or if `allow` is no collection of names, or holds a header
+            that belongs to a connection or to the session metadata.
 
     Example:
         >>> Upstream("http://127.0.0.1:8080/v1/").target("/v1/chat/completions", b"")
@@ -53,12 +54,18 @@ class Upstream:
             raise ValueError(f"upstream must be an absolute http(s) URL, got {self.url!r}")
         if parts.query or parts.fragment or parts.username or parts.password:
             raise ValueError("upstream must hold no query, fragment or credentials")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"upstream: {error}, got {self.url!r}") from error
         if not (self.connect > 0 and self.read > 0):
             raise ValueError(
                 f"connect and read must be positive, got {self.connect} and {self.read}"
             )
+        if isinstance(self.allow, str):
+            raise ValueError(f"allow must be a collection of names, got the text {self.allow!r}")
         allow = frozenset(name.strip().lower() for name in self.allow)
-        wrong = allow & _CONNECTION
+        wrong = {n for n in allow if n in _CONNECTION or n.startswith("x-stackjax-")}
         if wrong:
             raise ValueError(f"allow: {', '.join(sorted(wrong))} cannot be passed on")
         object.__setattr__(self, "url", self.url.rstrip("/"))

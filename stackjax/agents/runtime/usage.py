@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -55,6 +56,7 @@ class AnswerReader:
         self._encoding = encoding.lower().strip()
         self._decoder = zlib.decompressobj(47) if self._encoding in ("gzip", "deflate") else None
         self._readable = self._encoding in ("", "identity", "gzip", "deflate")
+        self._calls: set[tuple[Any, Any]] = set()
         self._kept = bytearray()
         self._last: bytes | None = None
 
@@ -85,8 +87,12 @@ class AnswerReader:
         if data == b"[DONE]":
             return
         self.chunks += 1
-        if b'"usage"' in data:
+        if b'"prompt_tokens"' in data:  # later chunks may name "usage": null
             self._last = data
+        if b'"tool_calls"' in data:
+            with contextlib.suppress(ValueError, RecursionError):
+                self._calls |= streamed_calls_of(json.loads(data))
+                self.tool_calls = len(self._calls)
 
     def usage(self) -> tuple[int, int] | None:
         """Prompt and completion tokens, None if the answer did not say."""
@@ -111,7 +117,29 @@ def tool_calls_of(answer: Any) -> int:
     """
     read = lambda x, name: x.get(name) if isinstance(x, Mapping) else getattr(x, name, None)
     total = 0
-    for choice in read(answer, "choices") or ():
+    for choice in _listed(read(answer, "choices")):
         calls = read(read(choice, "message"), "tool_calls")
         total += len(calls) if isinstance(calls, list) else 0
     return total
+
+
+def streamed_calls_of(chunk: Any) -> set[tuple[Any, Any]]:
+    """The tool calls that a chunk of a stream is part of, by the indices of choice and call.
+
+    Example:
+        >>> streamed_calls_of({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1}]}}]})
+        {(0, 1)}
+    """
+    read = lambda x, name: x.get(name) if isinstance(x, Mapping) else getattr(x, name, None)
+    found = set()
+    for choice in _listed(read(chunk, "choices")):
+        for call in _listed(read(read(choice, "delta"), "tool_calls")):
+            place = read(choice, "index"), read(call, "index")
+            if all(index is None or isinstance(index, int) for index in place):
+                found.add(place)
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    """The value if it is a list, as it should be; else nothing."""
+    return value if isinstance(value, list) else []

@@ -1,0 +1,153 @@
+"""From recorded turns to a repaired policy: surrogate, calibration, action set, need head, audit.
+
+Reruns the paper's middle part from the shipped logs, for each model on its own: predictors and
+their held-out quality, the three probes and elasticities, calibration on later turns and whether it
+still holds, the empirical action set with its confirmation, what projection costs the leader, the
+need head, how often policies leave the supported region, and off-policy estimates beside the truth.
+
+    python experiments/repair.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from _args import parse
+from _repair_fit import Studied, prepare
+from _repair_predictors import calibration, predictors, probes
+from _repair_report import figures, report
+from _repair_sets import action_set, audits, need, prices
+from _repair_values import environment_probe, estimates
+from _results import Phases, environment, sha256, write_json
+
+from stackjax.agents.action_sets import Requirements
+from stackjax.agents.turn_log import TurnRecord, latest, read_log
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Repairs policies with what recorded turns support, and measures what that costs.
+
+    Attributes:
+      data: Folder of turn logs (turns*.jsonl.gz), or one log.
+      seed: Seed of fits and bootstraps.
+      out: Folder of results.json and the figures.
+      steps: Optimiser steps of the predictors.
+      margin: Quality that the action set may lose against the baseline.
+      max_failure: Largest share of turns without an answer.
+      level: Probability that all bounds of a choice hold.
+      support: Recorded turns that a member of the action set needs in a task type.
+      tool_cap: Largest tool budget that the need head asks for.
+    """
+
+    data: Path = DATA
+    seed: int = 0
+    out: Path = Path("results/repair")
+    steps: int = 800
+    margin: float = 0.05
+    max_failure: float = 0.1
+    level: float = 0.95
+    support: int = 5
+    tool_cap: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError("steps must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
+        if not self.data.exists():
+            raise ValueError(f"data: no such file or folder: {self.data}")
+        if not 0 <= self.tool_cap <= 1:
+            raise ValueError(f"tool-cap must lie in [0, 1], got {self.tool_cap}")
+        _ = self.requirements
+
+    @property
+    def requirements(self) -> Requirements:
+        """What the action set must be shown to do."""
+        return Requirements(
+            margin=self.margin,
+            max_failure=self.max_failure,
+            level=self.level,
+            support=self.support,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run everything for each model; returns what results.json holds."""
+    args = parse(Args, argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    files, logs = read(args.data)
+    results: dict[str, Any] = {
+        "args": {**dataclasses.asdict(args), "data": args.data.name},
+        "environment": environment(),
+        "data": {file.name: sha256(file) for file in files},
+        "models": {},
+    }
+    studied: dict[str, Studied] = {}
+    for model, records in logs.items():
+        print(f"\n{model}: {len(records)} turns")
+        studied[model], results["models"][model] = study(args, records)
+    results["figures"] = [path.name for path in figures(args.out, studied, results["models"])]
+    write_json(args.out / "results.json", results)
+    print(report(results))
+    print(f"\nwrote {args.out / 'results.json'} and {', '.join(results['figures'])}")
+    return results
+
+
+def read(data: Path) -> tuple[list[Path], dict[str, list[TurnRecord]]]:
+    """The log files, and their records by model.
+
+    Raises:
+      ValueError: There is no log.
+    """
+    files = sorted(data.glob("turns*.jsonl*")) if data.is_dir() else [data]
+    if not files:
+        raise ValueError(f"data: {data} holds no turns*.jsonl or turns*.jsonl.gz")
+    logs: dict[str, list[TurnRecord]] = {}
+    for file in files:
+        records, torn = read_log(file)
+        if torn is not None:
+            print(f"({file.name}: torn last record left out: {torn})")
+        for record in latest(records):
+            logs.setdefault(record.model, []).append(record)
+    return files, logs
+
+
+def study(args: Args, records: list[TurnRecord]) -> tuple[Studied, dict[str, Any]]:
+    """All parts for one model."""
+    phases = Phases(total=9)
+    with phases("fit predictors, follower and leaders"):
+        studied, numbers = prepare(records, seed=args.seed, steps=args.steps)
+    with phases("held-out predictions"):
+        numbers["predictors"] = predictors(studied)
+    with phases("probes and elasticities"):
+        numbers["probes"] = probes(studied, args.seed)
+    with phases("calibration and drift"):
+        numbers["calibration"] = calibration(studied, args.seed)
+    with phases("action set"):
+        studied, numbers["action_set"] = action_set(studied, args.requirements, args.seed)
+    with phases("need head"):
+        studied, numbers["need"] = need(studied, args.level, args.tool_cap, args.seed)
+    with phases("projection and audit"):
+        numbers["prices"] = prices(studied)
+        numbers["audit"] = audits(studied, args.seed)
+    with phases("off-policy estimates"):
+        numbers["off_policy"] = estimates(studied, args.seed)
+    with phases("sessions"):
+        numbers["sessions"] = environment_probe(studied, args.seed)
+    numbers["seconds"] = {**phases.seconds, "total": sum(phases.seconds.values())}
+    return studied, numbers
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"repair: error: {error}", file=sys.stderr)
+        sys.exit(1)
