@@ -13,6 +13,11 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def level(threshold: float | None) -> str:
+    """A threshold; JSON knows no minus infinity, the one that asks always, and holds None."""
+    return "-inf" if threshold is None else f"{threshold:g}"
+
+
 def table(title: str, found: dict[str, Any]) -> str:
     """One kind of stream."""
     rows = []
@@ -27,7 +32,7 @@ def table(title: str, found: dict[str, Any]) -> str:
                 f"{one['labels']:.0f}",
                 f"{one['accuracy']:.3f}",
                 f"{100 * one['accuracy_share']:.1f} %",
-                f"{one['chosen']['threshold']:g}",
+                level(one["chosen"]["threshold"]),
                 f"{one['chosen']['scale']:g}",
                 apart,
             )
@@ -101,10 +106,19 @@ def first_b(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def shares(one: Any) -> str:
+    """An accuracy, or one for each share of labels."""
+    if not isinstance(one, dict):
+        return f"{one:.3f}"
+    return ", ".join(f"{float(share):.0%} {value:.3f}" for share, value in one.items())
+
+
 def report(results: dict[str, Any]) -> str:
     """All of it as text."""
     parts = [table(f"Stream: {n}", f) for n, f in results["synthetic"].items()]
     parts += [table(f"Votes, order: {n}", f) for n, f in results["real"]["orders"].items()]
+    parts.append("\nHeld-out accuracy on the votes, by share of labels drawn at random\n")
+    parts += [f"{name}: {shares(one)}" for name, one in results["real"]["labels_matter"].items()]
     parts.append("\nTargets\n")
     parts += [f"{'met   ' if t['met'] else 'missed'} {t['target']}: {t['measured']}"
               for t in results["targets"]]  # fmt: skip

@@ -199,7 +199,9 @@ def _calibration(found: dict[str, Any]) -> str:
 def _set(found: dict[str, Any]) -> str:
     one = found["action_set"]
     lines = [
-        f"Action set: {one['passing']} of {one['candidates']} candidates pass; baseline "
+        f"Action set: {one['passing']} of {one['candidates']} candidates pass at a margin of "
+        f"{100 * one['requirements'].margin:g} points, {one['at_half_the_margin']['passing']} at "
+        "half of it; baseline "
         f"{tuple(float(x) for x in one['baseline'])}"
     ]
     lines += [f"  {task}: {reason}" for task, reason in one["reasons"].items()]
@@ -210,6 +212,7 @@ def _set(found: dict[str, Any]) -> str:
         f"{100 * sure.failure_high:.1f}%), tokens {sure.tokens:+.0f} of "
         f"{sure.baseline_tokens:.0f} (at most {sure.tokens_high:+.0f}): "
         + ("confirmed" if sure.confirmed else "not confirmed")
+        + (" (the baseline alone)" if one["members"].sum() == len(one["members"]) else "")
     )
     return "\n".join(lines)
 

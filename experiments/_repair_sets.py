@@ -58,6 +58,8 @@ def action_set(
     }
     choice = select_action_set(choosing, **options)
     apart = select_action_set(choosing, **options, by_task=True)
+    half = dataclasses.replace(requirements, margin=requirements.margin / 2)
+    stricter = select_action_set(choosing, **{**options, "requirements": half})
     studied = dataclasses.replace(studied, choice=choice)
     judged = sorted(choice.judged, key=lambda one: (not one.passes, one.tokens_high))
     return studied, {
@@ -71,6 +73,10 @@ def action_set(
         "members": choice.members,
         "cells": choice.cells,
         "best": [_short(one) for one in judged[:10]],
+        "at_half_the_margin": {
+            "passing": sum(one.passes for one in stricter.judged),
+            "reasons": dict(zip(TASK_TYPES, stricter.reasons)),
+        },
         "by_task": {"reasons": dict(zip(TASK_TYPES, apart.reasons))},
         "confirmation": confirm_action_set(choice, held_out, seed=seed),
     }

@@ -43,6 +43,8 @@ def estimates(studied: Studied, seed: int, *, draws: int = 200) -> dict[str, Any
     if len({record.episode for record in studied.later}) < 2:
         return found
     later = studied.log(studied.later)
+    if not np.array_equal(later.cells, studied.table.cells):
+        return found  # a cell was never drawn: the later turns say nothing about it
     arrays = turn_arrays(studied.later)
     grid = _grid(studied.free, arrays, later.cells)
     row = np.arange(len(later))
@@ -148,6 +150,21 @@ def _decide(controller: Controller, turns: Turns) -> jax.Array:
     return jax.vmap(lambda state: controller(state, before).response)(turns.state)
 
 
+def _judged(made: list[Interval], truth: float) -> dict[str, float]:
+    """How far estimates are off, and how often an interval, where there is one, holds the truth."""
+    rows = np.array(made, float).reshape(-1, 3)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if not len(rows):
+        return {"intervals": 0, "coverage": np.nan, "width": np.nan, "rmse": np.nan}
+    estimate, low, high = rows.T
+    return {
+        "intervals": len(rows),
+        "coverage": float(((low <= truth) & (truth <= high)).mean()),
+        "width": float((high - low).mean()),
+        "rmse": float(((estimate - truth) ** 2).mean() ** 0.5),
+    }
+
+
 def _against_truth(
     scores: Any, played: np.ndarray, grid: tuple[np.ndarray, np.ndarray], seed: int, draws: int
 ) -> dict[str, Any]:
@@ -157,41 +174,27 @@ def _against_truth(
     found = {}
     for target, values in ((0, scores.correct), (1, scores.tokens)):
         truth = values[turn, played].mean()
-        hits = {"weighted": 0, "self_normalised": 0, "doubly_robust": 0}
-        width, off, effective = dict.fromkeys(hits, 0.0), dict.fromkeys(hits, 0.0), 0.0
-        used = 0
+        names = "weighted", "self_normalised", "doubly_robust"
+        made = []
         for draw in range(draws):
             cell = generator.integers(0, count, len(scores))
             match = (cell == played).astype(float)
-            if match.sum() < 2:
-                continue
-            made = off_policy(
-                values[turn, cell],
-                np.full(len(scores), 1 / count),
-                match,
-                scores.episode,
-                seed=draw,
-                predicted=grid[target][turn, cell],
-                predicted_target=grid[target][turn, played],
-            )
-            used += 1
-            effective += made.effective
-            for name in hits:
-                estimate: Interval = getattr(made, name)
-                hits[name] += bool(estimate.low <= truth <= estimate.high)
-                width[name] += estimate.high - estimate.low
-                off[name] += (estimate.estimate - truth) ** 2
+            if match.any():
+                one = off_policy(
+                    values[turn, cell],
+                    np.full(len(scores), 1 / count),
+                    match,
+                    scores.episode,
+                    seed=draw,
+                    predicted=grid[target][turn, cell],
+                    predicted_target=grid[target][turn, played],
+                )
+                made.append((one.effective, *(getattr(one, name) for name in names)))
         found[("correct", "tokens")[target]] = {
             "truth": truth,
-            "draws": used,
-            "effective": effective / used,
-            **{
-                name: {
-                    "coverage": hits[name] / used,
-                    "width": width[name] / used,
-                    "rmse": (off[name] / used) ** 0.5,
-                }
-                for name in hits
-            },
+            "draws": draws,
+            "without_a_match": draws - len(made),
+            "effective": np.mean([one[0] for one in made]) if made else 0.0,
+            **{name: _judged([one[i + 1] for one in made], truth) for i, name in enumerate(names)},
         }
     return found

@@ -86,8 +86,10 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `plain(value)` as indented JSON."""
-    path.write_text(json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+    """Write `plain(value)` as indented JSON; a kill leaves the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+    os.replace(partial, path)
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

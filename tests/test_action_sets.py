@@ -1,7 +1,10 @@
 """Outcomes, cell scores, simultaneous bounds, and the action set that they lead to."""
 
 import dataclasses
+import doctest
+import importlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +26,12 @@ def log():
     return sj.agents.outcomes(FACTORIAL)
 
 
+@pytest.fixture(scope="module")
+def fresh():
+    """Turns of other episodes."""
+    return sj.agents.outcomes(synthetic_log(1, random=0, heuristic=0, factorial=60))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -32,6 +41,9 @@ def log():
         ({"propensity": 0.0}, r"propensity is 0.0, must be in \(0, 1\], or None"),
         ({"task": "singing"}, "task 'singing', allowed are casual_chat"),
         ({"model": "other"}, "must be of one model, got other, synthetic"),
+        ({"executed": (0.5, 0.5)}, r"executed is \(0.5, 0.5\), must be \(c, p, u\)"),
+        ({"state": {"task_complexity": float("nan")}}, "task_complexity is nan, must be in"),
+        ({"state": {}}, "task_complexity is nan, must be in"),
     ],
 )
 def test_bad_records_are_refused(change, message):
@@ -54,6 +66,27 @@ def test_a_turn_without_an_answer_has_failed():
         for i, (r, answer) in enumerate(zip(FACTORIAL, answers))
     ]
     assert sj.agents.outcomes(made).failed.tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    "outcomes cell_scores action_candidates action_sets simultaneous probes need audit off_policy "
+    "environment".split(),
+)
+def test_the_examples_run(name):
+    module = importlib.import_module(f"stackjax.agents.{name}")
+    names = {"jax": jax, "jnp": jnp, "np": np, "sj": sj}
+    found = doctest.testmod(module, extraglobs=names)
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_rows_are_picked_by_a_mask_of_their_length_only(log):
+    assert len(log.take(log.task == 4)) == (log.task == 4).sum()
+    assert len(log.take(np.array([0, 5]))) == 2
+    with pytest.raises(ValueError, match="mask: must be"):
+        log.take(np.ones(5, bool))
+    with pytest.raises(ValueError, match="must be .c, p, u., got shape"):
+        log.row([1.0])
 
 
 def test_scores_of_factorial_turns_are_the_records(log):
@@ -129,18 +162,37 @@ def test_bounds_of_what_was_never_seen_and_of_what_is_missing():
     assert empty.bound.shape == (0,)
 
 
+@pytest.mark.parametrize("rate", [0.085, 0.1])
+def test_the_bound_of_a_rare_event_holds_where_a_few_were_seen(rate):
+    """Rates at which the standard error alone, or the unseen events alone, are too optimistic."""
+    rng, held = np.random.default_rng(0), 0
+    episode = np.repeat(np.arange(20), 5)
+    for sample in range(300):
+        seen = (rng.uniform(size=(100, 3)) < rate).astype(float)
+        found = sj.agents.simultaneous_bounds(
+            seen, episode, upper=True, unit=1.0, level=0.95, seed=sample, draws=200
+        )
+        held += bool((found.bound >= rate).all())
+    assert held / 300 >= 0.935
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"values": np.full((4, 1), np.inf)}, "4 numbers are infinite"),
+        ({"unit": -1.0}, "unit: got -1.0"),
+        ({"upper": np.ones(3, bool)}, "upper: shape"),
+        ({"draws": 0}, "draws: got 0"),
         ({"values": np.zeros(4)}, r"must be \[T, M\]"),
         ({"level": 1.0}, "level: got 1.0"),
         ({"episode": np.zeros(4)}, "mean 0 counts 1 episodes, need at least 2"),
     ],
 )
 def test_wrong_bounds(change, message):
-    given = {"values": np.zeros((4, 1)), "episode": np.arange(4), "level": 0.9} | change
+    given = {"values": np.zeros((4, 1)), "episode": np.arange(4), "level": 0.9, "seed": 0}
+    given |= {"upper": True, "unit": 1.0} | change
     with pytest.raises(ValueError, match=message):
-        sj.agents.simultaneous_bounds(**given, upper=True, unit=1.0, seed=0)
+        sj.agents.simultaneous_bounds(**given)
 
 
 def marked(log, name, allowed):
@@ -148,7 +200,7 @@ def marked(log, name, allowed):
     return sj.agents.Candidate(name, "box", members)
 
 
-def test_the_cheapest_candidate_that_passes_is_chosen_and_confirmed(log):
+def test_the_cheapest_candidate_that_passes_is_chosen_and_confirmed(log, fresh):
     """Without tools the hard tasks fail, without prompts nothing is lost: that is what is found."""
     candidates = [
         marked(log, "no tools", lambda r: r[2] == 0.0 and r[1] == 0.0),
@@ -163,7 +215,6 @@ def test_the_cheapest_candidate_that_passes_is_chosen_and_confirmed(log):
     assert passing == {"no prompt", "all tools"}
     assert all("no prompt" in reason for reason in choice.reasons)
     assert choice.members[:, choice.baseline].all() and not choice.fallen_back
-    fresh = sj.agents.outcomes([r for r in synthetic_log(1, random=0, heuristic=0, factorial=60)])
     sure = sj.agents.confirm_action_set(choice, fresh)
     assert sure.confirmed and sure.tokens_high < 0 and sure.quality_low <= sure.quality
     truth = []
@@ -180,7 +231,7 @@ def test_the_cheapest_candidate_that_passes_is_chosen_and_confirmed(log):
     assert kept == {(0.5, 0.0, 1.0), (1.0, 0.0, 1.0), BASE}
 
 
-def test_nothing_passes_or_too_few_turns_leave_the_baseline(log):
+def test_nothing_passes_or_too_few_turns_leave_the_baseline(log, fresh):
     asked = sj.agents.Requirements(margin=0.0, max_failure=0.0)
     choice = sj.agents.select_action_set(log, baseline=BASE, requirements=asked)
     assert set(choice.fallen_back) == set(TASK_TYPES)
@@ -188,7 +239,7 @@ def test_nothing_passes_or_too_few_turns_leave_the_baseline(log):
     np.testing.assert_array_equal(
         np.asarray(choice.sets.actions), np.broadcast_to(np.asarray(BASE, np.float32), (12, 27, 3))
     )
-    sure = sj.agents.confirm_action_set(choice, log)
+    sure = sj.agents.confirm_action_set(choice, fresh)
     assert sure.quality == sure.quality_low == sure.tokens == 0.0
     thin = sj.agents.Requirements(margin=0.1, support=10_000)
     all_of_them = [marked(log, "all", lambda r: True)]
@@ -212,18 +263,39 @@ def test_by_task_and_a_task_type_without_turns(log):
     assert "casual_chat" in choice.fallen_back and "complex_reasoning" not in choice.fallen_back
 
 
-def test_a_policy_of_its_own_is_confirmed(log):
+def test_a_policy_of_its_own_is_confirmed(log, fresh):
     choice = sj.agents.select_action_set(log, baseline=BASE)
-    scores = sj.agents.cell_scores(log)
+    scores = sj.agents.cell_scores(fresh)
     cheapest = np.zeros_like(scores.correct)
     cheapest[:, 0] = 1.0
-    found = sj.agents.confirm_action_set(choice, log, played=cheapest)
+    found = sj.agents.confirm_action_set(choice, fresh, played=cheapest)
     difference = scores.correct[:, 0].mean() - scores.correct[:, log.row(BASE)].mean()
     assert found.quality == pytest.approx(difference) and not found.confirmed
-    with pytest.raises(ValueError, match="rows summing to 1"):
-        sj.agents.confirm_action_set(choice, log, played=0.5 * cheapest)
+    negative = cheapest.copy()
+    negative[:, :2] = 2.0, -1.0
+    for wrong in (0.5 * cheapest, negative):
+        with pytest.raises(ValueError, match="rows summing to 1"):
+            sj.agents.confirm_action_set(choice, fresh, played=wrong)
     with pytest.raises(ValueError, match="other cells"):
         sj.agents.confirm_action_set(choice, sj.agents.outcomes(FACTORIAL[:3]))
+
+
+def test_turns_of_the_choice_do_not_confirm_it(log):
+    choice = sj.agents.select_action_set(log.take(log.episode < 30), baseline=BASE)
+    sj.agents.confirm_action_set(choice, log.take(log.episode >= 30))
+    with pytest.raises(ValueError, match="1 episodes were used for the choice"):
+        sj.agents.confirm_action_set(choice, log.take(log.episode >= 29))
+
+
+def test_a_log_without_one_whole_turn_is_refused():
+    rest = [r for r in FACTORIAL if r.executed != (0.0, 0.0, 0.0)]
+    moved = [
+        dataclasses.replace(r, episode=f"other {r.episode}", propensity=None)
+        for r in FACTORIAL
+        if r.executed == (0.0, 0.0, 0.0)
+    ]
+    with pytest.raises(ValueError, match="was run under all 27 cells"):
+        sj.agents.cell_scores(sj.agents.outcomes([*rest, *moved]))
 
 
 def test_candidates(log):
@@ -240,6 +312,12 @@ def test_candidates(log):
         sj.agents.support_ellipsoids(log.cells, np.array([[0, 0, 1.0], [1, 0.5, 1], [0.2, 1, 1]]))
     with pytest.raises(ValueError, match="shares"):
         sj.agents.support_ellipsoids(log.cells, tried, shares=(0.0,))
+    with pytest.raises(ValueError, match="a channel follows from the others"):
+        sj.agents.support_ellipsoids(log.cells, np.linspace(0, 1, 9)[:, None] * np.ones(3))
+    with pytest.raises(ValueError, match="tried: must lie in"):
+        sj.agents.support_ellipsoids(log.cells, np.full((3, 3), np.nan))
+    with pytest.raises(ValueError, match="cells: must be .K, 3."):
+        sj.agents.nested_boxes(np.zeros(3))
 
 
 def test_candidates_of_predicted_quality():
@@ -265,6 +343,8 @@ def test_wrong_requests(log):
     wrong = sj.agents.Candidate("odd", "box", np.zeros((12, 27), bool))
     with pytest.raises(ValueError, match="'odd' must have members"):
         sj.agents.select_action_set(log, baseline=BASE, candidates=[wrong])
+    with pytest.raises(ValueError, match="candidates: got none"):
+        sj.agents.select_action_set(log, baseline=BASE, candidates=[])
     with pytest.raises(ValueError, match="margin and max_failure"):
         sj.agents.Requirements(margin=2.0)
     with pytest.raises(ValueError, match="level: got 0.0"):

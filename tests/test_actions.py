@@ -247,3 +247,9 @@ def test_a_hull_and_its_rows_agree_where_the_nearest_is_a_row():
     assert row.index == mixed.index == 1
     np.testing.assert_allclose(mixed.distance, row.distance, rtol=1e-6)
     assert row.converged and row.weights is None
+
+
+def test_lists_instead_of_arrays_are_refused():
+    for kind in (ActionSet, ConvexHull):
+        with pytest.raises(TypeError, match="must be arrays, got bare numbers"):
+            project(jnp.zeros(2), kind([[0.0, 0.0], [1.0, 1.0]]))

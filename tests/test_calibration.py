@@ -331,3 +331,17 @@ def test_bad_input_of_the_drift_check():
         check_drift(line, GOOD[0], np.zeros(30), GOOD[2])
     with pytest.raises(ValueError, match="observed: 30 of 30 not finite"):
         check_drift(line, GOOD[0], np.full(30, np.nan), GOOD[2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicted", "message"),
+    [
+        ("isotnic", [0.1, 0.9], "kind: got 'isotnic'"),
+        ("isotonic", [0.1, np.nan], "predicted: 1 of 2 not finite"),
+        ("logistic", [0.1, 9.0], "must lie in"),
+        ("linear", [0.1], "must both be"),
+    ],
+)
+def test_a_map_alone_refuses_what_it_cannot_fit(kind, predicted, message):
+    with pytest.raises(ValueError, match=message):
+        fit_map(kind, np.array(predicted), np.array([0.0, 1.0]))

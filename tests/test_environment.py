@@ -1,5 +1,7 @@
 """`SurrogateSession`: reset and step over predictors that are known here in closed form."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,3 +141,32 @@ def test_wrong_response(scripts):
     _, now = env.reset(jax.random.key(0))
     with pytest.raises(ValueError, match=r"response: must be \(c, p, u\)"):
         env.step(jax.random.key(0), now, jnp.zeros(2))
+    half = jnp.full(3, 0.5)
+    for wrong in (half.at[0].set(5.0), half.at[1].set(jnp.nan)):
+        with pytest.raises(ValueError, match=r"response: must lie in \[0, 1\]"):
+            env.step(jax.random.key(0), now, wrong)
+    with pytest.raises(ValueError, match="signal: must be"):
+        env.step(jax.random.key(0), now, half, jnp.zeros(3))
+    with pytest.raises(ValueError, match="row: got 12, must lie in 0..11"):
+        env.start(12)
+    with pytest.raises(ValueError, match="turn_budget: got 0.0"):
+        env.replace(turn_budget=0.0).start(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "singing"}, "task 'singing', allowed are"),
+        ({"state": {"task_complexity": 0.5}}, "context_tokens is nan, must be finite"),
+    ],
+)
+def test_wrong_scripts(change, message):
+    with pytest.raises(ValueError, match=message):
+        sj.agents.scripts_of([dataclasses.replace(RECORDS[0], **change)])
+
+
+def test_a_float64_response_to_a_float32_session(scripts, x64):
+    env = sj.agents.SurrogateSession(Known(), scripts, stochastic=False, forget=True)
+    response = jnp.array([0.5, 0.0, 1.0], jnp.float64)
+    end, _ = rollout(env, jax.random.key(0), response, 3, row=0)
+    assert end.context_tokens.dtype == jnp.float32

@@ -220,6 +220,19 @@ def test_equal_alternatives_have_no_gap_and_finite_derivatives():
     assert jnp.isfinite(slope).all()
 
 
+def test_derivatives_at_a_root_of_zero():
+    ridge = labels.new_ridge(2)
+    slope = jax.grad(lambda theta: labels.parameter_error(ridge, theta))(ridge.theta)
+    np.testing.assert_array_equal(slope, 0.0)
+
+    def radius(log_det):
+        grown = ridge.replace(log_det=log_det)
+        return labels.confidence_radius(grown, noise=1.0, norm=1.0, confidence=1.0)
+
+    assert jnp.isfinite(jax.grad(radius)(0.0))
+    assert jnp.isnan(radius(jnp.nan)), "what is not a number must be seen"
+
+
 def test_a_failed_factorisation_leaves_the_estimate():
     ridge = labels.new_ridge(2)
     broken = ridge.replace(recent=jnp.full((2, 2), jnp.nan))
@@ -248,7 +261,7 @@ def test_a_failed_factorisation_leaves_the_estimate():
         ),
         (
             lambda: labels.challenge(jnp.ones((2, 2), int), jnp.ones(2), jnp.eye(2), 1.0),
-            "must be floating point",
+            "must be floating point of 32 or 64 bits",
         ),
         (
             lambda: labels.challenge(jnp.ones((2, 2)), jnp.ones(2), jnp.eye(2), -1.0),
@@ -263,6 +276,22 @@ def test_a_failed_factorisation_leaves_the_estimate():
                 jnp.ones((2, 2)), jnp.ones(2), jnp.eye(2), 1.0, action=jnp.array(2)
             ),
             "action: got 2",
+        ),
+        (
+            lambda: labels.challenge(jnp.eye(2), jnp.ones(2), jnp.eye(2), np.inf),
+            "radius: got inf, must be a finite number",
+        ),
+        (lambda: labels.new_ridge(2, dtype=int), "dtype: got int32"),
+        (
+            lambda: labels.label(labels.new_ridge(2), jnp.eye(2), jnp.ones(2), -1.0),
+            "weight: got -1.0",
+        ),
+        (lambda: labels.refresh(labels.new_ridge(2), -0.5), "forget: got -0.5"),
+        (
+            lambda: labels.confidence_radius(
+                labels.new_ridge(2), noise=1.0, norm=1.0, confidence=2.0
+            ),
+            "confidence: got 2.0",
         ),
         (
             lambda: labels.parameter_error(labels.new_ridge(2), jnp.ones(3)),

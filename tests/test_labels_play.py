@@ -113,6 +113,22 @@ def test_a_run_can_go_on_where_it_stopped(stream):
     np.testing.assert_allclose(first.regret[-1] + second.regret[-1], curves.regret[-1], rtol=1e-5)
 
 
+def test_idle_rounds_of_the_last_block_do_not_fill_the_pool(stream):
+    """13 rounds in blocks of 10: nothing of the rounds that are not played may wait."""
+    learner = labels.llf_stacksl(budget=0, latency="pool", pool=20, noise=0.3)
+    state = quick(lambda s, k: labels.run(learner, s, 13, key=k, block=10)[0], stream, KEY)
+    assert state.memory.round.max() == 12
+    assert np.unique(state.memory.round[state.memory.round >= 0]).size == 13
+
+
+def test_means_of_another_dtype_than_the_features(stream):
+    def counted(t):
+        return labels.Round(stream(t).features, jnp.arange(4), jnp.arange(4) == 3)
+
+    _, curves = quick(lambda k: labels.run(labels.stacksl(), counted, 20, key=k), KEY)
+    assert curves.regret.dtype == jnp.float32 and curves.regret[-1] > 0
+
+
 @pytest.fixture(scope="module")
 def view():
     """What gates see after ten labels."""
@@ -220,6 +236,8 @@ def test_streams_are_random_access_and_as_described():
     ordered = labels.ordered_stream(KEY, dim=4, groups=2, rounds=100)
     seen = np.asarray(quick(jax.vmap(ordered), jnp.arange(150)).features)
     assert (seen[:50][..., 2:] == 0).all() and (seen[50:][..., :2] == 0).all()
+    uneven = labels.ordered_stream(KEY, dim=4, groups=4, rounds=5)
+    assert uneven.segment == 1, "the last group must have a round"
 
 
 def test_recorded_rounds_and_a_look_ahead_that_sees_no_reward():
@@ -242,6 +260,7 @@ def test_accuracy_counts_ties_of_the_means_as_right():
     means = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     share = jax.jit(labels.accuracy)(jnp.array([1.0]), features, means)
     np.testing.assert_allclose(share, 2 / 3)
+    assert labels.accuracy(jnp.array([jnp.nan]), features, means) == 0
 
 
 def test_memory_does_not_grow_with_the_rounds(stream):
@@ -265,6 +284,32 @@ def test_memory_does_not_grow_with_the_rounds(stream):
         (lambda s: labels.stacksl(forget=0.0), ValueError, "forget: got 0.0"),
         (lambda s: labels.stacksl(threshold=float("nan")), ValueError, "threshold: got nan"),
         (lambda s: labels.stacksl(noise="a lot"), ValueError, "noise: got 'a lot'"),
+        (lambda s: labels.stacksl(norm=np.inf), ValueError, "norm: got inf, must be a finite"),
+        (
+            lambda s: labels.stacksl(threshold=[0.1, 0.2]),
+            ValueError,
+            r"threshold: got shape \(2,\)",
+        ),
+        (lambda s: labels.rare_stream(KEY, dim=3, rare=1, rate=WORD), ValueError, "rate: got 'me'"),
+        (
+            lambda s: labels.run(
+                labels.budgeted_learner(labels.gate_of(lambda v: v.challenge.scores)), s, 5, key=KEY
+            ),
+            ValueError,
+            r"latency: got shape \(4,\)",
+        ),
+        (
+            lambda s: labels.run(
+                labels.stacksl(), s, 5, key=KEY, state=labels.stacksl().init(jnp.eye(2), KEY)
+            ),
+            ValueError,
+            r"features: got shape \(4, 3\), must be \(any, 2\)",
+        ),
+        (
+            lambda s: labels.imagine(lambda t: s(t).features, key=KEY, spread=1, noise=0),
+            TypeError,
+            "must be Round",
+        ),
         (lambda s: labels.budgeted_learner(WORD), TypeError, "gate: got str"),
         (lambda s: labels.gate_of(WORD), TypeError, "latency: got 'me'"),
         (lambda s: labels.entropy(temperature=0), ValueError, "temperature: got 0"),

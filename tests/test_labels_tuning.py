@@ -125,6 +125,25 @@ def test_last_layer_learns_what_a_line_cannot_and_its_ridge_is_that_of_the_kept_
     )
 
 
+def unit(scale, features):
+    scaled = features * scale
+    return scaled / jnp.linalg.norm(scaled, axis=-1, keepdims=True)
+
+
+def test_a_head_that_is_nan_at_zero_keeps_its_estimate():
+    """Empty rows of the kept items are zero, where a normalised embedding is not defined."""
+    stream = labels.linear_stream(jax.random.key(3), dim=3, noise=0.1)
+    head = jax.tree_util.Partial(unit, jnp.ones(()))
+    learner = labels.stacksl(budget=3, noise=0.1)
+    play = lambda: (
+        labels.run_last_layer(head, learner, stream, 10, capacity=8, key=KEY, interval=5, steps=2)[
+            0
+        ].state.ridge
+    )
+    ridge = quick(play)
+    assert jnp.isfinite(ridge.gram).all() and (ridge.theta != 0).all()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -148,6 +167,25 @@ def test_last_layer_learns_what_a_line_cannot_and_its_ridge_is_that_of_the_kept_
             ),
             ValueError,
             "temperature: got 0",
+        ),
+        (
+            lambda s, c: labels.smoothed_run(
+                labels.GateSettings.create(threshold=1.0), squares, 5, budget=1.0, confidence=2.0
+            ),
+            ValueError,
+            "confidence: got 2.0",
+        ),
+        (
+            lambda s, c: labels.smoothed_run(0.3, squares, 5, budget=1.0),  # pyright: ignore
+            TypeError,
+            "settings: got float",
+        ),
+        (
+            lambda s, c: labels.tune_gate(
+                labels.GateSettings.create(threshold=1.0), squares, 5, budget=1.0
+            ),
+            ValueError,
+            "streams: needs arrays",
         ),
         (
             lambda s, c: labels.tune_gate(
@@ -278,3 +316,10 @@ def test_quick_experiment_writes_results_and_a_figure(tmp_path):
     assert set(results["real"]["orders"]) == {"random", "by subject", "hardest first"}
     assert all(t["met"] in (True, False) for t in results["targets"])
     assert (tmp_path / "labels.png").stat().st_size > 10_000
+
+
+def test_a_damaged_table_is_refused(tmp_path):
+    path = tmp_path / "votes.csv.gz"
+    path.write_bytes(DATA.read_bytes()[:2000])
+    with pytest.raises(ValueError, match="damaged"):
+        read_votes(path)

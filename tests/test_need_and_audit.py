@@ -51,6 +51,15 @@ def test_probes_refuse_what_they_cannot_compare():
         sj.agents.probe(sj.agents.outcomes(holes), seed=0)
 
 
+def test_probes_of_a_random_log_whose_estimates_are_negative_somewhere():
+    log = sj.agents.outcomes([r for r in RECORDS if r.design == "random"])
+    assert sj.agents.cell_scores(log).tokens.min() < 0
+    found = sj.agents.probe(log, seed=0)
+    assert np.isfinite([p.elasticity for p in found]).all()
+    tools = [p.elasticity for p in found if p.channel == "tools" and p.task is None][-1]
+    assert tools.low < tools.estimate < tools.high
+
+
 def test_tools_are_necessary_where_they_help(fitted):
     head, report = fitted
     needs = {task: report.least[2 * i : 2 * i + 2].max() for i, task in enumerate(TASK_TYPES)}
@@ -76,6 +85,7 @@ def test_the_head_is_capped_and_silent_without_evidence(log):
     [
         ({"cap": 1.5}, "cap: got 1.5"),
         ({"tolerance": -0.1}, "tolerance: got -0.1"),
+        ({"level": 95}, "level: got 95"),
         ({"among": np.ones((3, 3))}, "among: must be"),
     ],
 )
@@ -128,6 +138,8 @@ def test_misses_fall_with_tools_and_cost_tokens(log):
     assert without.share.estimate == pytest.approx(by_hand.mean())
     with pytest.raises(ValueError, match="played: must be"):
         sj.agents.tool_misses(scores, np.zeros(3, int), seed=0)
+    with pytest.raises(ValueError, match="played: must be integers in 0..26"):
+        sj.agents.tool_misses(scores, np.full(len(scores), -1), seed=0)
     random = sj.agents.cell_scores(sj.agents.outcomes([r for r in RECORDS if r.design == "random"]))
     with pytest.raises(ValueError, match="factorial"):
         sj.agents.tool_misses(random, np.zeros(len(random), int), seed=0)
@@ -144,6 +156,13 @@ def test_audit_counts_what_is_outside():
     for wrong in (responses[:3], responses + 1.0):
         with pytest.raises(ValueError, match="responses"):
             sj.agents.audit(wrong, states, sj.ActionSet(cells), np.array([0, 0, 1, 1]), seed=0)
+
+
+def test_an_audit_needs_a_set_for_every_stratum():
+    states = sj.agents.stack_states([r.state for r in FACTORIAL[:54:27]], ["simple_qa"] * 2)
+    few = sj.ActionSet(jnp.zeros((6, 2, 3)))
+    with pytest.raises(ValueError, match=r"actions: must be \(12, K, 3\)"):
+        sj.agents.audit(jnp.zeros((2, 3)), states, few, np.arange(2), seed=0)
 
 
 def test_off_policy_estimates_are_right_on_average():
@@ -178,6 +197,15 @@ def test_a_policy_evaluated_on_its_own_turns_has_its_own_mean():
     assert found.weighted.estimate == pytest.approx(y.mean())
     assert found.effective == pytest.approx(50) and found.largest == 1.0
     assert found.doubly_robust is None and found.direct is None
+
+
+def test_a_few_equal_outcomes_give_no_interval():
+    played = np.zeros(50)
+    played[:3] = 1.0
+    found = sj.agents.off_policy(np.ones(50), np.full(50, 0.04), played, np.arange(50), seed=0)
+    assert found.effective == pytest.approx(3) and found.self_normalised.estimate == 1.0
+    assert np.isnan(found.self_normalised.low) and np.isnan(found.self_normalised.high)
+    assert found.weighted.low < found.weighted.high
 
 
 @pytest.mark.parametrize(

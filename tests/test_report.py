@@ -1,3 +1,5 @@
+import dataclasses
+import gzip
 import json
 import re
 
@@ -47,16 +49,29 @@ def test_the_summary_is_what_was_done(log):
     assert shadow.bounds.agreement == 0.0 and shadow.bounds.predicted_saving == 0.6
     assert (shadow.bounds.quality_low, shadow.bounds.quality_high) == (0.0, 1.0)
     assert shadow.fallbacks == {"http_503": 2} and shadow.comparison is None
-    assert ab.comparison is not None and sum(ab.comparison.sessions) == 199
+    assert ab.comparison is not None and sum(ab.comparison.sessions) == 200
     estimate, low, high = ab.comparison.tokens.last
     assert low < estimate < high < 0 and estimate == pytest.approx(-60, abs=5)
     assert ab.comparison.quality.last[0] == pytest.approx(0.0, abs=0.05)
     assert ab.off_policy is not None
     found = ab.off_policy["all governed"]["tokens"]
-    assert found.low < 40 < found.high and found.effective == ab.comparison.sessions[0]
+    assert found.low < 40 < found.high and found.sessions == 199, "one had no answer"
+    lost = Rollout("ab").assign("ab-7").arm == "governed"
+    assert found.effective == ab.comparison.sessions[0] - lost
     assert ab.tokens["governed"] == pytest.approx(40, abs=2)
     assert on.saving is not None and on.saving.estimate == pytest.approx(0.6, abs=0.05)
     assert on.saving.low < 0.6 < on.saving.high
+
+
+def test_what_is_no_answer_is_not_averaged_and_a_packed_log_keeps_its_shadow(log, tmp_path):
+    records, shadow = read_runtime([log])
+    last = [r for r in records if r.extra["rollout"] == "on"][-1]
+    gone = dataclasses.replace(last, turn=99, prompt_tokens=0, completion_tokens=1)
+    gone = dataclasses.replace(gone, fallback="disconnected")
+    assert summarise([*records, gone])[2].tokens == summarise(records)[2].tokens
+    (tmp_path / "r.jsonl.gz").write_bytes(gzip.compress(log.read_bytes()))
+    (tmp_path / "r.shadow.jsonl").write_bytes(log.with_suffix(".shadow.jsonl").read_bytes())
+    assert shadow is not None and read_runtime([tmp_path / "r.jsonl.gz"])[1] == shadow
 
 
 def test_the_command_prints_and_writes_one_page(log, tmp_path, capsys):

@@ -13,6 +13,7 @@ from stackjax.agents.runtime import (
     govern_client,
     session_scope,
 )
+from stackjax.agents.runtime.usage import AnswerReader
 
 openai = pytest.importorskip("openai", reason="openai is not installed (extra llm)")
 
@@ -193,6 +194,43 @@ def test_async_calls_of_every_kind():
         assert eventually(lambda: both.turns() == 25)
 
 
+def test_a_chat_that_holds_an_answer_as_it_came_is_governed():
+    """The official examples append `answer.choices[0].message` itself to the messages."""
+    with Clients("on") as both:
+        answer = both.plain.chat.completions.create(**CHAT, tools=TOOLS).choices[0].message
+        result = {"role": "tool", "tool_call_id": "1", "content": "4"}
+        chat = [*CHAT["messages"], answer, result, {"role": "user", "content": "four"}]
+        both.governor.policy = StubPolicy((1.0, 0.0, 1.0))
+        for client in (both.plain, both.governed):
+            client.chat.completions.create(model="m", messages=chat)
+        plain, governed = (both.sent(n)["messages"] for n in (1, 2))
+        assert governed == [{"role": "system", "content": "Answer briefly."}, *plain]
+        assert chat[3] is answer, "the caller's list is the caller's"
+
+
+def test_tool_calls_of_a_stream_are_counted():
+    deltas = [
+        {"tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
+        {"tool_calls": [{"index": 1, "id": "2", "function": {"name": "f", "arguments": "{}"}}]},
+    ]
+    base = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+    data = [{**base, "choices": [{"index": 0, "delta": d}]} for d in deltas]
+    data += [{**base, "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}]
+    data += [{**base, "choices": [], "usage": None}]
+    sse = [b"data: " + json.dumps(d).encode() + b"\n\n" for d in data]
+    reader = AnswerReader("text/event-stream")
+    for piece in sse:
+        reader.feed(piece)
+    assert reader.usage() == (5, 2) and reader.tool_calls == 2
+    reply = Reply((*sse, b"data: [DONE]\n\n"), content_type="text/event-stream")
+    with Clients("on", script=lambda r, n: reply) as both:
+        seen = []
+        both.governor.observe = lambda decision, usage: seen.append(usage)
+        list(both.governed.chat.completions.create(**CHAT, stream=True))
+        assert (seen[0].tool_calls, seen[0].tokens, seen[0].exact) == (2, 7, True)
+
+
 def test_off_does_nothing_at_all():
     policy = StubPolicy()
     with Clients("off", policy) as both:
@@ -208,6 +246,10 @@ def test_other_things_are_refused():
     for wrong in (None, "client", object()):
         with pytest.raises(TypeError, match="client must be an openai"):
             govern_client(wrong, governor)
+    with pytest.raises(TypeError, match="no field tsk"):
+        govern_client(openai.OpenAI(api_key="k"), governor, defaults={"tsk": "simple_qa"})
+    with pytest.raises(ValueError, match="poetry"):
+        govern_client(openai.OpenAI(api_key="k"), governor, defaults={"task": "poetry"})
 
 
 def test_what_was_not_counted_is_estimated_from_what_was_sent():
@@ -215,7 +257,12 @@ def test_what_was_not_counted_is_estimated_from_what_was_sent():
     with Clients("on") as both:
         seen = []
         book = both.governor.observe
-        both.governor.observe = lambda decision, usage: (seen.append(usage), book(decision, usage))
+
+        def observe(decision, usage):
+            seen.append(usage)
+            book(decision, usage)
+
+        both.governor.observe = observe
         both.plain.chat.completions.create(**long)
         list(both.governed.chat.completions.create(**long, stream=True))
         assert seen[0].prompt_tokens == 76 and not seen[0].exact  # "Answer briefly.", 50 words

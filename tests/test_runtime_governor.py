@@ -1,7 +1,7 @@
 import asyncio
 import json
 import math
-import time
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from recording_upstream import LEAN, StubPolicy, eventually
 
 from stackjax.agents.runtime import FALLBACKS, Cusum, Governor, Limits, Rollout, StopRule, Usage
+from stackjax.agents.runtime.bridge import Turn
 from stackjax.agents.runtime.deadline import DeadlineExceeded, DeadlineWorker
 from stackjax.agents.runtime.metadata import Account, Ledger, SessionMetadata
 from stackjax.agents.runtime.policy import Recommendation
@@ -21,6 +22,20 @@ PATIENT = Limits(deadline=5.0)
 def governor(policy=None, mode="on", **options):
     options = {"limits": PATIENT, "rollout": Rollout(mode), **options}
     return Governor(policy or StubPolicy(), **options)
+
+
+class Gated(StubPolicy):
+    """Waits in every recommendation until the gate is opened, so that no test counts on a clock."""
+
+    PATIENCE = 20.0
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Event()
+
+    def recommend(self, numbers, task, previous):
+        self.gate.wait(self.PATIENCE)
+        return super().recommend(numbers, task, previous)
 
 
 def test_the_share_of_governed_sessions_is_the_one_asked_for_and_sticks():
@@ -66,6 +81,12 @@ def test_each_mode_carries_out_what_it_should():
         assert off.decide(told).response == LEAN
 
 
+class Imitation:
+    """Says that it is an advice, and is none."""
+
+    finite = converged = True
+
+
 ODD = Recommendation((0.8, 0.5), (0.0, 0.0, math.nan), True, 0.0, 40.0, 100.0, 0.7, 0.7)
 
 
@@ -76,6 +97,7 @@ ODD = Recommendation((0.8, 0.5), (0.0, 0.0, math.nan), True, 0.0, 40.0, 100.0, 0
         ("invalid_decision", {"advice": ODD}, {}),
         ("invalid_decision", {"advice": ODD._replace(response=(0.0, 0.0, 1.5))}, {}),
         ("invalid_decision", {"advice": "garbage"}, {}),
+        ("invalid_decision", {"advice": Imitation()}, {}),
         ("not_converged", {"advice": ODD._replace(response=LEAN, converged=False)}, {}),
         ("missing_feature", {}, {"task_complexity": None}),
         ("missing_feature", {}, {"context_tokens": math.inf}),
@@ -97,18 +119,19 @@ def test_whatever_goes_wrong_is_the_fallback_with_its_reason(code, policy, told)
 
 
 def test_a_slow_controller_costs_the_deadline_and_no_more():
-    with governor(StubPolicy(seconds=0.4), limits=Limits(deadline=0.02)) as made:
-        start = time.perf_counter()
+    policy = Gated()
+    with governor(policy, limits=Limits(deadline=0.02)) as made:
         decision = made.decide({"identifier": "s", **TURN})
         assert decision.reason == "deadline" and decision.response is None
-        assert time.perf_counter() - start < 0.3
+        assert decision.seconds < 0.5 * Gated.PATIENCE
         assert eventually(lambda: made.worker.stuck)
         assert "controller stuck" in made.health()["alarms"]
-        start = time.perf_counter()
         for _ in range(50):
-            assert made.decide({"identifier": "s", **TURN}).reason == "deadline"
-        assert time.perf_counter() - start < 0.2, "a stuck controller is not waited for"
+            refused = made.decide({"identifier": "s", **TURN}).fallback
+            assert refused == ("deadline", "no thread is free"), "it is not waited for"
+        policy.gate.set()
         assert eventually(lambda: not made.worker.stuck)
+    assert policy.calls == 1
 
 
 def test_an_event_loop_is_not_blocked():
@@ -119,6 +142,8 @@ def test_an_event_loop_is_not_blocked():
             nonlocal beats
             while True:
                 beats += 1
+                if beats > 5:
+                    made.policy.gate.set()
                 await asyncio.sleep(0.005)
 
         heart = asyncio.create_task(beat())
@@ -126,22 +151,28 @@ def test_an_event_loop_is_not_blocked():
         heart.cancel()
         return decision, beats
 
-    with governor(StubPolicy(seconds=0.15), limits=Limits(deadline=2.0)) as made:
+    with governor(Gated(), limits=Limits(deadline=2 * Gated.PATIENCE)) as made:
         decision, beats = asyncio.run(run(made))
         assert decision.response == LEAN and beats > 5
-    with governor(StubPolicy(seconds=0.3), limits=Limits(deadline=0.01)) as made:
-        assert asyncio.run(run(made))[0].reason == "deadline"
+        assert decision.seconds < Gated.PATIENCE, "the loop ran on and opened the gate"
+    policy = Gated()
+    with governor(policy, limits=Limits(deadline=0.01)) as made:
+        late = asyncio.run(made.adecide({"identifier": "s", **TURN}))
+        policy.gate.set()
+        assert late.reason == "deadline"
 
 
 def test_deadline_worker_keeps_errors_and_refuses_what_it_cannot_hold():
     worker = DeadlineWorker(5.0, backlog=1)
     with pytest.raises(TimeoutError, match="its own"):
         worker.run(lambda: (_ for _ in ()).throw(TimeoutError("its own")))
-    blocked = worker.submit(lambda: time.sleep(0.2))
+    gate = threading.Event()
+    blocked = worker.submit(lambda: gate.wait(10.0))
     assert eventually(blocked.running)
     worker.submit(lambda: None)
     with pytest.raises(DeadlineExceeded, match="full"):
         worker.submit(lambda: None)
+    gate.set()
     assert eventually(blocked.done)
     worker.close()
     with pytest.raises(DeadlineExceeded):
@@ -214,6 +245,53 @@ def test_cusum_finds_a_shift_and_stays_quiet_without_one():
         Cusum(0.0, 0.0)
 
 
+def test_a_policy_or_a_leaving_session_that_raises_never_reaches_the_agent():
+    class Broken(StubPolicy):
+        @property
+        def calibration(self):
+            if self.calls < 0:
+                raise OSError("gone")
+            return self._kept
+
+        @calibration.setter
+        def calibration(self, made):
+            self._kept = made
+
+    policy = Broken()
+    with governor(policy) as made:
+        policy.calls = -1
+        assert made.decide({"identifier": "s", **TURN}).reason == "controller_error"
+        turn = Turn(made, {"identifier": "s", **TURN})
+        assert turn.wait({"messages": [{"role": "user", "content": "hi"}]}).body is None
+
+    def fails(key, account):
+        raise ArithmeticError
+
+    with governor(sessions=1) as made:
+        made.observer.session_closed = fails
+        for name in "ab":
+            assert made.decide({"identifier": name, **TURN}).response == LEAN
+        assert made.metrics.value("unrecorded") == 1
+
+
+def test_turns_that_fail_more_often_are_harm():
+    """Also where no turn of a governed session is answered, so that none has tokens or quality."""
+    with governor(rollout=Rollout("ab")) as made:
+        for number in range(600):
+            name = f"s{number}"
+            decision = made.decide({"identifier": name, **TURN})
+            failed = decision.arm == "governed"
+            made.observe(decision, Usage(0, 0, failure="http_500") if failed else Usage(60, 20))
+            made.end(name)
+        assert made.observer.harmed and made.rollout.mode == "shadow"
+
+
+def test_numbers_of_numpy_are_numbers():
+    with governor() as made:
+        odd = {"context_tokens": np.int64(50), "task_complexity": np.float32(0.4)}
+        assert made.decide({"identifier": "s", **TURN, **odd}).fallback is None
+
+
 def test_drift_raises_the_alarm_and_only_a_reset_lowers_it():
     with governor() as made:
         for _ in range(12):
@@ -245,7 +323,7 @@ def test_harm_ends_the_test_by_itself():
 def test_records_are_read_by_the_turn_log_and_quality_may_come_later(tmp_path):
     path = tmp_path / "runtime.jsonl"
     with governor(log=path) as made:
-        made.observe(made.decide({"identifier": "s", **TURN}), Usage(30, 10, model="m"))
+        made.observe(made.decide({"identifier": "s", **TURN}), Usage(30, 10, model="m\ud800"))
         assert made.feedback("s", 0.9) and not made.feedback("t", 1.0)
         made.observe(made.decide({"identifier": "s", **TURN}), Usage(0, 0, failure="http_503"))
         for wrong in (1.5, -0.1, math.nan, "good", True):
@@ -253,6 +331,7 @@ def test_records_are_read_by_the_turn_log_and_quality_may_come_later(tmp_path):
                 made.feedback("s", wrong)  # pyright: ignore[reportArgumentType]
         assert made.metrics.saved_tokens == 60
     rows = latest(read_log(path).records)
+    assert rows[0].model == "m\ud800", "a lone surrogate ends no log"
     assert [row.turn for row in rows] == [0, 1]
     assert rows[0].extra["quality"] == 0.9 and rows[0].correct
     assert rows[0].extra["reference_tokens"] == 100 and rows[0].propensity == 1.0
@@ -279,3 +358,17 @@ def test_wrong_input_is_refused_by_name():
         Limits(deadline=-1)
     with pytest.raises(ValueError, match="token_budget"):
         Limits(token_budget=0)
+    wrong: Any
+    for wrong in ({"deadline": math.inf}, {"budget_floor": math.nan}):
+        with pytest.raises(ValueError, match="deadline|budget_floor"):
+            Limits(**wrong)
+    with pytest.raises(ValueError, match="salt"):
+        Rollout("ab", salt=5)  # pyright: ignore[reportArgumentType]
+    for wrong, error, match in (
+        (("policies/first",), TypeError, "load_policy"),
+        ((StubPolicy(), {"rollout": "on"}), TypeError, "Rollout"),
+        ((StubPolicy(), {"fallback": 0.5}), ValueError, "fallback must be three"),
+        ((StubPolicy(), {"log": "log.jsonl.gz"}), ValueError, ".jsonl"),
+    ):
+        with pytest.raises(error, match=match):
+            Governor(wrong[0], **(wrong[1] if len(wrong) > 1 else {}))

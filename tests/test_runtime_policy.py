@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from stackjax.agents.runtime import (
     calibrate,
     fingerprint_of,
     load_policy,
+    recalibrated,
     save_policy,
 )
 from stackjax.agents.runtime._structure import build, describe
@@ -81,7 +83,7 @@ def test_a_changed_part_is_named(saved, tmp_path, part):
         data = dict(arrays)
     name = next(name for name in data if name.startswith(part))
     data[name] = data[name] + 1e-3
-    np.savez(folder / "arrays.npz", allow_pickle=False, **data)
+    np.savez(folder / "arrays.npz", **data)
     with pytest.raises(PolicyMismatch, match=f"{part} is") as caught:
         load_policy(folder)
     assert caught.value.parts == (part,)
@@ -128,9 +130,45 @@ def test_pickled_arrays_are_refused(saved, tmp_path):
         data = dict(arrays)
     name = next(iter(data))
     data[name] = np.array([object()], dtype=object)
-    np.savez(folder / "arrays.npz", allow_pickle=True, **data)
+    np.savez(folder / "arrays.npz", **data)
     with pytest.raises(ValueError, match="allow_pickle"):
         load_policy(folder)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"x" * 9])
+def test_a_damaged_file_is_named(saved, tmp_path, damage):
+    folder = shutil.copytree(saved, tmp_path / "p")
+    path = folder / "arrays.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(PolicyMismatch, match="arrays.npz is damaged"):
+        load_policy(folder)
+
+
+def test_a_turn_that_nobody_rated_is_not_wrong(policy):
+    rows = synthetic_log(1, random=12, heuristic=0, factorial=0)
+    told = [1.0 if i % 3 == 0 else None for i in range(len(rows))]
+    rows = [
+        dataclasses.replace(r, design="runtime", correct=False, fallback=None,
+                            extra={"exact_tokens": i != 1, "quality": q})
+        for i, (r, q) in enumerate(zip(rows, told))
+    ]  # fmt: skip
+    rows[2] = dataclasses.replace(rows[2], fallback="disconnected")
+    rows[4] = dataclasses.replace(rows[4], state={})
+    found = recalibrated(policy, rows).calibration
+    kept = [r for i, r in enumerate(rows) if i not in (1, 2, 4)]
+    assert found.turns == len(kept)
+    turns = turn_arrays([r for r in kept if r.extra["quality"] is not None])
+    quality, _ = jax.vmap(policy.controller.surrogate.predict)(turns.state, turns.executed)
+    assert found.quality_mean == pytest.approx(float((1.0 - quality).mean()), abs=1e-5)
+    bare = [dataclasses.replace(r, extra={**r.extra, "quality": None}) for r in rows]
+    with pytest.raises(ValueError, match="with a quality, got 0"):
+        recalibrated(policy, bare)
+    with pytest.raises(TypeError, match="got Turns"):
+        recalibrated(policy, turns)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="of a runtime"):
+        recalibrated(policy, synthetic_log(1, random=2, heuristic=0, factorial=0))
+    with pytest.raises(ValueError, match="no complete turn"):
+        recalibrated(policy, [])
 
 
 def test_structures_are_described_and_built():

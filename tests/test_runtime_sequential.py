@@ -145,6 +145,22 @@ def test_verdicts():
     assert found.rated == (0, 0) and sum(found.sessions) == 800
 
 
+def test_failures_decide_even_where_nothing_was_answered():
+    rng = np.random.default_rng(8)
+    rule = StopRule(margin=0.1, minimum=20)
+    rows = [
+        r._replace(tokens=None, quality=None, failed=1.0) if r.governed else r
+        for r in sessions(rng, 400)
+    ]
+    found = compare_sessions(rows, rule)
+    assert found.verdict == "harm" and found.failures.last[1] > 0.1
+    assert arm_values(rows)["all governed"]["tokens"].effective == 0
+    unsure = [r._replace(failed=0.3 * r.governed) for r in sessions(rng, 3000, tokens=-0.3)]
+    assert compare_sessions(unsure, rule).verdict == "harm", "cheaper, and fails more often"
+    with pytest.raises(ValueError, match="failed"):
+        compare_sessions([SessionOutcome(True, 0.5, 1.0, None, 1.5)])
+
+
 def test_false_harm_is_rare():
     rng = np.random.default_rng(4)
     rule = StopRule(margin=0.0, level=0.9, minimum=5)
@@ -208,6 +224,9 @@ def test_small_cells_are_never_published():
     assert [cell["count"] for cell in found["cells"]] == [25], "the second cell hides the third"
     assert found["other"] == 15
     assert found["cells"][0]["fallbacks"] is None, "two fallbacks are a small count"
+    rows[:25] = [{**row, "fallback": not row["fallback"]} for row in rows[:25]]
+    found = aggregate(rows, minimum=10)
+    assert found["cells"][0]["fallbacks"] is None, "so are two turns without one"
     assert aggregate([], minimum=10) == {"minimum": 10, "cells": [], "other": 0}
     for size in range(1, 40):
         made = aggregate(rows[:size], minimum=10)

@@ -190,7 +190,7 @@ def select_action_set(
       ... )
       >>> choice = sj.agents.select_action_set(log, baseline=(1.0, 0.5, 0.0))
       >>> choice.reasons[4], choice.reasons[0]
-      ('[(1, 0.5, 1), 1]', 'baseline: no turn')
+      ('(1, 0.5, 1)', 'baseline: no turn')
       >>> print(choice.members[9])
       [ True  True]
     """
@@ -204,11 +204,12 @@ def select_action_set(
     if not len(candidates):
         raise ValueError("candidates: got none, need at least one")
     for candidate in candidates:
-        wanted, members = (STRATA, len(log.cells)), np.asarray(candidate.members)
-        if members.shape != wanted or members.dtype != bool or not members.any(1).all():
+        wanted, members = (STRATA, len(log.cells)), candidate.members
+        known = isinstance(members, np.ndarray) and members.dtype == bool
+        if not known or members.shape != wanted or not members.any(1).all():
             raise ValueError(
-                f"candidates: {candidate.name!r} must have members {wanted} of booleans, one or "
-                f"more in each stratum; got shape {members.shape} of {members.dtype}"
+                f"candidates: {candidate.name!r} must have members {wanted}, an array of booleans, "
+                f"one or more in each stratum; got shape {np.shape(members)}"
             )
     tasks = list(range(len(TASK_TYPES))) if by_task else [None]
     judged = _judge(scores, base, candidates, tasks, requirements, seed)
@@ -260,16 +261,16 @@ def confirm_action_set(
         `played` is not of this kind.
 
     Example:
-      >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(400)
-      >>> log = sj.agents.Outcomes(
-      ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=np.ones(400),
-      ...     failed=np.zeros(400), propensity=np.ones(400), turn=at // 2, episode=at // 2,
-      ...     task=np.full(400, 4), complexity=np.full(400, 0.9), records=(),
-      ... )
-      >>> choice = sj.agents.select_action_set(
-      ...     log.take(log.turn < 100), baseline=(1.0, 0.5, 0.0)
-      ... )
-      >>> sure = sj.agents.confirm_action_set(choice, log.take(log.turn >= 100))
+      >>> cells = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]])
+      >>> def turns(n):
+      ...     at = np.arange(2 * n)
+      ...     return sj.agents.Outcomes(
+      ...         cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=np.ones(2 * n),
+      ...         failed=np.zeros(2 * n), propensity=np.ones(2 * n), turn=at // 2, episode=at // 2,
+      ...         task=np.full(2 * n, 4), complexity=np.full(2 * n, 0.9), records=(),
+      ...     )
+      >>> choice = sj.agents.select_action_set(turns(200), baseline=(1.0, 0.5, 0.0))
+      >>> sure = sj.agents.confirm_action_set(choice, turns(100))
       >>> sure.confirmed, sure.tokens, round(sure.quality_low, 3)
       (True, -25.0, -0.041)
     """

@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits = Limits(deadline=args.deadline_ms / 1e3, token_budget=args.token_budget)
         if args.log is not None and args.log.suffix != ".jsonl":
             raise ValueError(f"log must be a .jsonl file, got {args.log}")
+        if not 0 <= args.port < 65536:
+            raise ValueError(f"port must be between 0 and 65535, got {args.port}")
         policy = load_policy(args.policy)
         leader = policy.fingerprint["leader"]
         if args.expect and not leader.startswith(args.expect.lower()):
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Bound here: a port that is taken is told, and one that was free to choose is known.
         family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
         bound = socket.create_server((args.host, args.port), family=family, backlog=4096)
-    except (ImportError, OSError, OverflowError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"proxy: error: {error}", file=sys.stderr)
         return 2
     if args.host not in ("127.0.0.1", "::1", "localhost"):

@@ -43,10 +43,10 @@ def simultaneous_bounds(
     What was hardly seen to vary may vary all the same: the distance of a bound is the root of the
     squares of the above and of `unit log(M / (1 - level)) / n`, Bonferroni's bound for M events
     that were not seen in n turns. Measured at level 0.95 with 1, 3 and 60 upper bounds on rates of
-    0.03 to 0.3, 8 to 48 episodes of 5 turns: all bounds held in 0.93 to 1 of the samples where turns
-    are independent, and in 0.86 to 1 where a turn repeats its episode's outcome with probability
-    0.3. The added distance takes unseen events of an episode's turns as independent: where a whole
-    episode may fail at once the bounds mean nothing (at rate 0.03, 48 episodes and one bound 0.77
+    0.03 to 0.3, 8 to 48 episodes of 5 turns: all bounds held in 0.93 to 1 of the samples where
+    turns are independent, and in 0.86 to 1 where a turn repeats its episode's outcome with
+    probability 0.3. What is added takes unseen events of an episode's turns as independent: where a
+    whole episode may fail at once the bounds mean nothing (one bound, rate 0.03, 48 episodes: 0.77
     held) unless `unit` is multiplied by the turns of an episode (then all did).
 
     Args:

@@ -76,9 +76,7 @@ def check_features(features: Any) -> None:
 
 def common_length(name: str, tree: Any) -> int:
     """The common leading axis of a pytree's arrays; ValueError if there is none."""
-    lengths = {
-        jax.numpy.shape(leaf)[0] if jax.numpy.ndim(leaf) else 0 for leaf in jax.tree.leaves(tree)
-    }
+    lengths = {leaf.shape[0] if getattr(leaf, "ndim", 0) else 0 for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
             f"{name}: needs arrays with one common leading axis, got {sorted(lengths)}"

@@ -126,7 +126,7 @@ def run_last_layer(
         last = last.replace(
             state=new.replace(round=jnp.where(live, new.round, state.round)),
             features=last.features.at[row].set(now.features, mode="drop"),
-            rewards=last.rewards.at[row].set(now.rewards, mode="drop"),
+            rewards=last.rewards.at[row].set(now.rewards.astype(last.rewards.dtype), mode="drop"),
         )
         return (last, tally(sums, proposal, now, live)), None
 
@@ -160,7 +160,7 @@ def run_last_layer(
         mean = old.prior_mean
         ridge = new_ridge(dim, regularisation=old.regularisation, prior_mean=mean, dtype=dtype)
         flat = features.reshape(-1, dim)
-        surprise = (last.rewards - features @ mean).reshape(-1)
+        surprise = (last.rewards - features @ mean).reshape(-1).astype(dtype)
         ridge = refresh(ridge.replace(gram=flat.T @ flat, moment=flat.T @ surprise))
         return last.state.replace(ridge=ridge, refreshed=last.state.round)
 

@@ -166,6 +166,7 @@ def uvicorn_server(app: Any, host: str, port: int) -> Any:
         host=host,
         port=port,
         log_level="critical",
+        log_config=None,  # the process's own logging stays as it is
         access_log=False,
         server_header=False,
         date_header=False,

@@ -58,9 +58,17 @@ def parts_of(controller: Controller) -> dict[str, Any]:
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """A pytree's leaves by their path."""
+    """A pytree's leaves by their path.
+
+    Raises:
+        TypeError: A leaf is no number or array of numbers, and would have to be pickled.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    for path, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"the leaf {path} is an object, not numbers: it cannot be saved")
+    return arrays
 
 
 def fingerprint_of(
@@ -113,7 +121,7 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     structure = describe(policy.controller)
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{part}{path}": array
         for part, tree in parts_of(policy.controller).items()
         for path, array in named_arrays(tree).items()
@@ -126,7 +134,7 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         "fingerprint": fingerprint_of(policy.controller, policy.calibration),
     }
     partial = folder / "arrays.partial.npz"
-    np.savez(partial, allow_pickle=False, **arrays)
+    np.savez(partial, **arrays)
     os.replace(partial, folder / "arrays.npz")
     text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
     (folder / "policy.partial").write_text(text)
@@ -209,7 +217,7 @@ def _calibration(data: Mapping[str, Any]) -> Calibration:
 def _fill(controller: Controller, path: Path) -> Controller:
     """The controller with the saved arrays in place of its own."""
     trees = parts_of(controller)
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         filled = {}
         for part, tree in trees.items():
             leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
