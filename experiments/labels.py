@@ -5,7 +5,7 @@ set, rates in T and B, 10^6 rounds in bounded memory, the gate tuned by gradient
 learner. All options are chosen on other seeds (synthetic), or on look-aheads that see no label
 (votes); the held-out questions are used once, for the accuracies.
 
-    python experiments/labels.py               # half an hour on two busy cores
+    python experiments/labels.py               # six minutes on two cores
     python experiments/labels.py --quick       # does it run?
 """
 
