@@ -173,7 +173,7 @@ def play(controller: Controller, table: Factorial) -> Played:
     seen: list[tuple[Any, ...]] = []
 
     def policy(state: State, previous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        made = _decide(controller, state, jnp.asarray(previous, jnp.float32))
+        made = decide(controller, state, jnp.asarray(previous, jnp.float32))
         seen.append((made, state, previous))
         return rows_of(np.asarray(made.response), table), np.asarray(made.action)
 
@@ -194,7 +194,8 @@ def play(controller: Controller, table: Factorial) -> Played:
 
 
 @jax.jit  # compiled once for all arms that differ in their sets only
-def _decide(controller: Controller, states: State, previous: jax.Array) -> Decision:
+def decide(controller: Controller, states: State, previous: jax.Array) -> Decision:
+    """Decisions at N states with the signals before, `[N, 2]`."""
     return jax.vmap(controller)(states, previous)
 
 

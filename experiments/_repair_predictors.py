@@ -11,7 +11,7 @@ from _repair_fit import Studied
 
 from stackjax.agents.calibration import calibrate, check_drift
 from stackjax.agents.calibration_maps import Kind
-from stackjax.agents.diagnostics import r_squared, surrogate_report
+from stackjax.agents.diagnostics import group_means, r_squared, surrogate_report
 from stackjax.agents.predictors import Surrogate
 from stackjax.agents.probes import Probe, probe
 from stackjax.agents.turns import Turns, turn_arrays
@@ -41,7 +41,7 @@ def predictors(studied: Studied) -> dict[str, Any]:
         found[name] = {
             **dataclasses.asdict(report),
             "token_task_cell_r2": r_squared(
-                _means(tokens, kind), _means(np.asarray(held_out.tokens, float), kind)
+                group_means(tokens, kind), group_means(np.asarray(held_out.tokens, float), kind)
             ),
         }
     return found
@@ -92,8 +92,3 @@ def calibration(studied: Studied, seed: int) -> dict[str, Any]:
             parts[f"{target}, {kind}"] = entry
         found[name] = parts
     return found
-
-
-def _means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    _, number = np.unique(group, return_inverse=True)
-    return np.bincount(number, values) / np.bincount(number)

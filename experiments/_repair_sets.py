@@ -22,6 +22,7 @@ from stackjax.agents.action_sets import (
     Requirements,
     confirm_action_set,
     select_action_set,
+    strata,
 )
 from stackjax.agents.audit import audit
 from stackjax.agents.cell_scores import cell_scores
@@ -96,7 +97,7 @@ def need(studied: Studied, level: float, cap: float, seed: int) -> tuple[Studied
         cells = np.tile(np.asarray(cell), (len(scores), 1))
         rows = rows_of(cells, studied.table)
         arms[name] = rows
-        least = np.asarray(head.least)[2 * scores.task + (scores.complexity > 0.5)]
+        least = np.asarray(head.least)[strata(scores)]
         cells[:, 2] = np.maximum(cells[:, 2], least)
         arms[f"{name}, need"] = rows_of(cells, studied.table)
     return studied, {

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _govern_arms import FIRST_ACTION, FULL, MIDDLE
-from _repair_fit import Studied, rows_of
+from _repair_fit import Studied, decide, rows_of
 
 from stackjax.agents.cell_scores import cell_scores
-from stackjax.agents.controllers import Controller
 from stackjax.agents.diagnostics import r_squared
 from stackjax.agents.environment import SurrogateSession, scripts_of
 from stackjax.agents.intervals import Interval
@@ -48,11 +47,14 @@ def estimates(studied: Studied, seed: int, *, draws: int = 200) -> dict[str, Any
     arrays = turn_arrays(studied.later)
     grid = _grid(studied.free, arrays, later.cells)
     row = np.arange(len(later))
+    before = jnp.tile(jnp.asarray(FIRST_ACTION, jnp.float32), (len(later), 1))
     for name in rows:
         if name == "Conservative":
             played = np.full(len(later), later.row(studied.reference))
         else:
-            played = rows_of(np.asarray(_decide(arms[name], arrays)), studied.table)
+            played = rows_of(
+                np.asarray(decide(arms[name], arrays.state, before).response), studied.table
+            )
         both = {}
         for target, outcome in ((0, later.correct), (1, later.tokens)):
             both[("correct", "tokens")[target]] = off_policy(
@@ -142,12 +144,6 @@ def _grid(surrogate: Surrogate, turns: Turns, cells: np.ndarray) -> tuple[np.nda
     over = jax.vmap(surrogate.predict, in_axes=(None, 0))
     both = jax.jit(jax.vmap(over, in_axes=(0, None)))(turns.state, jnp.asarray(cells, jnp.float32))
     return np.asarray(both[0], float), np.asarray(both[1], float)
-
-
-@jax.jit
-def _decide(controller: Controller, turns: Turns) -> jax.Array:
-    before = jnp.asarray(FIRST_ACTION, jnp.float32)
-    return jax.vmap(lambda state: controller(state, before).response)(turns.state)
 
 
 def _judged(made: list[Interval], truth: float) -> dict[str, float]:

@@ -51,12 +51,15 @@ def test_logs_are_read_by_model(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_of_it(tmp_path):
-    records = synthetic_log(0, random=40, heuristic=24, factorial=18)
+    records = synthetic_log(0, random=80, heuristic=24, factorial=18)
+    drawn = list(dict.fromkeys(r.episode for r in records if r.design == "random"))[40:]
+    records = [dataclasses.replace(r, design="later") if r.episode in drawn else r for r in records]
     (tmp_path / "turns.jsonl").write_text("".join(r.to_json() + "\n" for r in records))
     out = tmp_path / "out"
     repair.main(["--data", str(tmp_path), "--out", str(out), "--steps", "60"])
     found = json.loads((out / "results.json").read_text())["models"]["synthetic"]
-    assert found["turns"]["all"] == len(records) and found["turns"]["later"]["rows"] == 0
+    assert found["turns"]["all"] == len(records) and found["turns"]["later"]["episodes"] == 40
+    assert found["off_policy"]["later"]["Conservative"]["tokens"]["matched"] > 0
     raw, repaired = (found["audit"][f"learned follower, {name}"] for name in ("raw", "repaired"))
     assert repaired["audit"]["outside"]["estimate"] == 0 <= raw["audit"]["outside"]["estimate"]
     assert (out / "repair.png").read_bytes()[:4] == b"\x89PNG"

@@ -60,6 +60,10 @@ class Requirements:
         if self.support < 1:
             raise ValueError(f"support: got {self.support}, must be at least 1")
 
+    def met(self, quality_low: float, failure_high: float) -> bool:
+        """Whether a lower bound of the quality difference and an upper one of failures suffice."""
+        return bool(quality_low >= -self.margin and failure_high <= self.max_failure)
+
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
@@ -308,7 +312,7 @@ def confirm_action_set(
         tokens=float(tokens),
         tokens_high=float(dear),
         baseline_tokens=float(scores.tokens[:, choice.baseline].mean()),
-        confirmed=bool(low >= -asked.margin and high <= asked.max_failure),
+        confirmed=asked.met(low, high),
         turns=len(scores),
         episodes=len(np.unique(scores.episode)),
     )
@@ -368,7 +372,7 @@ def _judge(
         for row, candidate in enumerate(candidates):
             support = int(recorded[candidate.members[played].any(0)].min())
             (quality, failure, extra), (low, high, dear) = means[:, row], limits[:, row]
-            good = low >= -asked.margin and high <= asked.max_failure
+            good = asked.met(low, high)
             judged.append(
                 Judged(
                     candidate=candidate,

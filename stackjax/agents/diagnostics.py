@@ -122,8 +122,10 @@ def surrogate_report(surrogate: Surrogate, fitted: Turns, held_out: Turns) -> Su
         quality_free_r2=r_squared(
             np.clip(shape_free(fitted, held_out, fitted.correct), 0, 1), correct
         ),
-        quality_cell_r2=r_squared(_means(quality, cell.ravel()), _means(correct, cell.ravel())),
-        quality_task_cell_r2=r_squared(_means(quality, kind), _means(correct, kind)),
+        quality_cell_r2=r_squared(
+            group_means(quality, cell.ravel()), group_means(correct, cell.ravel())
+        ),
+        quality_task_cell_r2=r_squared(group_means(quality, kind), group_means(correct, kind)),
         quality_mae=float(np.abs(quality - correct).mean()),
         brier=float(((quality - correct) ** 2).mean()),
         brier_constant=float(((np.asarray(fitted.correct).mean() - correct) ** 2).mean()),
@@ -163,7 +165,8 @@ def shape_free(
     return design(held_out) @ weights + y.mean()
 
 
-def _means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+def group_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Mean of `values: [N]` in each group of `group: [N]`, in the order of the sorted labels."""
     _, number = np.unique(group, return_inverse=True)
     return np.bincount(number, values) / np.bincount(number)
 
