@@ -137,40 +137,46 @@ def pareto(
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from stackjax import plot
+
+    # The difference to Conservative is nothing for itself, and far away for the dearest arm: they
+    # come last, so that the others' markers are the same on both sides.
+    aside = [name for name in arms if name == "Conservative" or name.startswith("Everything")]
+    shown = [name for name in arms if name not in aside]
+    found = {name: arms[name]["Conservative"] for name in [*shown, *aside]}
+    roles = {name: _role(name) for name in found}
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 5.0), layout="constrained")
-    if fixed is not None:
-        left.scatter(
-            fixed[0], 100 * fixed[1], s=16, color="0.75", label=f"all {len(fixed[0])} fixed cells"
-        )
-    for number, (name, versus) in enumerate(arms.items()):
-        found = versus["Conservative"]
-        look: dict[str, Any] = {
-            "fmt": "osD^vP*Xhp"[number % 10],
-            "color": f"C{number}",
-            "markersize": 8,
-            "alpha": 0.85,
-        }
-        left.errorbar(found["tokens"].estimate, 100 * found["correct"].estimate, label=name, **look)
-        if name != "Conservative" and not name.startswith("Everything"):
-            bars = [found["tokens_difference"], found["correct_difference"]]
-            (x, xerr), (y, yerr) = _bar(bars[0], 1), _bar(bars[1], 100)
-            right.errorbar(x, y, xerr=xerr, yerr=yerr, elinewidth=1, capsize=3, **look)
-    left.set_xlabel("tokens per turn (prompt + completion)")
-    left.set_ylabel("turns answered correctly (%)")
+    plot.pareto(
+        found,
+        intervals=False,
+        cells=fixed,
+        roles=roles,
+        names=False,
+        xlabel="tokens per turn (prompt + completion)",
+        ylabel="turns answered correctly (%)",
+        ax=left,
+    )
     left.set_title(f"Every arm, on {method}", fontsize=10)
-    left.grid(alpha=0.25)
-    right.axhline(0, color="0.5", linewidth=0.8)
-    right.axvline(0, color="0.5", linewidth=0.8)
-    right.set_xlabel("tokens per turn, difference to Conservative")
-    right.set_ylabel("correctness, difference to Conservative (points)")
+    if shown:
+        plot.pareto(
+            {name: found[name] for name in shown},
+            difference=True,
+            roles={name: roles[name] for name in shown},
+            names=False,
+            xlabel="tokens per turn, difference to Conservative",
+            ylabel="correctness, difference to Conservative (points)",
+            ax=right,
+        )
     right.set_title("Paired differences, 95% episode-clustered intervals", fontsize=10)
-    right.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _bar(value: Interval, scale: float) -> tuple[float, list[list[float]]]:
-    """An estimate and its error bar, as matplotlib wants them."""
-    middle, low, high = (scale * x for x in value)
-    return middle, [[max(middle - low, 0.0)], [max(high - middle, 0.0)]]
+def _role(name: str) -> str:
+    """An arm's colour: what is governed, what it is compared with, and ablations."""
+    if name.startswith("Stackelberg"):
+        return "leader"
+    fixed = name in ("Conservative", "Middle") or name.startswith("Everything")
+    return "baseline" if fixed else "reference"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -14,12 +15,14 @@ from _repair_fit import Studied
 from _results import format_table
 from matplotlib.axes import Axes
 
+from stackjax import plot
 from stackjax.agents.cell_scores import cell_scores
 from stackjax.agents.probes import CHANNELS, Probe
 from stackjax.agents.tasks import TASK_TYPES
 
-COLORS = {"context": "#0072b2", "prompt": "#e69f00", "tools": "#009e73"}
-BASELINE, CHOSEN, OTHER = "#d55e00", "#0072b2", "#bbbbbb"
+# The channels are no roles: shades, and a marker each.
+CHANNEL_LOOKS = {"context": ("0.0", "o"), "prompt": ("0.45", "s"), "tools": ("0.7", "^")}
+FOLLOWERS = {"learned": plot.COLORS["follower"], "rational": plot.COLORS["reference"]}
 
 
 def report(results: dict[str, Any]) -> str:
@@ -69,9 +72,9 @@ def elasticities(axis: Axes, probes: list[Probe]) -> None:
                 middle,
                 at + shift,
                 xerr=[[middle - low], [high - middle]],
-                fmt="o",
-                ms=3.5,
-                color=COLORS[channel],
+                fmt=CHANNEL_LOOKS[channel][1],
+                ms=4,
+                color=CHANNEL_LOOKS[channel][0],
                 label=channel if at == 0 else None,
             )
     axis.axvline(0, color="black", lw=0.6)
@@ -83,51 +86,35 @@ def elasticities(axis: Axes, probes: list[Probe]) -> None:
 
 def reliability(axis: Axes, predictors: dict[str, Any]) -> None:
     """Predicted probabilities against frequencies, held out."""
-    axis.plot([0, 1], [0, 1], color="black", lw=0.6)
-    for name, color in (("concave", CHOSEN), ("free", BASELINE)):
-        table = predictors[name]["reliability"]
-        axis.plot(
-            table["predicted"],
-            table["observed"],
-            "o-",
-            ms=3.5,
-            color=color,
-            label=f"{name} predictors",
-        )
-    axis.set_xlabel("predicted probability of a right answer")
-    axis.set_ylabel("share of right answers")
-    above(axis)
+    for name, role in (("concave", "leader"), ("free", "baseline")):
+        table = SimpleNamespace(**predictors[name]["reliability"])
+        plot.reliability(table, label=f"{name} predictors", role=role, ax=axis)
 
 
 def tried(axis: Axes, study: Studied) -> None:
     """Every tried action on the choosing turns, sized by the share of strata that may play it."""
     scores = cell_scores(study.log(study.choosing))
-    tokens, correct = scores.tokens.mean(0), scores.correct.mean(0)
-    share = study.chosen.members.mean(0)
-    axis.scatter(tokens, correct, s=18, color=OTHER, label="tried")
-    inside = share > 0
-    axis.scatter(
-        tokens[inside],
-        correct[inside],
-        s=20 + 120 * share[inside],
-        facecolors="none",
-        edgecolors=CHOSEN,
-        label="may be played",
+    plot.action_set(
+        np.stack([scores.tokens.mean(0), scores.correct.mean(0)], axis=1),
+        allowed=study.chosen.members.mean(0),
+        baseline=study.chosen.baseline,
+        xlabel="tokens a turn",
+        ylabel="share of right answers",
+        ax=axis,
     )
-    base = study.chosen.baseline
-    axis.scatter(tokens[base], correct[base], s=22, color=BASELINE, label="baseline")
-    axis.set_xlabel("tokens a turn")
-    axis.set_ylabel("share of right answers")
-    above(axis)
 
 
 def price(axis: Axes, prices: dict[str, Any]) -> None:
     """Leader's utility lost by projecting the executed action onto each kind of set."""
     kinds = list(next(iter(prices.values()))["executed action"])
-    for shift, (name, color) in zip((-0.17, 0.17), zip(prices, (CHOSEN, BASELINE))):
+    for shift, name in zip((-0.17, 0.17), prices):
         values = [float(prices[name]["executed action"][kind]["price"]) for kind in kinds]
         axis.barh(
-            np.arange(len(kinds)) + shift, values, 0.32, color=color, label=f"{name} follower"
+            np.arange(len(kinds)) + shift,
+            values,
+            0.32,
+            color=FOLLOWERS[name],
+            label=f"{name} follower",
         )
     axis.axvline(0, color="black", lw=0.6)
     axis.set_yticks(range(len(kinds)), kinds)

@@ -1,4 +1,4 @@
-"""What every experiment writes beside its numbers: versions, hardware, hashes, phases."""
+"""What every experiment writes beside its numbers: versions, hardware, hashes."""
 
 from __future__ import annotations
 
@@ -9,37 +9,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _phases import Phases as Phases
 
-
-class Phases:
-    """Names, times and announces the parts of a run.
-
-    Attributes:
-      seconds: Wall time of each finished phase, by name.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.seconds: dict[str, float] = {}
-        self._total = total
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Prints `[i/n] name ...` and, at the end, the seconds that it took."""
-        start = time.perf_counter()
-        print(f"[{len(self.seconds) + 1}/{self._total}] {name} ...", end=" ", flush=True)
-        try:
-            yield
-        except BaseException:
-            print("stopped", flush=True)
-            raise
-        self.seconds[name] = time.perf_counter() - start
-        print(f"{self.seconds[name]:.1f} s", flush=True)
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def environment() -> dict[str, Any]:
@@ -66,6 +43,21 @@ def cpu_model() -> str:
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run_of(args: Any, *files: Path) -> dict[str, Any]:
+    """What a run's results depend on: arguments, data, code and versions; for `Kept`."""
+    code = hashlib.sha256()
+    for folder in ("stackjax", "experiments"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            code.update(path.read_bytes())
+    machine = {k: v for k, v in environment().items() if k != "load_average"}
+    return {
+        "args": plain(args),
+        "data": [sha256(file) for file in files],
+        "code": code.hexdigest(),
+        "environment": machine,
+    }
 
 
 def plain(value: Any) -> Any:

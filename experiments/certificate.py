@@ -1,12 +1,12 @@
 """The certificate, validated: known truths first, then the recorded turns.
 
-    python experiments/certificate.py              # about five minutes on two cores
+    python experiments/certificate.py              # two to five minutes on two cores
     python experiments/certificate.py --quick      # fewer logs and games, less than one
 
-Writes results/certificate.json: how often each bound held on simulated logs and games with a known
+Writes one JSON file: how often each bound held on simulated logs and games with a known
 truth, and how loose it was; how often broken followers, leaky sets, missing actions and shifted
 environments were caught; and, for each model in the turn log, the certificate of a controller that
-was fitted on part of its turns.
+was fitted on part of its turns. A run that is stopped goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,13 @@ os.environ.setdefault(
 )
 
 import jax
-from _args import parse
+from _args import check_file, check_out, check_seed, parse
 from _certificate_games import broken_followers, known_constants, repair_known
 from _certificate_real import deployed_policy, evidence, fit, some_contexts, thresholds
 from _certificate_simulation import caught, coverage, net_coverage
-from _results import Phases, environment, format_table, sha256, write_json
+from _command import launch
+from _phases import Kept, Phases, usual_seconds
+from _results import environment, format_table, run_of, sha256, write_json
 
 from stackjax._certify import certify
 from stackjax.agents.turn_log import latest, read_log
@@ -63,7 +64,7 @@ class Args:
     """
 
     data: Path = HERE / "data" / "turns.jsonl.gz"
-    out: Path = HERE / "results" / "certificate.json"
+    out: Path = Path("results/certificate.json")
     quick: bool = False
     seed: int = 0
     level: float = 0.95
@@ -74,15 +75,13 @@ class Args:
     leader_steps: int = 100
 
     def __post_init__(self) -> None:
-        if not self.data.is_file():
-            raise ValueError(f"data: no such file: {self.data}")
+        check_file("data", self.data)
         if not 0 < self.level < 1:
             raise ValueError(f"level must lie between 0 and 1, got {self.level}")
         for name in ("logs", "episodes", "games", "surrogate_steps", "leader_steps"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 2")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
+        check_seed(self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -95,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         )  # fmt: skip
     records, torn = read_log(args.data)
     models = sorted({record.model for record in records})
-    phases = Phases(total=4 + len(models))
+    check_out("out", args.out)
+    kept = Kept(args.out.with_name(f".{args.out.stem}.unfinished"), run_of(args, args.data))
+    total = 4 + len(models)
+    phases = Phases(total=total, usual=usual_seconds("certificate.json"), kept=kept)
     given = {"episodes": args.episodes, "level": args.level}
     results: dict[str, Any] = {
         "args": {**dataclasses.asdict(args), "data": args.data.name, "out": args.out.name},
@@ -103,43 +105,46 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "data": {"file": args.data.name, "sha256": sha256(args.data), "torn": torn},
         "recorded turns": {},
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
 
-    def save() -> None:
-        """What is finished is on the disk, should the run be stopped."""
-        results["seconds"] = {**phases.seconds, "total": sum(phases.seconds.values())}
-        results["finished"] = len(phases.seconds) == 4 + len(models)
-        write_json(args.out, results)
+    def simulated() -> dict[str, Any]:
+        """Coverage of every design, and of a net."""
+        return {
+            "coverage": [
+                coverage(
+                    logs=args.logs, seed=args.seed + number, method=method, design=design,
+                    clip=clip, **given,
+                )
+                for number, (design, clip, method) in enumerate(_DESIGNS)
+            ],
+            "net": net_coverage(logs=args.logs, points=8, seed=args.seed, **given),
+        }  # fmt: skip
 
-    with phases("coverage on simulated logs"):
-        results["coverage"] = [
-            coverage(
-                logs=args.logs, seed=args.seed + number, method=method, design=design, clip=clip,
-                **given,
-            )
-            for number, (design, clip, method) in enumerate(_DESIGNS)
-        ]  # fmt: skip
-        results["net"] = net_coverage(logs=args.logs, points=8, seed=args.seed, **given)
-    save()
+    def known_games() -> dict[str, Any]:
+        """Games with known constants, and followers that are not concave."""
+        return {
+            "games": known_constants(games=args.games, seed=args.seed),
+            "broken followers": broken_followers(games=max(args.games // 2, 2), seed=args.seed),
+        }
+
+    results |= phases.job("coverage on simulated logs", simulated)
     for model in models:
-        with phases(f"recorded turns of {model}"):
-            chosen = [record for record in latest(records) if record.model == model]
-            results["recorded turns"][model] = issue(chosen, args)
-        save()
-    with phases("breaches on simulated logs"):
-        results["breaches"] = caught(
+        chosen = [record for record in latest(records) if record.model == model]
+        results["recorded turns"][model] = phases.job(
+            f"recorded turns of {model}", lambda chosen=chosen: issue(chosen, args)
+        )
+    results["breaches"] = phases.job(
+        "breaches on simulated logs",
+        lambda: caught(
             trials=max(args.logs // 20, 2), episodes=200, level=args.level, seed=args.seed
-        )
-    save()
-    with phases("games with known constants"):
-        results["games"] = known_constants(games=args.games, seed=args.seed)
-        results["broken followers"] = broken_followers(
-            games=max(args.games // 2, 2), seed=args.seed
-        )
-    save()
-    with phases("repair in turns and sessions"):
-        results["repair"] = repair_known(contexts=200, seed=args.seed)
-    save()
+        ),
+    )
+    results |= phases.job("games with known constants", known_games)
+    results["repair"] = phases.job(
+        "repair in turns and sessions", lambda: repair_known(contexts=200, seed=args.seed)
+    )
+    results["seconds"] = {**phases.seconds, "total": sum(phases.seconds.values())}
+    write_json(args.out, results)
+    phases.finish()
     print(summary(results))
     print(f"\nwrote {args.out}")
     return results
@@ -226,8 +231,4 @@ def summary(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"certificate: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    launch(main)

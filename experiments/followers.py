@@ -6,12 +6,13 @@ and simulated play of the rational follower, whose response and slopes are known
 
     python experiments/followers.py               # about ten minutes on two cores
     python experiments/followers.py --quick       # three minutes, one seed: does it run?
+
+Prints tables and writes them to one JSON file. A run that is stopped goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _args import parse
+from _args import check_file, check_out, check_seed, parse
+from _command import launch
 from _followers_estimators import compare_estimators, rational_play, rule_play
 from _followers_shapes import study_shapes
-from _results import Phases, environment, format_table, sha256, write_json
+from _phases import Kept, Phases, usual_seconds
+from _results import environment, format_table, run_of, sha256, write_json
 from govern import DATA, split
 
 from stackjax.agents.controllers import contexts_of
@@ -60,8 +63,8 @@ class Args:
         for name in ("seeds", "surrogate_steps", "follower_steps", "rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 1")
-        if not self.data.is_file():
-            raise ValueError(f"data: no such file: {self.data}")
+        check_seed(self.seed)
+        check_file("data", self.data)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -71,15 +74,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         args = dataclasses.replace(
             args, seeds=1, surrogate_steps=100, follower_steps=60, rows=min(args.rows, 500)
         )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    phases = Phases(total=4)
+    check_out("out", args.out)
+    kept = Kept(args.out.with_name(f".{args.out.stem}.unfinished"), run_of(args, args.data))
+    phases = Phases(total=4, usual=usual_seconds("followers.json"), kept=kept)
     with phases("read turns"):
         fitting, evaluation = split(latest(read_log(args.data)[0]))
         turns, held_out = turn_arrays(fitting), turn_arrays(evaluation)
-    with phases("shapes of the predictors"):
-        shapes, surrogate = study_shapes(
+    shapes, surrogate = phases.job(
+        "shapes of the predictors",
+        lambda: study_shapes(
             turns, held_out, seeds=args.seeds, steps=args.surrogate_steps, seed=args.seed
-        )
+        ),
+    )
     summary = summarise_cells(surrogate, turns)
     base = jnp.asarray(summary.cells[reference_cell(summary)], jnp.float32)
     keys = jax.random.split(jax.random.key(args.seed), 2)
@@ -92,11 +98,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "seed": args.seed,
         "quick": args.quick,
     }
-    with phases("followers: recorded rules"):
-        rules = compare_estimators(rule_play(fitting, contexts), **options)
-    with phases("followers: simulated rational"):
-        play = rational_play(contexts, keys[1], args.rows, max(args.rows // 2, 200))
-        rational = compare_estimators(play, **options)
+    rules = phases.job(
+        "followers: recorded rules",
+        lambda: compare_estimators(rule_play(fitting, contexts), **options),
+    )
+    simulated = lambda: rational_play(contexts, keys[1], args.rows, max(args.rows // 2, 200))
+    rational = phases.job(
+        "followers: simulated rational", lambda: compare_estimators(simulated(), **options)
+    )
     results = {
         "args": {**dataclasses.asdict(args), "data": args.data.name},
         "environment": environment(),
@@ -106,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "seconds": {**phases.seconds, "total": sum(phases.seconds.values())},
     }
     write_json(args.out, results)
+    phases.finish()
     print(report(results))
     print(f"\nwrote {args.out}")
     return results
@@ -151,8 +161,4 @@ def report(results: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     np.set_printoptions(precision=3)
-    try:
-        main()
-    except (OSError, RuntimeError, ValueError) as error:
-        print(f"followers: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    launch(main)

@@ -6,12 +6,14 @@ evaluates on episodes that were used in no fit.
 
     python experiments/govern.py                  # on the recorded turns, about a minute
     python experiments/govern.py --live           # starts a local model and takes new turns
+
+Prints a table and writes results.json and pareto.png. A live run that is stopped goes on with the
+turns that its log lacks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,10 +22,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _args import parse
+from _args import check_file, check_out, check_seed, parse
+from _command import launch
 from _govern_arms import BASELINES, FIRST_ACTION, MIDDLE, Fitted, by_task, recorded_replays
 from _govern_report import pareto, report
-from _results import Phases, environment, sha256, write_json
+from _phases import Phases, usual_seconds
+from _results import environment, sha256, write_json
 from _serving import check_resumable, executor_for
 from flax import nnx
 
@@ -92,10 +96,10 @@ class Args:
         for name in ("surrogate_steps", "follower_steps", "leader_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
-        if not self.data.is_file():
-            raise ValueError(f"data: no such file: {self.data}")
+        check_seed(self.seed)
+        check_file("data", self.data)
+        if self.turns < 1:
+            raise ValueError(f"turns must be at least 1, got {self.turns}")
         if self.live and self.turns < 18:
             raise ValueError("turns must be at least 18: two episodes under three arms")
 
@@ -103,8 +107,8 @@ class Args:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the whole job; returns what results.json holds."""
     args = parse(Args, argv)
-    args.out.mkdir(parents=True, exist_ok=True)
-    phases = Phases(total=7)
+    check_out("out", args.out, folder=True)
+    phases = Phases(total=7, usual=usual_seconds("govern.json"))
     with phases("read turns"):
         records, torn = read_log(args.data)
         if torn is not None:
@@ -282,7 +286,7 @@ def fit_demonstrations(
     }
     box = resource_game().response_set
     learned, history = sj.fit_follower(
-        LearnedFollower(rngs=nnx.Rngs(key)),
+        LearnedFollower(contexts.features.shape[-1], rngs=nnx.Rngs(key)),
         seen["fit"],
         key=key,
         response_set=box,
@@ -347,8 +351,4 @@ def live_replays(args: Args, fitted: Fitted) -> tuple[dict[str, Replay], str]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"govern: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    launch(main)

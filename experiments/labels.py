@@ -7,12 +7,13 @@ learner. All options are chosen on other seeds (synthetic), or on look-aheads th
 
     python experiments/labels.py               # six minutes on two cores
     python experiments/labels.py --quick       # does it run?
+
+Prints tables and writes labels.json and labels.png. A run that is stopped goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from typing import Any
 import _labels_extensions as extensions
 import _labels_real as real
 import _labels_synthetic as synthetic
-from _args import parse
+from _args import check_file, check_out, parse
+from _command import launch
 from _labels_report import figure, first_b, report, targets
-from _results import Phases, environment, sha256, write_json
+from _phases import Kept, Phases, usual_seconds
+from _results import environment, run_of, sha256, write_json
 
 DATA = Path(__file__).parent / "data" / "mmlu_redux_votes.csv.gz"
 
@@ -53,8 +56,7 @@ class Args:
         for name, least in (("rounds", 100), ("seeds", 2), ("tuning", 1), ("long", 100)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not self.data.is_file():
-            raise ValueError(f"data: no such file: {self.data}")
+        check_file("data", self.data)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     quick = args.quick
     if quick:
         args = dataclasses.replace(args, rounds=200, seeds=2, tuning=1, long=2000)
-    args.out.mkdir(parents=True, exist_ok=True)
+    check_out("out", args.out, folder=True)
     results: dict[str, Any] = {
         "args": {**dataclasses.asdict(args), "data": args.data.name, "out": args.out.name},
         "environment": environment(),
@@ -94,25 +96,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             rounds=60 if quick else 3000, seeds=2 if quick else 10, steps=2 if quick else 200
         ),
     }  # fmt: skip
-    phases = Phases(total=len(jobs))
+    kept = Kept(args.out / ".unfinished", run_of(args, args.data))
+    phases = Phases(total=len(jobs), usual=usual_seconds("labels.json"), kept=kept)
     for name, job in jobs.items():
-        with phases(name.replace("_", " ")):
-            results[name] = job()
-        # A run that is stopped leaves what it has found.
-        write_json(args.out / "labels.json", results)
+        results[name] = phases.job(name.replace("_", " "), job)
     results["targets"] = targets(results)
     results["first_b"] = first_b(results)
     results["seconds"] = {**phases.seconds, "total": sum(phases.seconds.values())}
     write_json(args.out / "labels.json", results)
     figure(args.out / "labels.png", results)
+    phases.finish()
     print(report(results))
     print(f"\nwrote {args.out / 'labels.json'} and {args.out / 'labels.png'}")
     return results
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        print(f"labels: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    launch(main)

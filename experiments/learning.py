@@ -6,6 +6,9 @@ compares three ways to learn a follower from its play.
 
     python experiments/learning.py                # ten seeds, about six minutes on two cores
     python experiments/learning.py --quick        # two seeds, two minutes: does it work?
+
+Prints tables and writes results.json and learning.png. A run that is stopped goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _args import parse
+from _args import check_out, parse
+from _command import launch
 from _compile import unoptimised
 from _learning_problems import PROBLEMS, Problem, resource, snapshot_steps
 from _learning_report import Curves, figure, summarise, table, targets
-from _results import Phases, environment, write_json
+from _phases import Kept, Phases, usual_seconds
+from _results import environment, run_of, write_json
 from flax import nnx
 
 import stackjax as sj
@@ -104,10 +109,11 @@ class Args:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the whole job; returns what results.json holds."""
     args = parse(Args, argv)
-    args.out.mkdir(parents=True, exist_ok=True)
+    check_out("out", args.out, folder=True)
     seeds = min(args.seeds, 2) if args.quick else args.seeds
     problems = {n: p for n, p in PROBLEMS.items() if not (args.quick and n == "quadratic")}
-    phases = Phases(total=len(problems) * 5 + 2)
+    kept = Kept(args.out / ".unfinished", run_of(args))
+    phases = Phases(len(problems) * 5 + 2, usual=usual_seconds("learning.json"), kept=kept)
     results, curves, settings = {}, {}, {}
     for name, make in problems.items():
         with phases(f"{name}: set up"):
@@ -117,12 +123,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             simple = problem.middle, problem.constant
         settings[name] = {m: shortened(s, args.quick) for m, s in SETTINGS[name].items()}
         for method, chosen in settings[name].items():
-            with phases(f"{name}: {method}"):
-                curves[name, method] = measure(problem, method, chosen, seeds, rough=args.quick)
+            curves[name, method] = phases.job(
+                f"{name}: {method}",
+                partial(measure, problem, method, chosen, seeds, rough=args.quick),
+            )
         found = {method: curves[name, method] for method in settings[name]}
         results[name] = summarise(problem, *simple, found)
-    with phases("followers from play"):
-        followers = _gail.compare(quick=args.quick)
+    followers = phases.job("followers from play", lambda: _gail.compare(quick=args.quick))
     with phases("figure"):
         figure(args.out / "learning.png", results, curves)
     report = {
@@ -137,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "seconds": {**phases.seconds, "total": sum(phases.seconds.values())},
     }
     write_json(args.out / "results.json", report)
+    phases.finish()
     print(table(results), *report["targets"], _gail.table(followers), sep="\n\n")
     print(f"\nwrote {args.out / 'results.json'} and {args.out / 'learning.png'}")
     return report
@@ -271,4 +279,4 @@ PREPARE: dict[str, Callable[..., Prepared]] = {
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

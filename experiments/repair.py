@@ -5,24 +5,28 @@ their held-out quality, the three probes and elasticities, calibration on later 
 still holds, the empirical action set with its confirmation, what projection costs the leader, the
 need head, how often policies leave the supported region, and off-policy estimates beside the truth.
 
-    python experiments/repair.py
+    python experiments/repair.py                # four minutes on two cores for two models
+
+Prints tables and writes results.json and figures. A run that is stopped goes on with the model
+that it was at.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _args import parse
+from _args import check_file, check_out, check_seed, parse
+from _command import launch
+from _phases import Kept, Phases, usual_seconds
 from _repair_fit import Studied, prepare
 from _repair_predictors import calibration, predictors, probes
 from _repair_report import figures, report
 from _repair_sets import action_set, audits, need, prices
 from _repair_values import environment_probe, estimates
-from _results import Phases, environment, sha256, write_json
+from _results import environment, run_of, sha256, write_json
 
 from stackjax.agents.action_sets import Requirements
 from stackjax.agents.turn_log import TurnRecord, latest, read_log
@@ -60,10 +64,9 @@ class Args:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError("steps must be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
-        if not self.data.exists():
-            raise ValueError(f"data: no such file or folder: {self.data}")
+        check_seed(self.seed)
+        if not self.data.is_dir():
+            check_file("data", self.data)
         if not 0 <= self.tool_cap <= 1:
             raise ValueError(f"tool-cap must lie in [0, 1], got {self.tool_cap}")
         _ = self.requirements
@@ -82,8 +85,9 @@ class Args:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run everything for each model; returns what results.json holds."""
     args = parse(Args, argv)
-    args.out.mkdir(parents=True, exist_ok=True)
+    check_out("out", args.out, folder=True)
     files, logs = read(args.data)
+    kept = Kept(args.out / ".unfinished", run_of(args, *files))
     results: dict[str, Any] = {
         "args": {**dataclasses.asdict(args), "data": args.data.name},
         "environment": environment(),
@@ -92,10 +96,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     }
     studied: dict[str, Studied] = {}
     for model, records in logs.items():
-        print(f"\n{model}: {len(records)} turns")
-        studied[model], results["models"][model] = study(args, records)
+        note = " (kept)" if model in kept else ""
+        print(f"\n{model}: {len(records)} turns{note}", flush=True)
+        studied[model], results["models"][model] = kept.get(
+            model, lambda records=records: study(args, records, kept)
+        )
     results["figures"] = [path.name for path in figures(args.out, studied, results["models"])]
     write_json(args.out / "results.json", results)
+    kept.clear()
     print(report(results))
     print(f"\nwrote {args.out / 'results.json'} and {', '.join(results['figures'])}")
     return results
@@ -120,9 +128,12 @@ def read(data: Path) -> tuple[list[Path], dict[str, list[TurnRecord]]]:
     return files, logs
 
 
-def study(args: Args, records: list[TurnRecord]) -> tuple[Studied, dict[str, Any]]:
-    """All parts for one model."""
-    phases = Phases(total=9)
+def study(
+    args: Args, records: list[TurnRecord], kept: Kept | None = None
+) -> tuple[Studied, dict[str, Any]]:
+    """All parts for one model; `kept` has the models before it."""
+    usual = usual_seconds("repair.json", "models", records[0].model, "seconds")
+    phases = Phases(total=9, usual=usual, kept=kept)
     with phases("fit predictors, follower and leaders"):
         studied, numbers = prepare(records, seed=args.seed, steps=args.steps)
     with phases("held-out predictions"):
@@ -147,8 +158,4 @@ def study(args: Args, records: list[TurnRecord]) -> tuple[Studied, dict[str, Any
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"repair: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    launch(main)

@@ -6,6 +6,8 @@ upstream, with 64 sessions and with faults. Everything stays on 127.0.0.1.
 
     python experiments/runtime.py                       # all, about four minutes
     python experiments/runtime.py --only-policy         # train and save the policy, no more
+
+Writes one JSON file. A run that is stopped goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import govern
-from _args import parse
-from _results import Phases, environment, sha256, write_json
+from _args import check_out, check_seed, parse
+from _command import launch
+from _phases import Kept, Phases, usual_seconds
+from _results import environment, run_of, sha256, write_json
 from _runtime_bench import bench_decide, bench_proxy, bench_sequences, faults
 
 from stackjax.agents.runtime import Policy, calibrate, load_policy, save_policy
@@ -63,8 +66,7 @@ class Args:
                 raise ValueError(f"{name} must be at least 1")
         if self.controller not in ("learned", "rational"):
             raise ValueError(f"controller must be learned or rational, got {self.controller!r}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
+        check_seed(self.seed)
 
 
 def train(args: Args, phases: Phases) -> Policy:
@@ -94,8 +96,16 @@ def server_versions() -> dict[str, str | None]:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run all; returns what the results file holds."""
     args = parse(Args, argv)
-    phases = Phases(total=5 if (args.policy / "policy.json").is_file() else 10)
-    if (args.policy / "policy.json").is_file() and not args.only_policy:
+    if args.policy.is_file():
+        raise ValueError(f"policy must be a folder, {args.policy} is a file")
+    if not args.only_policy:
+        check_out("out", args.out)
+    known = (args.policy / "policy.json").is_file()
+    kept = Kept(args.out.with_name(f".{args.out.stem}.unfinished"), run_of(args))
+    usual = usual_seconds("runtime.json") | usual_seconds("govern.json")
+    count = 6 if args.only_policy else 5 if known else 10
+    phases = Phases(count, usual=usual, kept=kept)
+    if known and not args.only_policy:
         with phases("load the policy"):
             policy = load_policy(args.policy)
     else:
@@ -108,7 +118,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     }
     if args.only_policy:
         return results
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     measures = {
         "decide": lambda: bench_decide(policy, args.decisions),
         "proxy": lambda: bench_proxy(args.policy, args.sessions, args.turns, args.seed),
@@ -116,11 +125,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "sequences": lambda: bench_sequences(args.seed),
     }
     for name, measure in measures.items():
-        with phases(name):
-            results[name] = measure()
-        results["seconds"] = phases.seconds
-        results["load_average_after"] = environment()["load_average"]
-        write_json(args.out, results)  # after each phase: an interrupted run keeps what it has
+        results[name] = phases.job(name, measure)
+    results["seconds"] = phases.seconds
+    results["load_average_after"] = environment()["load_average"]
+    write_json(args.out, results)
+    phases.finish()
     for name in ("decide", "proxy", "faults", "sequences"):
         print(f"{name}:")
         for key, value in results[name].items():
@@ -130,8 +139,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"runtime: error: {error}", file=sys.stderr)
-        sys.exit(1)
+    launch(main)

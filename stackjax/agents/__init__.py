@@ -74,6 +74,7 @@ from stackjax.agents.payoffs import (
 )
 from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
 from stackjax.agents.probes import Probe, probe
+from stackjax.agents.questions import gsm8k, hotpotqa, question_sessions
 from stackjax.agents.repair import action_sets, admissible_cells, reference_cell, summarise_cells
 from stackjax.agents.runtime import (
     Governor,
@@ -201,6 +202,8 @@ __all__ = [
     "govern_client",
     "governed",
     "greedy_cell",
+    "gsm8k",
+    "hotpotqa",
     "is_correct",
     "latest",
     "leader_utility",
@@ -214,6 +217,7 @@ __all__ = [
     "outcomes",
     "predicted_quality",
     "probe",
+    "question_sessions",
     "read_log",
     "reference_cell",
     "reliability",

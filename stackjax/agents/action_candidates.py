@@ -22,6 +22,11 @@ class Candidate:
       name: how it is shown.
       kind: 'box', 'cell', 'ellipsoid', 'predicted', or a kind of your own.
       members: `[12, K]` booleans: the cells, by stratum.
+
+    Example:
+      >>> cheap = np.tile([True, False], (12, 1))  # the first of two cells, in every stratum
+      >>> print(sj.agents.Candidate("only the cheap one", "mine", cheap).members.sum(axis=1))
+      [1 1 1 1 1 1 1 1 1 1 1 1]
     """
 
     name: str

@@ -42,6 +42,14 @@ class Requirements:
       max_failure: largest share of turns without an answer.
       level: probability that all bounds of a selection, or of a confirmation, hold together.
       support: recorded turns that a member needs in each task type in which it is played.
+
+    Raises:
+      ValueError: a number is out of its range: margin and max_failure in [0, 1], level in (0, 1),
+        support at least 1.
+
+    Example:
+      >>> sj.agents.Requirements(margin=0.02).met(quality_low=-0.03, failure_high=0.0)
+      False
     """
 
     margin: float = 0.05
@@ -77,6 +85,13 @@ class Judged:
       tokens: its tokens a turn minus the baseline's. tokens_high: upper bound.
       support: recorded turns of its least recorded member, where it is one.
       passes: whether it meets the requirements.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> log = sj.agents.outcomes(known_world.records(60))
+      >>> one = sj.agents.select_action_set(log, baseline=(1, 1, 1)).judged[0]
+      >>> print(one.candidate.name, one.passes, round(one.quality, 3), one.tokens)
+      [0, (0, 0, 0)] False -0.608 -230.0
     """
 
     candidate: Candidate
@@ -104,6 +119,17 @@ class ActionSetChoice:
       requirements: what was asked.
       turns: turns that the choice rests on. episodes: their episodes.
       seen: model, seed and name of the episodes in its log: a confirmation needs others.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> log = sj.agents.outcomes(known_world.records(60))
+      >>> asked = sj.agents.Requirements(margin=0.4)
+      >>> choice = sj.agents.select_action_set(
+      ...     log, baseline=(1, 1, 1), requirements=asked,
+      ...     candidates=sj.agents.single_cells(log.cells),
+      ... )
+      >>> choice.reasons[5], choice.fallen_back[:2], choice.sets.actions.shape
+      ('(0, 1, 1)', ('casual_chat', 'text_writing'), (12, 8, 3))
     """
 
     cells: np.ndarray
@@ -140,6 +166,16 @@ class Confirmation:
       baseline_tokens: the baseline's tokens a turn.
       confirmed: whether the bounds, which hold together at the requirements' level, meet them.
       turns: turns used. episodes: their episodes.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> records = known_world.records(160)
+      >>> some, others = (sj.agents.outcomes(part) for part in (records[:960], records[960:]))
+      >>> asked = sj.agents.Requirements(margin=0.4)
+      >>> choice = sj.agents.select_action_set(some, baseline=(1, 1, 1), requirements=asked)
+      >>> found = sj.agents.confirm_action_set(choice, others)
+      >>> found.confirmed, round(found.quality, 3), found.tokens, found.baseline_tokens
+      (True, -0.297, -115.0, 330.0)
     """
 
     quality: float

@@ -14,36 +14,62 @@ level          c, context          p, prompt                       u, tools
 
 The newest half of n messages is the newest ceil(n / 2). The question is always sent. Worked
 examples show the tools that are allowed. The same arguments give the same request.
+
+Of passages that were retrieved for the question the context channel sends none, the best two or the
+best four; the note search finds all of them. Two families have instructions and worked examples of
+their own: ``documents``, and ``word_problem``, where replies run over several lines: one worked
+example and 120 tokens at p = 0.5, reasoning at length in 320 tokens, without an example, at p = 1.
+Version 2 added these; every other request is that of version 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from stackjax.agents._examples import CALC, EXAMPLES, FIND, INSTRUCTIONS, LOOK_UP, TERSE, Example
+from stackjax.agents._examples import (
+    AT_LENGTH,
+    CALC,
+    EXAMPLES,
+    FIND,
+    INSTRUCTIONS,
+    LOOK_UP,
+    REPLY_TOKENS,
+    TERSE,
+    Example,
+)
+from stackjax.agents.tasks import TASK_TYPES
 from stackjax.agents.tools import search_notes
 
-ADAPTER_VERSION = "1"
+ADAPTER_VERSION = "2"
+T = TypeVar("T")
 LEVELS = (0.0, 0.5, 1.0)
 
-_LABELS = {"note": "Note", "question": "Question", "reply": "Answer"}
+PASSAGES = 4  # sent at most
+
+_LABELS = {"note": "Note", "passage": "Passage", "question": "Question", "reply": "Answer"}
 
 
 class Message(NamedTuple):
-    """One message of a session: `kind` is ``"note"``, ``"question"`` or ``"reply"``."""
+    """One message: its `kind`, ``"note"``, ``"passage"``, ``"question"`` or ``"reply"``, and text."""
 
     kind: str
     text: str
 
 
 class Request(NamedTuple):
-    """What is sent: chat messages, the tool calls allowed, the executed action (c, p, u)."""
+    """What is sent: chat messages, the tool calls allowed, the executed action (c, p, u).
+
+    `max_tokens` is the longest reply of one call, None for the executor's own limit; `stop` ends
+    a reply.
+    """
 
     messages: tuple[dict[str, str], ...]
     max_calls: int
     executed: tuple[float, float, float]
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ("\n",)
 
 
 def executed_action(action: Sequence[float]) -> tuple[float, float, float]:
@@ -59,7 +85,7 @@ def executed_action(action: Sequence[float]) -> tuple[float, float, float]:
     return c, p, u
 
 
-def retained(history: Sequence[Message], share: float) -> list[Message]:
+def retained(history: Sequence[T], share: float) -> list[T]:
     """Returns the newest ``ceil(share * n)`` of n messages, oldest first."""
     count = math.ceil(share * len(history))
     return list(history[len(history) - count :])
@@ -79,7 +105,13 @@ def tool_message(tool: str, result: str, question: str) -> str:
 
 
 def build_request(
-    history: Sequence[Message], question: str, task: str, action: Sequence[float]
+    history: Sequence[Message],
+    question: str,
+    task: str,
+    action: Sequence[float],
+    *,
+    family: str = "",
+    passages: Sequence[str] = (),
 ) -> Request:
     """Builds the request for one turn.
 
@@ -88,29 +120,39 @@ def build_request(
         question: The question.
         task: Task type.
         action: (c, p, u) in [0, 1]^3.
+        family: The question's family; where it has a prompt of its own, that one is sent.
+        passages: Retrieved for the question, the best one last.
 
     Raises:
         ValueError: If the action is outside [0, 1]^3 or not a number, or the task is unknown.
     """
-    if task not in INSTRUCTIONS:
-        raise ValueError(f"task must be one of {', '.join(INSTRUCTIONS)}, got {task!r}")
+    if task not in TASK_TYPES:
+        raise ValueError(f"task must be one of {', '.join(TASK_TYPES)}, got {task!r}")
     c, p, u = executed_action(action)
     calls = round(2 * u)
-    system = [INSTRUCTIONS[task] if p > 0 else TERSE]
+    style = family if family in INSTRUCTIONS else task
+    at_length = p == 1.0 and style in AT_LENGTH
+    system = [AT_LENGTH[style] if at_length else INSTRUCTIONS[style] if p > 0 else TERSE]
     system += [CALC] if calls >= 1 else []
-    system += [FIND] if calls >= 2 and task in LOOK_UP else []
+    system += [FIND] if calls >= 2 and style in LOOK_UP else []
     messages = [{"role": "system", "content": " ".join(system)}]
-    examples = EXAMPLES[task]
-    for example in examples[len(examples) - {0.0: 0, 0.5: 1, 1.0: len(examples)}[p] :]:
+    examples = EXAMPLES[style]
+    shown = 0 if at_length else {0.0: 0, 0.5: 1, 1.0: len(examples)}[p]
+    for example in examples[len(examples) - shown :]:
         messages += _example_messages(example, calls)
-    messages.append({"role": "user", "content": render(retained(history, c), question)})
-    return Request(tuple(messages), calls, (c, p, u))
+    kept = retained(history, c)
+    kept += [Message("passage", text) for text in retained(passages[-PASSAGES:], c)]
+    messages.append({"role": "user", "content": render(kept, question)})
+    if p == 0.0 or style not in REPLY_TOKENS:
+        return Request(tuple(messages), calls, (c, p, u))
+    limit = REPLY_TOKENS[style][1 if at_length else 0]
+    return Request(tuple(messages), calls, (c, p, u), limit, ())
 
 
 def _example_messages(example: Example, calls: int) -> list[dict[str, str]]:
     """A worked example as chat messages, with the calls that are allowed."""
     look_up = calls >= 2 and bool(example.find)
-    notes = [] if look_up else [Message("note", note) for note in example.notes]
+    notes = [] if look_up else [Message(example.kind, note) for note in example.notes]
     steps = [("FIND", example.find, search_notes(example.find, example.notes))] if look_up else []
     if calls and example.calc:
         steps.append(("CALC", example.calc, example.answer))
@@ -120,4 +162,5 @@ def _example_messages(example: Example, calls: int) -> list[dict[str, str]]:
             {"role": "assistant", "content": f"{tool}: {argument}"},
             {"role": "user", "content": tool_message(tool, result, example.question)},
         ]
-    return [*messages, {"role": "assistant", "content": example.answer}]
+    answer = example.answer if steps else example.steps or example.answer
+    return [*messages, {"role": "assistant", "content": answer}]

@@ -26,6 +26,16 @@ class Audit:
       distance: mean distance of the response, not rounded, to the nearest allowed cell. farthest:
         the largest.
       turns: turns audited. episodes: their episodes.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(design="random"))
+      >>> found = sj.agents.audit(
+      ...     0.9 * turns.executed, turns.state, known_world.controller().actions,
+      ...     np.asarray(turns.episode), seed=0,
+      ... )
+      >>> found.outside.estimate, found.by_task["simple_qa"], round(found.farthest, 3)
+      (0.0, 0.0, 0.173)
     """
 
     outside: Interval

@@ -33,6 +33,12 @@ class Calibration:
         episode (and without the other episodes of its fold).
       mae_gain: mean absolute error before minus after, paired by turn; positive is better.
       mse_gain: the same of the squared error.
+
+    Example:
+      >>> x, group = np.linspace(0.0, 1.0, 40), np.arange(40) // 4
+      >>> found = sj.agents.calibrate(x, 0.5 * x + 0.2, group)
+      >>> print(found.map.slope.round(3), found.mae_gain.low > 0)
+      0.5 True
     """
 
     map: CalibrationMap
@@ -63,6 +69,12 @@ class Drift:
       old: accuracy of the old map's values.
       refitted: accuracy of a map of the same kind fitted on these turns, cross-fitted.
       mae_gain: mean absolute error of the old map minus the refitted one's, paired by turn.
+
+    Example:
+      >>> x, group = np.linspace(1.0, 2.0, 40), np.arange(40) // 4
+      >>> found = sj.agents.check_drift(sj.agents.calibrate(x, x, group), x, 1.2 * x, group)
+      >>> found.verdict, round(found.bias.estimate, 3), round(found.slope.estimate, 3)
+      ('fails', -0.167, 1.2)
     """
 
     verdict: Literal["holds", "fails", "undecided"]

@@ -32,6 +32,12 @@ class CellScores:
       row: `[T]`, a row of the outcomes at each turn, for its state.
       episode: `[T]`. task: `[T]`. complexity: `[T]`.
       incomplete: turns left out, because the design meant to run all cells and did not.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> scores = sj.agents.cell_scores(sj.agents.outcomes(known_world.records(20)))
+      >>> print(scores.cells[0], scores.tokens[:, 0].mean(), scores.correct.shape)
+      [0. 0. 0.] 100.0 (40, 8)
     """
 
     cells: np.ndarray

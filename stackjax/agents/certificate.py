@@ -17,7 +17,7 @@ from flax import struct
 from stackjax._actions import ActionSet
 from stackjax._certify.deployed import Deployed, as_contexts, as_deployed
 from stackjax._fit.horizon import Horizon
-from stackjax.agents.controllers import Controller, Decision, contexts_of
+from stackjax.agents.controllers import Controller, contexts_of, decisions_of
 from stackjax.agents.dynamics import Session, SessionDynamics
 from stackjax.agents.payoffs import (
     ACTION_LOWER,
@@ -37,17 +37,37 @@ of NaN where there is none."""
 
 
 def governed(controller: Controller, *, repaired: bool = True) -> PolicyOfStates:
-    """The controller: its signal, and the cell that is executed (or, unrepaired, the answer)."""
+    """The controller: its signal, and the cell that is executed (or, unrepaired, the answer).
+
+    Args:
+      controller: the controller.
+      repaired: whether the response is the cell that is executed, or the follower's answer.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> policy = sj.agents.governed(known_world.controller())
+      >>> response, signal = policy(turns.state, jnp.tile(jnp.array([0.8, 0.5]), (4, 1)))
+      >>> print(response[0], signal[0])
+      [1. 1. 1.] [0.8 0.5]
+    """
 
     def policy(state: State, previous: jax.Array) -> tuple[jax.Array, jax.Array]:
-        made = _decide(controller, state, previous)
+        made = decisions_of(controller, state, previous)
         return made.response if repaired else made.answer, made.action
 
     return policy
 
 
 def constant_cell(cell: Sequence[float], signals: PolicyOfStates | None = None) -> PolicyOfStates:
-    """Always the same response `[3]`; without a signal, or under those of another policy."""
+    """Always the same response `[3]`; without a signal, or under those of another policy.
+
+    Example:
+      >>> policy = sj.agents.constant_cell((1.0, 0.5, 0.0))
+      >>> response, signal = policy(None, jnp.zeros((2, 2)))  # it reads no state
+      >>> print(response[1], signal[1])
+      [1.  0.5 0. ] [nan nan]
+    """
 
     def policy(state: State, previous: jax.Array) -> tuple[jax.Array, jax.Array]:
         count = len(previous)
@@ -60,14 +80,17 @@ def constant_cell(cell: Sequence[float], signals: PolicyOfStates | None = None) 
 
 
 def constant_signal(controller: Controller, signal: Sequence[float]) -> PolicyOfStates:
-    """The controller's follower and repair, under a constant signal (q, alpha)."""
+    """The controller's follower and repair, under a constant signal (q, alpha).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> policy = sj.agents.constant_signal(known_world.controller(), (0.95, 1.0))
+      >>> print(*policy(turns.state, jnp.tile(jnp.array([0.8, 0.5]), (4, 1)))[1][3])
+      0.95 1.0
+    """
     action = jnp.asarray(signal, jnp.float32)
     return governed(controller.replace(leader=_Constant(action), smooth=False))
-
-
-@jax.jit
-def _decide(controller: Controller, state: State, previous: jax.Array) -> Decision:
-    return jax.vmap(lambda s, before: controller(s, before))(state, previous)
 
 
 class _Constant(struct.PyTreeNode):
@@ -91,6 +114,16 @@ def deployed_controller(
       alternatives: other leaders, `context -> (q, alpha)`, for the regret in the surrogate.
       sessions: `[S]` first states (`begin_session`), to certify sessions too.
       turns: of each session.
+
+    Returns:
+      A game with a policy, the recorded responses at a context and, for the rational follower, the
+      modulus of its concavity.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> found = sj.agents.deployed_controller(known_world.controller())
+      >>> found.horizon is None, found.concavity is None  # no sessions; the rational follower
+      (True, False)
     """
     utility = controller.game.follower_utility
     rational = getattr(utility, "func", utility) is follower_utility

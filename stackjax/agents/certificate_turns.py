@@ -70,6 +70,25 @@ def turn_score(
       correct: `[]`, 1 or 0.
       player: 'leader' or 'follower'.
       weights: of the payoffs.
+
+    Returns:
+      The score `[]`, inside `score_bounds(player, weights)`.
+
+    Raises:
+      ValueError: `player` is neither 'leader' nor 'follower'.
+
+    Source: arXiv 2606.23026, eq. (8) to (11), with outcomes for expectations.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> context = sj.agents.resource_context(
+      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
+      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
+      ... )  # T_0 is 330 tokens
+      >>> signal, tokens, right = jnp.array([0.8, 0.5]), jnp.array(165.0), jnp.array(1.0)
+      >>> score = sj.agents.turn_score(context, signal, tokens, right)
+      >>> print(round(float(score), 3))
+      0.5
     """
     share, soft = tokens / context.reference_tokens, weights.softness
     if player == "leader":
@@ -116,6 +135,20 @@ def executed_turns(
 
     Raises:
       ValueError: an unknown player or name, or a response that is not a cell.
+
+    Returns:
+      Scores of all policies at the present turns, real and predicted, as `certify` takes them.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
+      >>> policies = {name: sj.agents.constant_cell(cell) for name, cell in cells.items()}
+      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> found = sj.agents.executed_turns(
+      ...     policies, table, known_world.surrogate(), (1, 1, 1), deployed="none", baseline="all"
+      ... )
+      >>> print(found.utility.shape, found.utility.mean(axis=1).round(2))
+      (2, 8) [-0.54 -1.21]
     """
     names = _names(policies, deployed, baseline)
     low, high = score_bounds(player, weights)
@@ -174,6 +207,21 @@ def logged_turns(
 
     Raises:
       ValueError: an unknown player or name, or what `RealTurns` refuses.
+
+    Returns:
+      The turns' scores, propensities and predictions, as `certify` takes them.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
+      >>> policies = {name: sj.agents.constant_cell(cell) for name, cell in cells.items()}
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> found = sj.agents.logged_turns(
+      ...     policies, turns, np.full(16, 1 / 8), known_world.surrogate(), (1, 1, 1),
+      ...     deployed="all",
+      ... )
+      >>> print(found.value.shape, found.target.sum(axis=1))
+      (2, 16) [2. 2.]
     """
     names = _names(policies, deployed, baseline)
     low, high = score_bounds(player, weights)

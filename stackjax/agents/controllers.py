@@ -29,6 +29,16 @@ class Decision(struct.PyTreeNode):
       utility_before: `[]`, leader's utility at the answer.
       utility: `[]`, leader's utility at the cell; the price of projection is the difference.
       follower_utility: `[]`, follower's utility at the cell.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
+      >>> made = sj.agents.controllers.decisions_of(known_world.controller(), turns.state, previous)
+      >>> print(np.asarray(made.answer[0]).round(2), made.response[0], made.converged.all())
+      [1.   0.92 1.  ] [1. 1. 1.] True
+      >>> print(round(float((made.utility_before - made.utility)[0]), 3))  # the price of projection
+      0.016
     """
 
     action: jax.Array
@@ -51,6 +61,17 @@ class Controller(struct.PyTreeNode):
       actions: the cells that may be executed, one set for each stratum: `[S, K, 3]`.
       reference: `[3]`, the reference policy's cell, which sets `T_0` and `tau_Q`.
       smooth: whether the subsidy is smoothed and rate-limited (12) after a session's first turn.
+
+    Source: arXiv 2606.23026, eq. (1), (12) and section 8.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> controller = known_world.controller((0.6, 0.0))
+      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
+      >>> made = sj.agents.controllers.decisions_of(controller, turns.state, previous)
+      >>> print(made.action[0], made.action[1])  # a first turn, and one whose subsidy is smoothed
+      [0.6 0. ] [0.6  0.35]
     """
 
     surrogate: Surrogate
@@ -95,7 +116,24 @@ class Controller(struct.PyTreeNode):
 def context_of(
     surrogate: Surrogate, reference: jax.Array, state: State, previous: jax.Array
 ) -> ResourceContext:
-    """Run the predictors once and complete the game's context; `previous: [2]`."""
+    """Run the predictors once and complete the game's context; `previous: [2]`.
+
+    Args:
+      surrogate: predictors of quality and tokens.
+      reference: `[3]`, the reference response, which sets `T_0` and `tau_Q`.
+      state: one state; leaves are scalars.
+      previous: `[2]`, the signal of the turn before.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> record = known_world.records(1)[0]
+      >>> state = sj.agents.state_of(record.state, record.task)
+      >>> context = sj.agents.context_of(
+      ...     known_world.surrogate(), jnp.ones(3), state, jnp.array([0.8, 0.5])
+      ... )
+      >>> print(context.features.shape, context.reference_tokens, context.budget)
+      (14,) 330.0 1.0
+    """
     features = surrogate.encode(state)
     return resource_context(
         features,
@@ -111,15 +149,41 @@ def context_of(
 def contexts_of(
     surrogate: Surrogate, reference: jax.Array, states: State, previous: jax.Array
 ) -> ResourceContext:
-    """`context_of` for N states and previous signals `[N, 2]`."""
+    """`context_of` for N states and previous signals `[N, 2]`.
+
+    Returns:
+      Contexts with leaves `[N, ...]`.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> states = sj.agents.turn_arrays(known_world.records(2, 2, design="random")).state
+      >>> contexts = sj.agents.contexts_of(
+      ...     known_world.surrogate(), jnp.ones(3), states, jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
+      ... )
+      >>> print(contexts.reference_tokens, contexts.features.shape)
+      [330. 330. 330. 330.] (4, 14)
+    """
     one = lambda state, before: context_of(surrogate, reference, state, before)
     return jax.vmap(one)(states, previous)
+
+
+@jax.jit
+def decisions_of(controller: Controller, states: State, previous: jax.Array) -> Decision:
+    """A controller's decisions at N states and previous signals `[N, 2]`; leaves are `[N, ...]`."""
+    return jax.vmap(lambda state, before: controller(state, before))(states, previous)
 
 
 def greedy_cell(controller: Controller, state: State, previous: jax.Array) -> jax.Array:
     """The allowed cell `[3]` with the highest predicted leader's utility.
 
     The ablation 'direct control': no incentives, no follower; the signal stays `previous: [2]`.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> record = known_world.records(1)[0]
+      >>> state = sj.agents.state_of(record.state, record.task)
+      >>> print(sj.agents.greedy_cell(known_world.controller(), state, jnp.array([0.8, 0.5])))
+      [1. 1. 1.]
     """
     context = controller.context(state, previous)
     cells = controller.allowed(state).actions

@@ -33,6 +33,14 @@ class Script(struct.PyTreeNode):
       task_complexity: `[L]`, in [0, 1].
       context_tokens: `[L]`, tokens of the history that could be sent at each turn. With scripted
         replies (`run_episode(..., history="reference")`) no decision changes them.
+
+    Example:
+      >>> script = sj.agents.Script(
+      ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
+      ...     context_tokens=jnp.array([0.0, 60.0]),
+      ... )
+      >>> print(sj.agents.begin_session(script, signal=jnp.array([0.8, 0.5])).state.task)
+      1
     """
 
     task: jax.Array
@@ -71,6 +79,18 @@ class Session(struct.PyTreeNode):
       previous_tokens: tokens of the turn before it.
       recent_quality: exponential mean of the outcomes.
       model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
+
+    Source: arXiv 2606.23026, eq. (7).
+
+    Example:
+      >>> script = sj.agents.Script(
+      ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
+      ...     context_tokens=jnp.array([0.0, 60.0]),
+      ... )
+      >>> session = sj.agents.begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=400)
+      >>> after = session.update(jnp.array([0.7, 0.2]), tokens=jnp.array(100.0), correct=1.0)
+      >>> print(after.state.budget, after.state.mean_tokens, after.state.recent_quality)
+      0.75 100.0 0.7
     """
 
     script: Script
@@ -146,6 +166,14 @@ def begin_session(
 
     Raises:
       ValueError: `signal` is not of shape `[2]`.
+
+    Example:
+      >>> script = sj.agents.Script(
+      ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
+      ...     context_tokens=jnp.array([0.0, 60.0]),
+      ... )
+      >>> print(sj.agents.begin_session(script, signal=jnp.array([0.8, 0.5])).token_budget)
+      800.0
     """
     signal = jnp.asarray(signal)
     if signal.shape != (2,):
@@ -182,6 +210,18 @@ class SessionDynamics(struct.PyTreeNode):
         The gradient then leaves out that a response moves the coin's probability.
 
     Source: arXiv 2606.23026, eq. (7), (12).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> states = sj.agents.turn_arrays(known_world.records(1, 2, design="random")).state
+      >>> signal = jnp.array([0.8, 0.5])
+      >>> session = sj.agents.begin_session(sj.agents.script_of(states), signal=signal)
+      >>> dynamics = sj.agents.SessionDynamics(known_world.surrogate(), reference=jnp.ones(3))
+      >>> after = dynamics.step(session, signal, jnp.zeros(3), jax.random.key(0))
+      >>> print(after.turn_index, after.total_tokens)
+      1.0 100.0
+      >>> print(dynamics.commit(after, jnp.array([0.9, 1.0])))  # the subsidy moves by at most 0.15
+      [0.9  0.65]
     """
 
     surrogate: Surrogate

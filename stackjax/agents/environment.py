@@ -38,6 +38,12 @@ class Scripts(struct.PyTreeNode):
     Attributes:
       script: leaves `[S, L]`; after a session's last turn the last one is repeated.
       turns: `[S]`, how many turns each session has.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> scripts = sj.agents.scripts_of(known_world.records(3, 2))
+      >>> print(scripts.turns, scripts.script.context_tokens[0])
+      [2. 2. 2.] [40. 80.]
     """
 
     script: Script
@@ -52,6 +58,9 @@ def scripts_of(records: Iterable[TurnRecord]) -> Scripts:
         state's complexity or history is missing or not finite.
 
     Example:
+      >>> from stackjax.agents import known_world
+      >>> sj.agents.scripts_of(known_world.records(3, 2)).script.task.shape
+      (3, 2)
       >>> sj.agents.scripts_of([])
       Traceback (most recent call last):
       ValueError: records: no episode has all of its turns
@@ -93,6 +102,13 @@ class SessionNow(struct.PyTreeNode):
       session: accounts and script.
       context_tokens: `[]`, tokens of the history that could be sent now.
       turns: `[]`, how many turns the session has.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> scripts = sj.agents.scripts_of(known_world.records(3, 2))
+      >>> _, now = sj.agents.SurrogateSession(known_world.surrogate(), scripts).start(0)
+      >>> print(now.turns, now.context_tokens, now.done)
+      2.0 40.0 False
     """
 
     session: Session
@@ -114,6 +130,15 @@ class TurnResult(struct.PyTreeNode):
       fallback: 1 if the executor fell back; or the probability.
       taken: whether there was a turn to take.
       done: whether the session is over now.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> scripts = sj.agents.scripts_of(known_world.records(3, 2))
+      >>> env = sj.agents.SurrogateSession(known_world.surrogate(), scripts, stochastic=False)
+      >>> _, now = env.start(0)
+      >>> _, now, gave = env.step(jax.random.key(0), now, jnp.full(3, 0.5))
+      >>> print(gave.tokens, gave.correct, gave.taken, gave.done)
+      207.5 0.5 True False
     """
 
     tokens: jax.Array

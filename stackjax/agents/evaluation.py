@@ -36,6 +36,12 @@ class Factorial:
         script fixes.
       tasks: for each episode and turn the task type.
       families: for each episode and turn the generator's name.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> print(table.tokens.shape, table.tasks[0], table.cell((1, 0, 1)))
+      (4, 2, 8) ('simple_qa', 'complex_reasoning') 5
     """
 
     episodes: tuple[str, ...]
@@ -71,6 +77,12 @@ def factorial(records: Iterable[TurnRecord]) -> Factorial:
 
     Raises:
       ValueError: there is no factorial record, or no complete episode.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> print(table.tokens[0, 0, :3], len(table.episodes))
+      [100. 160. 160.] 4
     """
     outcomes: dict[str, dict[int, dict[tuple, TurnRecord]]] = {}
     for record in records:
@@ -131,6 +143,15 @@ class Replay:
       tokens: `[E, T]`. correct: `[E, T]`.
       action: `[E, T, 2]`, the signal that the policy gave; NaN for policies without one.
       present: `[E, T]`, True where the episode has a turn.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> found = sj.agents.replay(
+      ...     table, sj.agents.constant(table, (1, 1, 1)), first_action=(0.8, 0.5)
+      ... )
+      >>> print(found.tokens.sum(axis=1), found.cell[0])
+      [660. 660. 660. 660.] [7 7]
     """
 
     cell: np.ndarray
@@ -145,7 +166,18 @@ Policy = Callable[[State, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def constant(table: Factorial, response: Sequence[float]) -> Policy:
-    """The policy that always plays one cell; it gives no signal."""
+    """The policy that always plays one cell; it gives no signal.
+
+    Raises:
+      ValueError: the response is not one of the cells.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> cell, signal = sj.agents.constant(table, (0, 1, 1))(None, np.zeros((4, 2)))
+      >>> print(cell, signal[0])
+      [3 3 3 3] [nan nan]
+    """
     cell = table.cell(response)
 
     def policy(state: State, previous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,6 +205,16 @@ def replay(
       policy: chooses a cell for each episode.
       first_action: `[2]`, what counts as the action before the first turn.
       turn_budget: tokens that a session may use, a turn.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> def tools_when_hard(state, previous):  # a policy over cells
+      ...     hard = np.asarray(state.task_complexity) > 0.5
+      ...     return np.where(hard, table.cell((1, 1, 1)), table.cell((1, 0, 0))), previous
+      >>> found = sj.agents.replay(table, tools_when_hard, first_action=(0.8, 0.5))
+      >>> print(found.tokens[0], found.correct.mean())
+      [210. 330.] 0.5
     """
     count, length, _ = table.tokens.shape
     cell = np.zeros((count, length), int)

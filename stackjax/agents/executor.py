@@ -84,7 +84,7 @@ class Executor:
         timeout: Seconds for one request.
         max_retries: Further attempts after the first.
         backoff: Seconds before the first retry; doubles each time.
-        max_tokens: Longest reply of one call, in tokens.
+        max_tokens: Longest reply of one call, in tokens, where the prompt does not ask for steps.
         seed: Sampling seed sent to the server (temperature is 0).
         sleep: Waits between attempts; replaceable in tests.
     """
@@ -136,6 +136,8 @@ class Executor:
         *,
         history: Sequence[Message] = (),
         notes: Sequence[str] = (),
+        family: str = "",
+        passages: Sequence[str] = (),
     ) -> TurnOutcome:
         """Takes one turn.
 
@@ -145,17 +147,21 @@ class Executor:
             action: (c, p, u), each in [0, 1].
             history: Messages before the question, oldest first.
             notes: All notes of the session, which the search tool may find.
+            family: The question's family, which may have a prompt of its own.
+            passages: Retrieved for the question, the best one last; the search tool finds them too.
 
         Raises:
             ValueError: If the action is not three numbers in [0, 1] or the task is unknown.
         """
         start = time.perf_counter()
-        request = build_request(history, question, task, action)
+        request = build_request(history, question, task, action, family=family, passages=passages)
+        findable = [*notes, *passages]
+        limit = self.max_tokens if request.max_tokens is None else request.max_tokens
         messages = list(request.messages)
         prompt = completion = calls = 0
         replayed, transcript = True, []
         while True:
-            reply = self._complete(messages)
+            reply = self._complete(messages, limit, request.stop)
             prompt += reply.prompt_tokens
             completion += reply.completion_tokens
             replayed = replayed and reply.replayed
@@ -164,7 +170,7 @@ class Executor:
             if reply.fallback is not None or call is None or calls >= request.max_calls:
                 break
             calls += 1
-            result = tool_message(call.tool, run_call(call, notes), question)
+            result = tool_message(call.tool, run_call(call, findable), question)
             transcript.append(result)
             messages += [
                 {"role": "assistant", "content": reply.text},
@@ -182,14 +188,16 @@ class Executor:
             transcript=tuple(transcript),
         )
 
-    def _complete(self, messages: list[dict[str, str]]) -> _Reply:
+    def _complete(
+        self, messages: list[dict[str, str]], max_tokens: int, stop: Sequence[str]
+    ) -> _Reply:
         """One call: from the cache, or with retries from the server, or the fallback."""
         body = {
             "messages": messages,
             "temperature": 0.0,
             "seed": self.seed,
-            "max_tokens": self.max_tokens,
-            "stop": ["\n"],
+            "max_tokens": max_tokens,
+            "stop": list(stop),
         }
         path = self._cache_path(body)
         cached = _read_cache(path)

@@ -32,6 +32,16 @@ class HeuristicExecutor:
     Attributes:
         noise: Standard deviation of the noise.
         usual_tokens: Tokens a turn that count as usual.
+
+    Raises:
+        ValueError: If `noise` is negative or `usual_tokens` not positive.
+
+    Example:
+        >>> state = dict(task_complexity=0.5, mean_tokens=0.0, budget=1.0, recent_quality=0.5,
+        ...     model_condition=1.0)
+        >>> follower = sj.agents.HeuristicExecutor()
+        >>> [round(level, 3) for level in follower.mean((0.95, 0.5), state)]
+        [0.775, 0.7, 0.575]
     """
 
     noise: float = 0.12

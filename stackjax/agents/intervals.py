@@ -11,7 +11,17 @@ from stackjax.agents.evaluation import Replay
 
 
 class Interval(NamedTuple):
-    """An estimate and its confidence interval."""
+    """An estimate and its confidence interval.
+
+    Attributes:
+      estimate: the number. low, high: ends of its interval, in the same unit.
+
+    Example:
+      >>> found = sj.agents.Interval(0.5, low=0.4, high=0.6)
+      >>> estimate, low, high = found
+      >>> low < 0 < high  # could it be 0?
+      False
+    """
 
     estimate: float
     low: float
@@ -41,6 +51,12 @@ def clustered_ratio(
     Raises:
       ValueError: shapes differ, there are fewer than 2 episodes, a denominator is not positive,
         or `level` is not in (0, 1).
+
+    Example:
+      >>> wrong, turns = np.array([1.0, 0, 2, 1]), np.array([4.0, 5, 6, 5])
+      >>> found = sj.agents.clustered_ratio(wrong, turns, seed=0)
+      >>> [round(number, 3) for number in found]
+      [0.2, 0.053, 0.304]
     """
     over, under = np.asarray(over, float), np.asarray(under, float)
     if over.shape != under.shape or over.ndim != 1:
@@ -80,6 +96,12 @@ def clustered_mean(
 
     Raises:
       ValueError: as `clustered_ratio`, or shapes that are not `[E, T]`.
+
+    Example:
+      >>> tokens = np.array([[100.0, 120.0], [90.0, 0.0], [110.0, 130.0]])
+      >>> there = np.array([[True, True], [True, False], [True, True]])
+      >>> sj.agents.clustered_mean(tokens, there, seed=0)
+      Interval(estimate=110.0, low=90.0, high=120.0)
     """
     values, present = np.asarray(values, float), np.asarray(present, bool)
     if values.shape != present.shape or values.ndim != 2:
@@ -107,6 +129,16 @@ def compare(
 
     Raises:
       ValueError: the replays are not over the same turns.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> table = sj.agents.factorial(known_world.records(20))
+      >>> play = lambda cell: sj.agents.replay(
+      ...     table, sj.agents.constant(table, cell), first_action=(0.8, 0.5)
+      ... )
+      >>> found = sj.agents.compare(play((0, 1, 1)), play((1, 1, 1)), seed=0)
+      >>> found["tokens_difference"].estimate, round(found["saving"].estimate, 3)
+      (-110.0, 0.333)
     """
     if not np.array_equal(arm.present, baseline.present):
         raise ValueError("arm and baseline must be replays of the same turns")

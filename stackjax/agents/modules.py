@@ -43,6 +43,18 @@ class Leader(nnx.Module):
       inputs: F, size of the encoding.
       hidden: width of the one hidden layer.
       rngs: initialisation.
+
+    Example:
+      >>> from flax import nnx
+      >>> from stackjax.agents import known_world
+      >>> policy = sj.agents.Leader(rngs=nnx.Rngs(0))
+      >>> states = sj.agents.turn_arrays(known_world.records(1, 2, design="random")).state
+      >>> contexts = sj.agents.contexts_of(
+      ...     known_world.surrogate(), jnp.ones(3), states, jnp.tile(jnp.array([0.8, 0.5]), (2, 1))
+      ... )
+      >>> actions = jax.vmap(policy)(contexts)
+      >>> actions.shape, bool(((actions[:, 0] > 0.6) & (actions[:, 0] < 0.95)).all())
+      ((2, 2), True)
     """
 
     def __init__(self, inputs: int = 14, *, hidden: int = 32, rngs: nnx.Rngs) -> None:
@@ -69,6 +81,17 @@ class LearnedFollower(nnx.Module):
       inputs: F, size of the encoding.
       hidden: width of the habit's hidden layer.
       rngs: initialisation.
+
+    Source: arXiv 2606.23026, eq. (8); the habit is ours.
+
+    Source: arXiv 2606.23026, eq. (8); the habit is ours.
+
+    Example:
+      >>> from flax import nnx
+      >>> follower = sj.agents.LearnedFollower(rngs=nnx.Rngs(0))
+      >>> [f"{weight:.2f}" for weight in follower.weights], f"{follower.stiffness[0]:.2f}"
+      (['1.00', '0.30', '1.00'], '6.05')
+      >>> game = sj.agents.resource_game(follower)  # what is played once it is fitted
     """
 
     STIFFNESS = 0.05

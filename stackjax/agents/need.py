@@ -32,6 +32,14 @@ class NeedHead(struct.PyTreeNode):
 
     Attributes:
       least: `[12]`, in [0, 1].
+
+    Example:
+      >>> head = sj.agents.NeedHead(jnp.zeros(12).at[9].set(0.5))  # hard reasoning needs tools
+      >>> features = dict(task_complexity=0.9, context_tokens=100, turn_index=0, mean_tokens=0,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> state = sj.agents.state_of(features, "data_analysis")
+      >>> print(head(state), head.raise_to(jnp.array([1.0, 0.0, 0.0]), state))
+      0.5 [1.  0.  0.5]
     """
 
     least: jax.Array
@@ -71,6 +79,12 @@ class NeedReport:
       shown: `[12]`, the highest level whose gain is above the tolerance; 0 if none.
       least: `[12]`, the same, at most the cap.
       turns: `[12]`.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> _, report = sj.agents.fit_need(sj.agents.outcomes(known_world.records(60)), cap=0.5)
+      >>> print(report.turns[11], report.levels, report.correct[11].round(2), report.least[11])
+      60 [0. 1.] [0.28 0.58] 0.5
     """
 
     levels: np.ndarray
@@ -192,6 +206,14 @@ class ToolMisses(NamedTuple):
       share: of all turns: wrong as played, right with more tools and the other channels as played.
       correct: share of right answers as played.
       tokens: tokens a turn as played.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> scores = sj.agents.cell_scores(sj.agents.outcomes(known_world.records(20)))
+      >>> none = np.zeros(len(scores), int)  # always the first cell: nothing of anything
+      >>> found = sj.agents.tool_misses(scores, none, seed=0)
+      >>> found.share.estimate, found.correct, found.tokens
+      (0.275, 0.15, 100.0)
     """
 
     share: Interval

@@ -41,6 +41,14 @@ class OffPolicy:
       largest: the largest weight.
       matched: turns with a weight above 0.
       turns: all turns. episodes: their episodes.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> log = sj.agents.outcomes(known_world.records(200, design="random"))
+      >>> always = (log.cell == log.row((1, 1, 1))).astype(float)
+      >>> found = sj.agents.off_policy(log.tokens, log.propensity, always, log.episode, seed=0)
+      >>> found.self_normalised.estimate, found.matched, found.turns
+      (330.0, 50, 400)
     """
 
     weighted: Interval

@@ -34,6 +34,12 @@ class Outcomes:
       task: `[N]`, index into `TASK_TYPES`.
       complexity: `[N]`, in [0, 1].
       records: the N records.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> log = sj.agents.outcomes(known_world.records(4))
+      >>> len(log), log.cells.shape, log.row((1, 0, 1))
+      (64, (8, 3), 5)
     """
 
     cells: np.ndarray
@@ -97,6 +103,10 @@ def outcomes(records: Iterable[TurnRecord]) -> Outcomes:
         missing or not in [0, 1].
 
     Example:
+      >>> from stackjax.agents import known_world
+      >>> log = sj.agents.outcomes(known_world.records(4))
+      >>> print(log.tokens[:3], log.propensity[0])
+      [100. 160. 160.] 1.0
       >>> sj.agents.outcomes([])
       Traceback (most recent call last):
       ValueError: records: got no record, need at least one

@@ -47,6 +47,11 @@ class Weights:
       softness: `k` of the smoothed hinges, in units of quality, budget share and `T_0`.
       low_budget: `tau_B`, the budget share below which dear turns are penalised.
       dear_turn: `tau_T`, the tokens, in units of `T_0`, above which a turn is dear.
+
+    Example:
+      >>> game = sj.agents.resource_game(weights=sj.agents.Weights(degradation=5.0))
+      >>> sj.agents.Weights().degradation
+      3.0
     """
 
     quality: float = 1.0
@@ -76,6 +81,17 @@ class ResourceContext(struct.PyTreeNode):
       budget: `[]`, share of the session's token budget that is left.
       reference_tokens: `[]`, `T_0`, the reference policy's predicted tokens at this state.
       target_quality: `[]`, `tau_Q`, the reference policy's predicted quality at this state.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> context = sj.agents.resource_context(
+      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
+      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
+      ... )
+      >>> print(context.reference_tokens, context.target_quality.round(3))
+      330.0 0.725
     """
 
     features: jax.Array
@@ -105,6 +121,15 @@ def resource_context(
       previous: `[2]`, the leader's previous action.
       budget: `[]`, share of the token budget left.
       reference: `[3]`, the reference policy's response (Conservative).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> context = sj.agents.resource_context(
+      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
+      ...     budget=jnp.array(1.0), reference=jnp.zeros(3),
+      ... )
+      >>> print(context.reference_tokens)
+      100.0
     """
     return ResourceContext(
         features=features,
@@ -151,6 +176,19 @@ def follower_utility(
       response: `[3]`, (c, p, u).
       context: the turn.
       weights: the payoffs' weights.
+
+    Source: arXiv 2606.23026, eq. (8).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> context = sj.agents.resource_context(
+      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
+      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
+      ... )
+      >>> signal, cheap, dear = jnp.array([0.6, 0.0]), jnp.zeros(3), jnp.ones(3)
+      >>> utility = lambda response: float(sj.agents.follower_utility(signal, response, context))
+      >>> round(utility(cheap), 3), round(utility(dear), 3)
+      (-0.441, 0.425)
     """
     quality = context.quality(response)
     return (
@@ -167,7 +205,22 @@ def leader_utility(
     *,
     weights: Weights = DEFAULT,
 ) -> jax.Array:
-    """The leader's utility (9-11), `[]`; arguments as in `follower_utility`."""
+    """The leader's utility (9-11), `[]`; arguments as in `follower_utility`.
+
+    Source: arXiv 2606.23026, eq. (9) to (11).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> context = sj.agents.resource_context(
+      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
+      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
+      ... )
+      >>> utility = lambda response: float(
+      ...     sj.agents.leader_utility(jnp.array([0.8, 0.5]), response, context)
+      ... )
+      >>> round(utility(jnp.zeros(3)), 3), round(utility(jnp.array([0.5, 1.0, 1.0])), 3)
+      (-1.103, -0.052)
+    """
     shortfall = smooth_hinge(context.target_quality - context.quality(response), weights.softness)
     low = smooth_hinge(weights.low_budget - context.budget, weights.softness)
     dear = smooth_hinge(relative_tokens(response, context) - weights.dear_turn, weights.softness)
@@ -184,6 +237,15 @@ def concavity_bound(context: ResourceContext, *, weights: Weights = DEFAULT) -> 
 
     `mu >= w_Q m_Q + w_C (1 - alpha_max) m_T / T_0`; with `alpha_max = 1` the second term is 0. The
     hinge only adds concavity, being a non-decreasing convex function of the convex `q - Q`.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> context = sj.agents.resource_context(
+      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
+      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
+      ... )
+      >>> print(sj.agents.concavity_bound(context))
+      0.2
     """
     cost = weights.cost * (1.0 - ACTION_UPPER[1])
     return (
@@ -202,6 +264,15 @@ def smooth_subsidy(
       previous: the subsidy applied at the turn before.
       rho: weight of the previous subsidy.
       delta: largest change in one turn.
+
+    Returns:
+      The subsidy `[]`, elementwise.
+
+    Source: arXiv 2606.23026, eq. (12).
+
+    Example:
+      >>> print(sj.agents.smooth_subsidy(jnp.array([0.6, 1.0]), 0.5))
+      [0.55 0.65]
     """
     lower, upper = jnp.maximum(previous - delta, 0.0), jnp.minimum(previous + delta, 1.0)
     return jnp.clip(rho * previous + (1.0 - rho) * proposed, lower, upper)
@@ -219,6 +290,13 @@ def resource_game(
 
     Returns:
       A game with the action in [0.6, 0.95] x [0, 1] and the response in [0, 1]^3.
+
+    Source: arXiv 2606.23026, eq. (6) to (12).
+
+    Example:
+      >>> game = sj.agents.resource_game()
+      >>> print(game.action_set.lower, game.action_set.upper, game.response_set.upper)
+      [0.6 0. ] [0.95 1.  ] [1. 1. 1.]
     """
     if weights == DEFAULT:
         leader, rational = leader_utility, follower_utility

@@ -60,6 +60,12 @@ class QualityModel(nnx.Module):
       hidden: width of each network.
       members: networks in the ensemble.
       rngs: initialisation.
+
+    Example:
+      >>> from flax import nnx
+      >>> surface = sj.agents.QualityModel(members=2, rngs=nnx.Rngs(0))(jnp.zeros(14))
+      >>> surface.slope.shape, bool(surface.curvature_floor >= surface.FLOOR)
+      ((3,), True)
     """
 
     def __init__(
@@ -87,6 +93,12 @@ class TokenModel(nnx.Module):
       hidden: width of each network.
       members: networks in the ensemble.
       rngs: initialisation.
+
+    Example:
+      >>> from flax import nnx
+      >>> surface = sj.agents.TokenModel(members=2, scale=200.0, rngs=nnx.Rngs(0))(jnp.zeros(14))
+      >>> bool(surface(jnp.zeros(3)) > 0)
+      True
     """
 
     def __init__(
@@ -121,6 +133,19 @@ class Surrogate(struct.PyTreeNode):
       warp: the coordinates `s = w(r)` in which the surfaces are concave and convex; `s = r` if
         None. Surfaces, and games on them, take `s`: map the cells that may be played by `warp`,
         play, and map the answer back by `warp.inverse`. `predict` takes `r`.
+
+    Example:
+      >>> from flax import nnx
+      >>> from stackjax.agents import known_world
+      >>> predictors = sj.agents.Surrogate(
+      ...     sj.agents.QualityModel(members=2, rngs=nnx.Rngs(0)),
+      ...     sj.agents.TokenModel(members=2, rngs=nnx.Rngs(1)),
+      ... )  # as they begin; `fit_surrogate` gives fitted ones
+      >>> record = known_world.records(1)[0]
+      >>> state = sj.agents.state_of(record.state, record.task)
+      >>> quality, tokens = predictors.predict(state, jnp.full(3, 0.5))
+      >>> bool((quality >= 0) & (quality <= 1) & (tokens > 0))
+      True
     """
 
     quality: Any

@@ -38,6 +38,13 @@ class Probe:
         where the total is not.
       correct_elasticity: the same of the share of right answers; NaN where none is right.
       turns: turns compared. episodes: their episodes.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> log = sj.agents.outcomes(known_world.records(20))
+      >>> one = sj.agents.probe(log, seed=0, by_task=False)[0]
+      >>> print(one.channel, one.tokens.estimate, one.correct.estimate, one.turns)
+      context 110.0 0.2 40
     """
 
     channel: str

@@ -3,7 +3,8 @@
     python -m stackjax.agents.proxy --upstream http://127.0.0.1:8080/v1 --policy DIR
 
 serves ``http://127.0.0.1:8090/v1``. It begins in shadow mode: what leaves is what came, byte for
-byte. ``STACKJAX_ADMIN_TOKEN`` in the environment opens the endpoints that switch the mode while the
+byte. Ctrl-C or `kill` ends it, after the answers that are under way and what its log still lacks.
+``STACKJAX_ADMIN_TOKEN`` in the environment opens the endpoints that switch the mode while the
 proxy runs and take feedback.
 """
 
@@ -17,18 +18,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stackjax.agents._command_line import OneLineParser
 from stackjax.agents.tasks import TASK_TYPES
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m stackjax.agents.proxy",
-        description="Governs an agent through an OpenAI-compatible reverse proxy.",
-    )
+    made = OneLineParser("stackjax.agents.proxy", __doc__ or "")
     add = made.add_argument
-    add("--upstream", required=True, help="base URL of the real server, ending in /v1")
-    add("--policy", required=True, type=Path, help="folder of a saved policy")
+    add(
+        "--upstream",
+        required=True,
+        metavar="URL",
+        help="base URL of the real server, ending in /v1",
+    )
+    add("--policy", required=True, type=Path, metavar="DIR", help="folder of a saved policy")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8090, help="port to listen on (default: 8090; 0: any)")
     add("--mode", default="shadow", help="off, shadow, canary, ab or on (default: shadow)")
@@ -36,7 +40,13 @@ def parser() -> argparse.ArgumentParser:
     add("--salt", default="", help="mixed into the hash that assigns sessions")
     add("--deadline-ms", type=float, default=5.0, help="longest wait for a decision (default: 5)")
     add("--token-budget", type=float, help="tokens that a session may use (default: no limit)")
-    add("--task", choices=TASK_TYPES, help="task type of requests that tell none")
+    kinds = ", ".join(TASK_TYPES)
+    add(
+        "--task",
+        choices=TASK_TYPES,
+        metavar="TYPE",
+        help=f"type of requests that tell none: {kinds}",
+    )
     add("--log", type=Path, help="turn log to append to, a .jsonl file (default: none)")
     add("--allow-header", action="append", default=[], help="a further request header to pass on")
     add("--expect", help="first digits of the leader's fingerprint that the policy must have")

@@ -61,7 +61,22 @@ class CellSummary:
 
 
 def summarise_cells(surrogate: Surrogate, turns: Turns) -> CellSummary:
-    """Summarise every cell that was executed at least once in N fitting turns."""
+    """Summarise every cell that was executed at least once in N fitting turns.
+
+    Args:
+      surrogate: predictors of quality and tokens.
+      turns: N fitting turns.
+
+    Returns:
+      The cells in lexicographic order, with what was measured and what is predicted.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
+      >>> print(summary.count, summary.tokens[[0, 7]], summary.quality[[0, 7]].round(3))
+      [2 2 2 2 2 2 2 2] [100. 330.] [0.125 0.725]
+    """
     executed = np.round(np.asarray(turns.executed, float), 6)
     cells, cell = np.unique(executed, axis=0, return_inverse=True)
     cell = cell.ravel()
@@ -104,6 +119,13 @@ def reference_cell(summary: CellSummary, *, margin: float = 0.02, support: int =
 
     Raises:
       ValueError: no cell has enough turns.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
+      >>> print(summary.cells[sj.agents.reference_cell(summary, margin=0.15, support=1)])
+      [1. 0. 1.]
     """
     known = summary.count >= support
     if not known.any():
@@ -122,6 +144,14 @@ def admissible_cells(
       reference: row of the reference cell.
       margin: mean quality that a cell may lie below the reference's, at the stratum's states.
       support: recorded turns, of any stratum, that a cell needs.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
+      >>> mask = sj.agents.admissible_cells(summary, reference=7, margin=0.2, support=1)
+      >>> print(mask[2].astype(int), mask[0].astype(int))  # nobody asked a turn of stratum 0
+      [0 0 0 1 0 1 0 1] [0 0 0 0 0 0 0 1]
     """
     floor = summary.stratum_quality[:, reference, None] - margin
     mask = (summary.stratum_quality >= floor) & (summary.count >= support)
@@ -134,6 +164,14 @@ def action_sets(summary: CellSummary, admissible: np.ndarray, reference: int) ->
 
     A cell that is not admissible is replaced by the reference, so that all sets have K rows and
     `jax.tree.map(lambda leaf: leaf[stratum(state)], sets)` is the set at a state.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
+      >>> mask = sj.agents.admissible_cells(summary, reference=7, margin=0.2, support=1)
+      >>> sj.agents.action_sets(summary, mask, reference=7).actions.shape
+      (12, 8, 3)
     """
     cells = np.where(admissible[..., None], summary.cells, summary.cells[reference])
     return ActionSet(jnp.asarray(cells, jnp.float32))

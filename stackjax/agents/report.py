@@ -2,23 +2,22 @@
 
     python -m stackjax.agents.report runtime.jsonl --out report
 
-prints the report and writes the figures and one page, `report.html`, into the folder.
+prints the report and writes the figures (with matplotlib, extra `experiments`) and one page,
+`report.html`, into the folder; some seconds for ten thousand turns.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stackjax.agents._command_line import OneLineParser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints and writes the report; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stackjax.agents.report",
-        description="Reports on the turn logs of a runtime.",
-    )
+    parser = OneLineParser("stackjax.agents.report", __doc__ or "")
     parser.add_argument("log", nargs="+", type=Path, help="turn logs (.jsonl or .jsonl.gz)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder (default: report)")
     parser.add_argument(

@@ -18,7 +18,14 @@ INSTALL_SERVER = "pip install xllamacpp"
 
 
 class LocalModel(NamedTuple):
-    """A running server: its base URL (ending in ``/v1``), the model's name and SHA-256."""
+    """A running server: its base URL (ending in ``/v1``), the model's name and SHA-256.
+
+    Example:
+        >>> sha256 = "0" * 64
+        >>> model = sj.agents.LocalModel("http://127.0.0.1:80/v1", "tiny", sha256, "tiny.gguf")
+        >>> model.base_url
+        'http://127.0.0.1:80/v1'
+    """
 
     base_url: str
     model: str
@@ -73,6 +80,12 @@ def local_server(
     Raises:
         ImportError: If `xllamacpp` is not installed.
         FileNotFoundError: If the model file is absent.
+
+    Example:
+        >>> with sj.agents.local_server("absent.gguf") as model:
+        ...     print(model.base_url)
+        Traceback (most recent call last):
+        FileNotFoundError: model_path: absent.gguf is not a file
     """
     path = default_model_path() if model_path is None else Path(model_path)
     if not path.is_file():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from stackjax.agents.adapter import ADAPTER_VERSION, Message, executed_action
+from stackjax.agents.adapter import ADAPTER_VERSION, PASSAGES, Message, executed_action
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.tasks import Episode, Turn, is_correct
 from stackjax.agents.turn_log import TurnLog, TurnRecord, latest, turn_key
@@ -27,7 +27,8 @@ class Choice(NamedTuple):
         signal: The leader's (q, alpha), or None.
         propensity: Probability of the action under the design, or None if unknown.
         name: The arm's name.
-        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"`` or ``"policy"``.
+        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
+            ``"policy"``.
     """
 
     action: tuple[float, float, float]
@@ -77,12 +78,13 @@ class SessionState:
     def features(self, turn: Turn) -> dict[str, float]:
         """Returns the raw features at decision time."""
         mean = self.total_tokens / self.turn_index if self.turn_index else 0.0
+        sendable = [Message("passage", text) for text in turn.passages[-PASSAGES:]]
         trend = 0.0
         if self.previous_tokens is not None and mean > 0:
             trend = (self.last_tokens - self.previous_tokens) / mean
         return {
             "task_complexity": turn.complexity,
-            "context_tokens": count_tokens(self.history),
+            "context_tokens": count_tokens([*self.history, *sendable]),
             "turn_index": self.turn_index,
             "mean_tokens": round(mean, 3),
             "recent_quality": round(self.recent_quality, 6),
@@ -172,7 +174,13 @@ def take_turn(
     """Takes one real turn and returns its record; the state is read, not changed."""
     turn = episode.turns[position]
     outcome: TurnOutcome = executor.run_turn(
-        turn.question, turn.task, choice.action, history=state.history, notes=state.notes
+        turn.question,
+        turn.task,
+        choice.action,
+        history=state.history,
+        notes=state.notes,
+        family=turn.family,
+        passages=turn.passages,
     )
     c, p, u = (float(value) for value in choice.action)
     return TurnRecord(

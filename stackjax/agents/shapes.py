@@ -39,6 +39,12 @@ class Warp(struct.PyTreeNode):
 
     Attributes:
       shift: `[3]`, k; 0 is the identity.
+
+    Example:
+      >>> warp = sj.agents.Warp(jnp.array([1.0, 0.0, -1.0]))
+      >>> bent = warp(jnp.full(3, 0.5))
+      >>> print(np.asarray(bent).round(3), np.asarray(warp.inverse(bent)).round(3))
+      [0.731 0.5   0.269] [0.5 0.5 0.5]
     """
 
     shift: jax.Array
@@ -66,6 +72,13 @@ class FreeSurface(struct.PyTreeNode):
       offset: `[H]`, what the context adds to the first layer; inward: `[H, 3]`, the response's
         weights in it. second: `[H, H]` and second_bias: `[H]`, the second layer. outer: `[H]` and
         level: `[]`, the output.
+
+    Example:
+      >>> from flax import nnx
+      >>> model = sj.agents.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
+      >>> one = jax.tree.map(lambda leaf: leaf[0], model.members(jnp.zeros(14)))
+      >>> type(one).__name__, one.inward.shape, one(jnp.zeros(3)).shape
+      ('FreeSurface', (4, 3), ())
     """
 
     offset: jax.Array
@@ -86,6 +99,12 @@ class FreeEnsemble(struct.PyTreeNode):
 
     Attributes:
       members: leaves `[M, ...]`.
+
+    Example:
+      >>> from flax import nnx
+      >>> model = sj.agents.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
+      >>> print(model(jnp.zeros(14)).curvature_floor)
+      -inf
     """
 
     members: FreeSurface
@@ -110,6 +129,12 @@ class FreeModel(nnx.Module):
       hidden: width of both layers.
       members: networks in the ensemble.
       rngs: initialisation.
+
+    Example:
+      >>> from flax import nnx
+      >>> model = sj.agents.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
+      >>> model(jnp.zeros(14))(jnp.full(3, 0.5)).shape
+      ()
     """
 
     def __init__(

@@ -16,6 +16,14 @@ class Bounds(NamedTuple):
       bound: `[M]`, the lower or upper bound, whichever was asked for.
       critical: by how many standard errors the bounds lie off, before what is added for rare
         events.
+
+    Example:
+      >>> found = sj.agents.simultaneous_bounds(
+      ...     np.array([[1.0], [0.0], [1.0], [1.0]]), np.arange(4), upper=False, unit=0.0,
+      ...     level=0.9, seed=0,
+      ... )
+      >>> print(found.estimate, found.bound.round(3), round(found.critical, 3))
+      [0.75] [0.341] 1.638
     """
 
     estimate: np.ndarray

@@ -44,6 +44,14 @@ class State(struct.PyTreeNode):
       token_trend: change between the last two turns' tokens, over `mean_tokens`.
       model_condition: 1 healthy, lowered by recent fallbacks.
       budget: share of the session's token budget that is left; negative when overspent.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> states = sj.agents.turn_arrays(known_world.records(2, 2, design="random")).state
+      >>> print(states.task, states.turn_index)
+      [1 5 1 5] [0. 1. 0. 1.]
     """
 
     task: jax.Array
@@ -62,6 +70,12 @@ def state_of(features: Mapping[str, Any], task: str) -> State:
 
     Raises:
       ValueError: a field is missing or not finite, or the task type is unknown.
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> print(sj.agents.state_of(features, "simple_qa").context_tokens)
+      100.0
     """
     return jax.tree.map(lambda leaf: leaf[0], stack_states([features], [task]))
 
@@ -76,6 +90,13 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
     Raises:
       ValueError: no state, a field missing or not finite, lengths that differ, or an unknown
         task type.
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> states = sj.agents.stack_states([features, features], ["simple_qa", "casual_chat"])
+      >>> print(states.budget, states.task)
+      [1. 1.] [1 0]
     """
     rows, kinds = list(features), list(tasks)
     if not rows:
@@ -125,6 +146,14 @@ def encode_scalar(state: State) -> jax.Array:
 
     The order of `TASK_TYPES` carries no meaning beyond 'lighter to heavier', which is why the paper
     has a second encoding.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> print(sj.agents.encode_scalar(sj.agents.state_of(features, "complex_reasoning")))
+      [0.5 0.2 0.5 0.5 0.5 0.  1.  1.  1. ]
     """
     numbers = encode_numbers(state)
     scalar = jnp.asarray(state.task, numbers.dtype) / (len(TASK_TYPES) - 1)
@@ -132,7 +161,16 @@ def encode_scalar(state: State) -> jax.Array:
 
 
 def encode_task(state: State) -> jax.Array:
-    """The task-aware encoding, `[14]`: the numbers, then a one-hot over the six types."""
+    """The task-aware encoding, `[14]`: the numbers, then a one-hot over the six types.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> print(sj.agents.encode_task(sj.agents.state_of(features, "complex_reasoning"))[8:])
+      [0. 0. 0. 0. 0. 1.]
+    """
     numbers = encode_numbers(state)
     return jnp.concatenate(
         [numbers, jax.nn.one_hot(state.task, len(TASK_TYPES), dtype=numbers.dtype)]

@@ -54,6 +54,14 @@ class QualitySurface(struct.PyTreeNode):
     Attributes:
       level: `[]`, quality at the middle of the box, up to the rises.
       slope: `[3]`. curvature: `[3, 3]`, positive definite. rise: `[3]`, non-negative.
+
+    Example:
+      >>> raw = jnp.zeros(16).at[:4].set(jnp.array([0.5, 0.2, 0.1, 0.3]))  # level, slope
+      >>> surface = sj.agents.QualitySurface.from_raw(raw)
+      >>> print(surface.level, surface(jnp.zeros(3)) < surface(jnp.ones(3)))
+      0.5 True
+      >>> bool(surface.curvature_floor >= surface.FLOOR)
+      True
     """
 
     level: jax.Array
@@ -92,6 +100,14 @@ class TokenSurface(struct.PyTreeNode):
     Attributes:
       base: `[]`, tokens at r = 0.
       slope: `[3]`. curvature: `[3, 3]`, positive definite. All in tokens.
+
+    Example:
+      >>> surface = sj.agents.TokenSurface(
+      ...     base=jnp.array(100.0), slope=jnp.array([100.0, 50.0, 50.0]),
+      ...     curvature=20.0 * jnp.eye(3),
+      ... )
+      >>> print(surface(jnp.ones(3)), surface.curvature_floor)
+      330.0 20.0
     """
 
     base: jax.Array

@@ -31,6 +31,15 @@ class SurrogateHistory(struct.PyTreeNode):
       tokens: `[steps, M]`, the same of the squared error in units of the mean tokens.
       quality_step: `[M]`, the step that each quality network was taken from.
       token_step: `[M]`, the same for the token networks.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> _, history = sj.agents.fit_surrogate(
+      ...     turns, key=jax.random.key(0), steps=20, members=2, hidden=4
+      ... )
+      >>> history.tokens.shape, bool((history.tokens[-1] < history.tokens[0]).all())
+      ((20, 2), True)
     """
 
     quality: jax.Array
@@ -76,6 +85,17 @@ def fit_surrogate(
     Raises:
       ValueError: `size` is neither 9 nor 14, `shape` is not one of the three, or there are fewer
         than 4 episodes.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> surrogate, history = sj.agents.fit_surrogate(
+      ...     turns, key=jax.random.key(0), steps=20, members=2, hidden=4
+      ... )
+      >>> one = jax.tree.map(lambda leaf: leaf[0], turns.state)
+      >>> quality, tokens = surrogate.predict(one, jnp.ones(3))
+      >>> bool(100 < tokens < 400), history.quality_step.shape
+      (True, (2,))
     """
     if shape not in SHAPES:
         raise ValueError(f"shape: got {shape!r}, allowed are {', '.join(SHAPES)}")

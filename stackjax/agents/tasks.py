@@ -24,9 +24,11 @@ means that the constraints hold and nothing more.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stackjax.agents._families import FAMILIES, FIRST_FAMILIES, World
@@ -58,6 +60,7 @@ class Turn:
         complexity: In [0, 1], read off the question (operations, whether it refers to notes, how
             far back it says they are), never off the gold answer.
         reference: A correct reply, used as the assistant's message in a scripted history.
+        passages: Retrieved for this question alone, the best one last; no part of the history.
     """
 
     task: str
@@ -68,6 +71,7 @@ class Turn:
     check: str
     complexity: float
     reference: str
+    passages: tuple[str, ...] = ()
 
     @property
     def item(self) -> str:
@@ -85,13 +89,27 @@ class Episode:
     turns: tuple[Turn, ...]
 
 
-def make_episode(seed: int, index: int) -> Episode:
+def make_episode(seed: int, index: int, *, accept: Callable[[Turn], bool] | None = None) -> Episode:
     """Returns episode `index` of the stream `seed`; the same arguments give the same episode.
 
     Each episode has `MIN_TURNS` to `MAX_TURNS` turns of at least three task types.
 
+    Args:
+        seed: The stream.
+        index: Number of the episode.
+        accept: Whether a turn may be used; one that may not is drawn again, after 100 draws from
+            another family. For splits that keep equal questions apart, by `Turn.item`.
+
     Raises:
-        ValueError: If `index` is negative.
+        ValueError: If `index` is negative, or 2,000 draws of one turn are not accepted.
+
+    Example:
+        >>> episode = sj.agents.make_episode(0, 7)
+        >>> episode.name, len(episode.turns), episode.turns[0].family
+        ('s0-e00007', 4, 'recall')
+        >>> even = sj.agents.make_episode(0, 7, accept=lambda turn: int(turn.item, 16) % 2 == 0)
+        >>> [int(turn.item, 16) % 2 for turn in even.turns]
+        [0, 0, 0, 0]
     """
     if index < 0:
         raise ValueError(f"index must be at least 0, got {index}")
@@ -106,10 +124,29 @@ def make_episode(seed: int, index: int) -> Episode:
     world = World(rng)
     turns = []
     for position, name in enumerate(plan):
-        family = FAMILIES[name]
-        made = family.make(world, position)
-        turns.append(Turn(family.task, name, *made))
+        turn, world = _draw(name, world, position, accept)
+        turns.append(turn)
     return Episode(f"s{seed}-e{index:05d}", seed, tuple(turns))
+
+
+def _draw(
+    name: str, world: World, position: int, accept: Callable[[Turn], bool] | None
+) -> tuple[Turn, World]:
+    """One turn of a family and the world after it; a turn that is not accepted leaves no trace.
+
+    Where a session's facts leave a family no other turn (100 draws), another family is drawn.
+    """
+    for attempt in range(2_000):
+        if attempt and attempt % 100 == 0:
+            names = list(FAMILIES)
+            name = world.rng.choices(names, [FAMILIES[other].weight for other in names])[0]
+        tried = world if accept is None else copy.deepcopy(world)
+        tried.rng = world.rng
+        family = FAMILIES[name]
+        turn = Turn(family.task, name, *family.make(tried, position))
+        if accept is None or accept(turn):
+            return turn, tried
+    raise ValueError("accept: refused 2,000 draws of one turn")
 
 
 def is_correct(turn: Turn, reply: str) -> bool:

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,8 @@ class TurnRecord:
         family: Generator's name.
         item: Hash of the question's content.
         policy: Arm's name.
-        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"`` or ``"policy"``.
+        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
+            ``"policy"``.
         state: Raw features at decision time.
         signal: The leader's (q, alpha), or None where no leader played.
         intended: The follower's (c, p, u) before the adapter rounded it.
@@ -46,6 +48,17 @@ class TurnRecord:
         seed: Seed of the episode stream.
         time: ISO 8601, UTC.
         extra: Keys that this version does not know, kept as they are.
+
+    Raises:
+        TypeError: If a field is missing.
+
+    Example:
+        >>> from stackjax.agents import known_world
+        >>> record = known_world.records()[0]
+        >>> record.key
+        ('factorial-0', 0, 'factorial', (0.0, 0.0, 0.0))
+        >>> sj.agents.TurnRecord.from_json(record.to_json()) == record
+        True
     """
 
     episode: str
@@ -126,6 +139,14 @@ def latest(records: Iterable[TurnRecord]) -> list[TurnRecord]:
 
     A policy that reads the session's health may act otherwise the second time: an outage gives
     way to any answered record of the same episode, turn and policy.
+
+    Example:
+        >>> import dataclasses
+        >>> from stackjax.agents import known_world
+        >>> good = known_world.records(1, 1, design="random")[0]
+        >>> outage = dataclasses.replace(good, fallback="timeout")
+        >>> [record.fallback for record in sj.agents.latest([outage, good])]
+        [None]
     """
     last = {record.key: record for record in records}.values()
     answered = {(r.episode, r.turn, r.policy) for r in last if r.answered}
@@ -133,7 +154,13 @@ def latest(records: Iterable[TurnRecord]) -> list[TurnRecord]:
 
 
 class LogContents(NamedTuple):
-    """A log that was read: its records and, if the last line was torn, where it begins."""
+    """A log that was read: its records and, if the last line was torn, where it begins.
+
+    Example:
+        >>> contents = sj.agents.LogContents(records=[], torn="line 3, byte 812: 40 bytes")
+        >>> contents.torn is None  # a whole log has None
+        False
+    """
 
     records: list[TurnRecord]
     torn: str | None
@@ -148,13 +175,25 @@ def read_log(path: str | os.PathLike[str]) -> LogContents:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If any other line is not a turn record; names the file and the line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from stackjax.agents import known_world
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "turns.jsonl"
+        ...     with path.open("w") as file:
+        ...         print(known_world.records()[0].to_json(), file=file)
+        ...         print('{"episode":', end="", file=file)  # killed in the middle of a line
+        ...     contents = sj.agents.read_log(path)
+        >>> len(contents.records), contents.torn is None
+        (1, False)
     """
     path = Path(path)
     opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
     with opened as file:
         try:
             content = file.read()
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} is not a complete gzip file") from error
     records, _, torn = _parse(content, path)
     return LogContents(records, torn)
@@ -192,6 +231,17 @@ class TurnLog:
 
     Raises:
         ValueError: If a line other than the last is not a turn record.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from stackjax.agents import known_world
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "turns.jsonl"
+        ...     with sj.agents.TurnLog(path) as log:
+        ...         log.append(known_world.records()[0])
+        ...     with sj.agents.TurnLog(path) as again:
+        ...         print(len(again.records), len(again.done))
+        1 1
     """
 
     def __init__(self, path: str | os.PathLike[str]):

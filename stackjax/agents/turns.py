@@ -24,6 +24,12 @@ class Turns(struct.PyTreeNode):
       tokens: `[N]`, prompt and completion tokens.
       correct: `[N]`, 1 where the checked answer was right, else 0.
       episode: `[N]` integers, equal for turns of one episode.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> print(turns.tokens, turns.episode, turns.executed.shape)
+      [100. 160. 160. 220.] [0 0 1 1] (4, 3)
     """
 
     state: State
@@ -40,6 +46,12 @@ def turn_arrays(records: Iterable[TurnRecord]) -> Turns:
 
     Raises:
       ValueError: no record, or a record's state or task type is not as `stack_states` needs it.
+
+    Example:
+      >>> from stackjax.agents import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> print(turns.correct, turns.signal[0])
+      [0. 1. 0. 1.] [nan nan]
     """
     rows = list(records)
     if not rows:

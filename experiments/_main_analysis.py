@@ -1,0 +1,290 @@
+"""The analysis of `main.py`: tests, intervals and tables from the recorded confirmatory turns."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from _main_arms import CONSERVATIVE, MAIN
+from scipy import stats
+
+from stackjax.agents.intervals import Interval, clustered_ratio
+from stackjax.agents.turn_log import TurnRecord
+
+MARGINS = (0.02, 0.05)
+LEVEL = 0.05
+ROUNDING = 1e-9  # an error below this is none, in units of an answer or a token
+QUESTIONS = {"word_problem": "GSM8K", "documents": "HotpotQA"}
+BY_TYPE = "best fixed by task type"
+
+Turns = Sequence[TurnRecord]
+
+
+def tokens_of(record: TurnRecord) -> int:
+    """What a turn used, in tokens."""
+    return record.prompt_tokens + record.completion_tokens
+
+
+def source_of(record: TurnRecord) -> str:
+    """Who wrote the question."""
+    return QUESTIONS.get(record.family, "own")
+
+
+def by_arm(records: Turns) -> dict[str, list[TurnRecord]]:
+    """Records by arm, each in the order of episodes and turns.
+
+    Raises:
+      ValueError: an arm took a turn twice.
+    """
+    found: dict[str, list[TurnRecord]] = {}
+    seen: set[tuple[str, str, int]] = set()
+    for record in sorted(records, key=lambda r: (r.episode, r.turn)):
+        if (name := (record.policy, record.episode, record.turn)) in seen:
+            raise ValueError(f"records: arm {name[0]!r} took turn {name[2]} of {name[1]} twice")
+        seen.add(name)
+        found.setdefault(record.policy, []).append(record)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Paired:
+    """Two arms over the same N turns of E episodes.
+
+    Attributes:
+      tokens, correct: `[N]`, arm minus baseline. base_tokens: `[N]`.
+      episode: `[N]`, numbers of the episodes.
+    """
+
+    tokens: np.ndarray
+    correct: np.ndarray
+    base_tokens: np.ndarray
+    episode: np.ndarray
+
+
+def paired(arm: Turns, base: Turns) -> Paired:
+    """Pair two arms by episode and turn; turns that one of them lacks are left out.
+
+    Raises:
+      ValueError: no turn is in both.
+    """
+    other = {(r.episode, r.turn): r for r in base}
+    both = [(r, other[r.episode, r.turn]) for r in arm if (r.episode, r.turn) in other]
+    if not both:
+        raise ValueError("arm and baseline have no turn in common")
+    names = {name: number for number, name in enumerate(dict.fromkeys(r.episode for r, _ in both))}
+    return Paired(
+        np.array([tokens_of(r) - tokens_of(b) for r, b in both], float),
+        np.array([float(r.correct) - float(b.correct) for r, b in both]),
+        np.array([tokens_of(b) for _, b in both], float),
+        np.array([names[r.episode] for r, _ in both]),
+    )
+
+
+def clustered_t(values: np.ndarray, episode: np.ndarray) -> tuple[float, float, int]:
+    """Mean over turns, its standard error clustered by episode, and degrees of freedom.
+
+    The ratio estimator: residual totals of the episodes over the number of turns, with the factor
+    E / (E - 1).
+    """
+    number = np.unique(episode, return_inverse=True)[1]
+    count = number.max() + 1
+    if count < 2:
+        raise ValueError(f"episode: got {count}, need at least 2")
+    mean = values.mean()
+    totals = np.bincount(number, values - mean, count)
+    error = np.sqrt((totals**2).sum() * count / (count - 1)) / len(values)
+    return float(mean), float(error), int(count - 1)
+
+
+def non_inferiority(values: np.ndarray, episode: np.ndarray, margin: float) -> dict[str, float]:
+    """One-sided test of `mean <= -margin`, and the lower bounds at 95 and 97.5%."""
+    mean, error, freedom = clustered_t(values, episode)
+    low = lambda level: mean - stats.t.ppf(level, freedom) * error
+    if error < ROUNDING:
+        p = 0.0 if mean > -margin + ROUNDING else 1.0
+    else:
+        p = float(stats.t.sf((mean + margin) / error, freedom))
+    return {
+        "margin": margin,
+        "p": p,
+        "low_95": float(low(0.95)),
+        "low_975": float(low(0.975)),
+    }
+
+
+def difference(values: np.ndarray, episode: np.ndarray) -> dict[str, float]:
+    """Two-sided test of `mean = 0` and the 95% interval."""
+    mean, error, freedom = clustered_t(values, episode)
+    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error > ROUNDING else 0.0
+    p = p if abs(mean) > ROUNDING else 1.0
+    return {
+        "estimate": mean,
+        "low": float(mean - half),
+        "high": float(mean + half),
+        "error": error,
+        "p": p,
+    }
+
+
+def welch(arm: Turns, base: Turns) -> dict[str, float]:
+    """Welch's tests over turns, unpaired and without clustering, as the paper reports them."""
+
+    def p(of: Callable[[TurnRecord], float]) -> float:
+        found = stats.ttest_ind([of(r) for r in arm], [of(r) for r in base], equal_var=False)
+        return float(found[1])  # pyright: ignore[reportIndexIssue, reportArgumentType]
+
+    return {"tokens_p": p(tokens_of), "correct_p": p(lambda record: float(record.correct))}
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values (Holm 1979)."""
+    order = sorted(p, key=lambda name: p[name])
+    adjusted, largest = {}, 0.0
+    for rank, name in enumerate(order):
+        largest = max(largest, min((len(order) - rank) * p[name], 1.0))
+        adjusted[name] = largest
+    return adjusted
+
+
+def compare_arms(arm: Turns, base: Turns, *, seed: int) -> dict[str, Any]:
+    """Everything about one arm beside a baseline, over their common turns."""
+    both = paired(arm, base)
+    count = both.episode.max() + 1
+    total = lambda values: np.bincount(both.episode, values, count)
+    turns = total(np.ones(len(both.episode)))
+    return {
+        "turns": len(both.tokens),
+        "episodes": int(count),
+        "tokens": difference(both.tokens, both.episode),
+        "correct": difference(both.correct, both.episode),
+        "non_inferiority": [non_inferiority(both.correct, both.episode, m) for m in MARGINS],
+        "saving": clustered_ratio(-total(both.tokens), total(both.base_tokens), seed=seed),
+        "tokens_bootstrap": clustered_ratio(total(both.tokens), turns, seed=seed),
+        "correct_bootstrap": clustered_ratio(total(both.correct), turns, seed=seed),
+        "discordant": float((both.correct != 0).mean()),
+    }
+
+
+def describe(records: Turns, latency: Mapping[tuple, float], *, seed: int) -> dict[str, Any]:
+    """One arm on its own: means, efficiency, latency, tools, fallbacks, by type and source."""
+    episode = np.unique([r.episode for r in records], return_inverse=True)[1]
+    total = lambda values: np.bincount(episode, np.asarray(values, float), episode.max() + 1)
+    tokens, right = total([tokens_of(r) for r in records]), total([r.correct for r in records])
+    turns = total(np.ones(len(records)))
+    seconds = [latency[key] for r in records if (key := outcome_key(r)) in latency]
+    scaled = lambda x, factor: Interval(*(factor * number for number in x))
+    means = lambda rows: {
+        "turns": len(rows),
+        "tokens": float(np.mean([tokens_of(r) for r in rows])),
+        "correct": float(np.mean([r.correct for r in rows])),
+    }
+    groups = lambda of: {
+        name: means([r for r in records if of(r) == name]) for name in sorted(set(map(of, records)))
+    }
+    return {
+        "turns": len(records),
+        "episodes": len(turns),
+        "tokens": clustered_ratio(tokens, turns, seed=seed),
+        "correct": clustered_ratio(right, turns, seed=seed),
+        "correct_per_1000_tokens": scaled(clustered_ratio(right, tokens, seed=seed), 1000.0),
+        "latency_median": float(np.median(seconds)) if seconds else None,
+        "latency_p95": float(np.quantile(seconds, 0.95)) if seconds else None,
+        "tool_calls": float(np.mean([r.tool_calls for r in records])),
+        "fallbacks": dict(collections.Counter(r.fallback for r in records if r.fallback)),
+        "replayed": int(sum(r.replayed for r in records)),
+        "action": np.mean([r.executed for r in records], axis=0).tolist(),
+        "by_task": groups(lambda record: record.task),
+        "by_source": groups(source_of),
+    }
+
+
+def outcome_key(record: TurnRecord) -> tuple:
+    """What two records share that come from the same requests."""
+    return (
+        record.episode,
+        record.turn,
+        record.prompt_tokens,
+        record.completion_tokens,
+        record.answer,
+    )
+
+
+def latencies(records: Turns) -> dict[tuple, float]:
+    """Seconds of each outcome when it was taken; replayed turns have none of their own."""
+    return {outcome_key(r): r.latency for r in records if not r.replayed}
+
+
+def primary(arms: Mapping[str, Turns], *, seed: int) -> dict[str, Any]:
+    """The primary comparison, together and by who wrote the questions."""
+    found: dict[str, Any] = {}
+    for name, keep in (
+        ("all", lambda r: True),
+        ("own", lambda r: source_of(r) == "own"),
+        ("others'", lambda r: source_of(r) != "own"),
+        ("GSM8K", lambda r: source_of(r) == "GSM8K"),
+        ("HotpotQA", lambda r: source_of(r) == "HotpotQA"),
+    ):
+        main, base = ([r for r in arms[arm] if keep(r)] for arm in (MAIN, CONSERVATIVE))
+        if main and base:
+            found[name] = {
+                **compare_arms(main, base, seed=seed),
+                "welch": welch(main, base),
+                "main": means(main),
+                "conservative": means(base),
+            }
+    return found
+
+
+def means(records: Turns) -> dict[str, float]:
+    """Tokens a turn and share of right answers."""
+    return {
+        "tokens": float(np.mean([tokens_of(r) for r in records])),
+        "correct": float(np.mean([r.correct for r in records])),
+    }
+
+
+def secondary(arms: Mapping[str, Turns], *, seed: int) -> dict[str, Any]:
+    """Every arm against Conservative, and the controller against the best fixed actions by type."""
+    shared = set.intersection(*({(r.episode, r.turn) for r in rows} for rows in arms.values()))
+    rows = {name: [r for r in mine if (r.episode, r.turn) in shared] for name, mine in arms.items()}
+    found = {
+        f"{name} against {base}": compare_arms(rows[name], rows[base], seed=seed)
+        for name, base in [
+            *((name, CONSERVATIVE) for name in rows if name != CONSERVATIVE),
+            (MAIN, BY_TYPE),
+        ]
+    }
+    p = {}
+    for name, result in found.items():
+        p[f"tokens: {name}"] = result["tokens"]["p"]
+        p[f"correct: {name}"] = result["non_inferiority"][0]["p"]
+    adjusted = holm(p)
+    for name, result in found.items():
+        result["holm"] = {
+            "tokens": adjusted[f"tokens: {name}"],
+            "correct": adjusted[f"correct: {name}"],
+        }
+    every = latencies([r for mine in arms.values() for r in mine])
+    return {
+        "turns": len(shared),
+        "episodes": len({episode for episode, _ in shared}),
+        "arms": {name: describe(mine, every, seed=seed) for name, mine in rows.items()},
+        "against": found,
+        "shares": shares(rows),
+    }
+
+
+def shares(rows: Mapping[str, Turns]) -> dict[str, float]:
+    """Where the saving of the controller comes from, in tokens a turn, step by step."""
+    spent = {name: means(mine)["tokens"] for name, mine in rows.items()}
+    steps = (CONSERVATIVE, "constant inside the set", f"{MAIN}, constant signal", MAIN)
+    names = ("the set alone", "dependence on the context, at a constant signal", "the signals")
+    return {
+        name: spent[before] - spent[after]
+        for name, before, after in zip(names, steps, steps[1:])
+        if before in spent and after in spent
+    }
