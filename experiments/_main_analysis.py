@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from _main_arms import CONSERVATIVE, MAIN
+from _main_tests import difference, holm, non_inferiority
 from scipy import stats
 
 from stackjax.agents.intervals import Interval, clustered_ratio
 from stackjax.agents.turn_log import TurnRecord
 
 MARGINS = (0.02, 0.05)
-LEVEL = 0.05
-ROUNDING = 1e-9  # an error below this is none, in units of an answer or a token
 QUESTIONS = {"word_problem": "GSM8K", "documents": "HotpotQA"}
 BY_TYPE = "best fixed by task type"
 
@@ -83,53 +82,6 @@ def paired(arm: Turns, base: Turns) -> Paired:
     )
 
 
-def clustered_t(values: np.ndarray, episode: np.ndarray) -> tuple[float, float, int]:
-    """Mean over turns, its standard error clustered by episode, and degrees of freedom.
-
-    The ratio estimator: residual totals of the episodes over the number of turns, with the factor
-    E / (E - 1).
-    """
-    number = np.unique(episode, return_inverse=True)[1]
-    count = number.max() + 1
-    if count < 2:
-        raise ValueError(f"episode: got {count}, need at least 2")
-    mean = values.mean()
-    totals = np.bincount(number, values - mean, count)
-    error = np.sqrt((totals**2).sum() * count / (count - 1)) / len(values)
-    return float(mean), float(error), int(count - 1)
-
-
-def non_inferiority(values: np.ndarray, episode: np.ndarray, margin: float) -> dict[str, float]:
-    """One-sided test of `mean <= -margin`, and the lower bounds at 95 and 97.5%."""
-    mean, error, freedom = clustered_t(values, episode)
-    low = lambda level: mean - stats.t.ppf(level, freedom) * error
-    if error < ROUNDING:
-        p = 0.0 if mean > -margin + ROUNDING else 1.0
-    else:
-        p = float(stats.t.sf((mean + margin) / error, freedom))
-    return {
-        "margin": margin,
-        "p": p,
-        "low_95": float(low(0.95)),
-        "low_975": float(low(0.975)),
-    }
-
-
-def difference(values: np.ndarray, episode: np.ndarray) -> dict[str, float]:
-    """Two-sided test of `mean = 0` and the 95% interval."""
-    mean, error, freedom = clustered_t(values, episode)
-    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error > ROUNDING else 0.0
-    p = p if abs(mean) > ROUNDING else 1.0
-    return {
-        "estimate": mean,
-        "low": float(mean - half),
-        "high": float(mean + half),
-        "error": error,
-        "p": p,
-    }
-
-
 def welch(arm: Turns, base: Turns) -> dict[str, float]:
     """Welch's tests over turns, unpaired and without clustering, as the paper reports them."""
 
@@ -138,16 +90,6 @@ def welch(arm: Turns, base: Turns) -> dict[str, float]:
         return float(found[1])  # pyright: ignore[reportIndexIssue, reportArgumentType]
 
     return {"tokens_p": p(tokens_of), "correct_p": p(lambda record: float(record.correct))}
-
-
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """Holm's adjusted p-values (Holm 1979)."""
-    order = sorted(p, key=lambda name: p[name])
-    adjusted, largest = {}, 0.0
-    for rank, name in enumerate(order):
-        largest = max(largest, min((len(order) - rank) * p[name], 1.0))
-        adjusted[name] = largest
-    return adjusted
 
 
 def compare_arms(arm: Turns, base: Turns, *, seed: int) -> dict[str, Any]:
@@ -247,10 +189,16 @@ def means(records: Turns) -> dict[str, float]:
     }
 
 
+def shared_turns(arms: Mapping[str, Turns]) -> dict[str, list[TurnRecord]]:
+    """Every arm's records of the turns that all arms took."""
+    shared = set.intersection(*({(r.episode, r.turn) for r in rows} for rows in arms.values()))
+    return {name: [r for r in mine if (r.episode, r.turn) in shared] for name, mine in arms.items()}
+
+
 def secondary(arms: Mapping[str, Turns], *, seed: int) -> dict[str, Any]:
     """Every arm against Conservative, and the controller against the best fixed actions by type."""
-    shared = set.intersection(*({(r.episode, r.turn) for r in rows} for rows in arms.values()))
-    rows = {name: [r for r in mine if (r.episode, r.turn) in shared] for name, mine in arms.items()}
+    rows = shared_turns(arms)
+    turns = next(iter(rows.values()))
     found = {
         f"{name} against {base}": compare_arms(rows[name], rows[base], seed=seed)
         for name, base in [
@@ -270,8 +218,8 @@ def secondary(arms: Mapping[str, Turns], *, seed: int) -> dict[str, Any]:
         }
     every = latencies([r for mine in arms.values() for r in mine])
     return {
-        "turns": len(shared),
-        "episodes": len({episode for episode, _ in shared}),
+        "turns": len(turns),
+        "episodes": len({r.episode for r in turns}),
         "arms": {name: describe(mine, every, seed=seed) for name, mine in rows.items()},
         "against": found,
         "shares": shares(rows),
@@ -288,3 +236,35 @@ def shares(rows: Mapping[str, Turns]) -> dict[str, float]:
         for name, before, after in zip(names, steps, steps[1:])
         if before in spent and after in spent
     }
+
+
+def off_policy_truth(before: Mapping[str, Any], arms: Mapping[str, Turns]) -> dict[str, Any]:
+    """Estimates made from tuning turns before the run, beside what then came, on our own sessions.
+
+    Args:
+      before: `off_policy` of the file written before the turns were taken.
+      arms: the shared turns of every arm.
+    """
+    found: dict[str, Any] = {"arms": {}}
+    for name, rows in arms.items():
+        own = [r for r in rows if source_of(r) == "own"]
+        if name not in before or not own:
+            continue
+        found["arms"][name] = {
+            target: {"truth": truth, **before[name][target]} for target, truth in means(own).items()
+        }
+    for target in ("tokens", "correct"):
+        rows = [arm[target] for arm in found["arms"].values()]
+        if rows:
+            inside = [
+                row["doubly_robust"]["low"] <= row["truth"] <= row["doubly_robust"]["high"]
+                for row in rows
+            ]
+            miss = lambda of, rows=rows: float(np.mean([abs(of(r) - r["truth"]) for r in rows]))
+            found[target] = {
+                "doubly_robust_holds": float(np.mean(inside)),
+                "doubly_robust_error": miss(lambda row: row["doubly_robust"]["estimate"]),
+                "model_error": miss(lambda row: row["model"]),
+                "self_normalised_error": miss(lambda row: row["self_normalised"]["estimate"]),
+            }
+    return found

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from _govern_arms import FIRST_ACTION
-from _main_fit import MARGIN, fit, tuning_records
+from _main_fit import fit
+from _main_tuning import MARGIN, tuning_records
 from _main_turns import confirmatory
 from _repair_fit import play
 from scipy import stats

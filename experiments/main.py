@@ -4,6 +4,7 @@ What is asked, of how many turns, and how it is judged was fixed beforehand in P
 
     python experiments/main.py                      # the analysis, from the recorded turns
     python experiments/main.py --power              # the sample size, from the pilot
+    python experiments/main.py --certificate        # the certificate of the deployed controller
     python experiments/main.py --take ...           # new turns of one model; resumes
 
 Taking the turns wants a served model and two files of questions that others wrote: GSM8K's test
@@ -14,6 +15,7 @@ as JSON lines.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +23,14 @@ from typing import Any
 
 import numpy as np
 from _args import parse
-from _main_analysis import by_arm, primary, secondary
+from _main_analysis import by_arm, off_policy_truth, primary, secondary, shared_turns
 from _main_arms import CONSERVATIVE, MAIN, make_arms
-from _main_fit import Fitted, candidate_means, fit, need_head, recalibrate, tuning_records
+from _main_certificate import certificate
+from _main_fit import Fitted, fit, need_head, recalibrate
 from _main_power import power
 from _main_predict import predictions
 from _main_report import figure, report
+from _main_tuning import candidate_means, tuning_records
 from _main_turns import Arm, confirmatory_sessions, read_questions, take_arms, take_tuning, tell
 from _results import environment, sha256, write_json
 from _serving import check_resumable, executor_for
@@ -39,6 +43,7 @@ DATA = Path(__file__).parent / "data"
 RESULTS = Path(__file__).parent / "results"
 EXECUTORS = {"qwen": "-qwen", "smollm2": ""}
 """The primary model and the second one, with the ending of their files."""
+PRIMARY = "qwen"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Args:
 
     Attributes:
       power: Compute the sample size from the pilot instead, about five minutes for both models.
+      certificate: Certify the controller on the recorded turns, about four minutes.
       take: Take turns instead of analysing: first the tuning questions, if they are not recorded,
         then the confirmatory turns. Kill it and start it again; nothing is taken twice.
       executor: Which of the two models: qwen (the primary one) or smollm2.
@@ -66,8 +72,9 @@ class Args:
     """
 
     power: bool = False
+    certificate: bool = False
     take: bool = False
-    executor: str = "qwen"
+    executor: str = PRIMARY
     part: str = "both"
     turns: int = 2025
     all_arms: int = 330
@@ -87,8 +94,8 @@ class Args:
             raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}: {self.executor!r}")
         if self.part not in ("both", "primary", "arms"):
             raise ValueError(f"part must be both, primary or arms: {self.part!r}")
-        if self.take and self.power:
-            raise ValueError("take and power: give one of them")
+        if self.take + self.power + self.certificate > 1:
+            raise ValueError("take, power, certificate: give one of them")
         for name in ("gsm8k", "hotpotqa"):
             path = getattr(self, name)
             if self.take and (path is None or not path.is_file()):
@@ -137,6 +144,10 @@ def take(args: Args) -> None:
             )
         fitted = fit(records, seed=args.seed, steps=args.steps)
         sessions = confirmatory_sessions(questions.confirmatory, args.turns)
+        ends = np.cumsum([len(session.turns) for session in sessions])
+        first = sessions[: int(np.searchsorted(ends, args.all_arms)) + 1]
+        if args.executor != PRIMARY:
+            sessions = first
         need, name = need_head(records, fitted), args.executor
         if args.part != "arms":
             arms = make_arms(fitted, need)
@@ -148,8 +159,6 @@ def take(args: Args) -> None:
             arms = make_arms(fitted, need, *_moved(args, records))
             before = args.out / f"main_before_{name}.json"
             write_json(before, _before(fitted, arms, records, args.seed))
-            ends = np.cumsum([len(session.turns) for session in sessions])
-            first = sessions[: int(np.searchsorted(ends, args.all_arms)) + 1]
             for arm in (CONSERVATIVE, MAIN):
                 del arms[arm]
             with TurnLog(args.out / f"main-{name}-arms.jsonl") as log:
@@ -186,7 +195,7 @@ def analyse(seed: int, data: Path = DATA, results: Path = RESULTS) -> dict[str, 
     found: dict[str, Any] = {}
     for name, ending in EXECUTORS.items():
         path = data / f"main{ending}.jsonl.gz"
-        if name != "qwen" and not path.exists():
+        if name != PRIMARY and not path.exists():
             continue
         records = latest(read_log(path).records)
         arms = by_arm(records)
@@ -198,6 +207,10 @@ def analyse(seed: int, data: Path = DATA, results: Path = RESULTS) -> dict[str, 
             "primary": primary(arms, seed=seed),
             "secondary": secondary(arms, seed=seed),
         }
+        before = results / f"main_before_{name}.json"
+        if before.exists():
+            estimates = json.loads(before.read_text())["off_policy"]
+            found[name]["off_policy"] = off_policy_truth(estimates, shared_turns(arms))
     written = {
         "seed": seed,
         "environment": environment(),
@@ -236,6 +249,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             path = RESULTS / f"main_power_{args.executor}.json"
             write_json(path, {**found, "seed": args.seed, "environment": environment()})
             print(f"{found['turns']} turns are needed; wrote {path}")
+        elif args.certificate:
+            records = latest(read_log(DATA / f"main{EXECUTORS[args.executor]}.jsonl.gz").records)
+            fitted = fit(
+                tuning_records(tuning_logs(args.executor)), seed=args.seed, steps=args.steps
+            )
+            path = RESULTS / f"main_certificate_{args.executor}.json"
+            made = certificate(records, fitted, seed=args.seed)
+            write_json(path, {**made, "seed": args.seed, "environment": environment()})
+            print(f"wrote {path}")
         else:
             analyse(args.seed)
     except KeyboardInterrupt:

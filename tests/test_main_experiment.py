@@ -3,21 +3,15 @@
 import dataclasses
 import gzip
 import random
+from typing import Any
 
 import main
 import numpy as np
 import pytest
-from _main_analysis import (
-    by_arm,
-    clustered_t,
-    compare_arms,
-    difference,
-    holm,
-    non_inferiority,
-    paired,
-)
+from _main_analysis import by_arm, compare_arms, paired
 from _main_arms import CONSERVATIVE, MAIN, Fixed, RandomInside
 from _main_power import turns_needed
+from _main_tests import clustered_t, difference, holm, non_inferiority
 from _main_turns import CANDIDATES, confirmatory, confirmatory_sessions, tuning_sessions
 from scipy import stats
 
@@ -66,13 +60,14 @@ def test_candidates_have_all_context_and_instructions():
 
 def test_clustered_t_is_the_t_test_where_an_episode_is_a_turn():
     values = np.random.default_rng(0).normal(0.3, 1.0, 40)
-    found, known = difference(values, np.arange(40)), stats.ttest_1samp(values, 0.0)
+    found = difference(values, np.arange(40))
+    known: Any = stats.ttest_1samp(values, 0.0)
     np.testing.assert_allclose(found["p"], known.pvalue)
     np.testing.assert_allclose(
         (found["low"], found["high"]), known.confidence_interval(), rtol=1e-12
     )
     lower = non_inferiority(values, np.arange(40), 0.1)
-    one_sided = stats.ttest_1samp(values, -0.1, alternative="greater")
+    one_sided: Any = stats.ttest_1samp(values, -0.1, alternative="greater")
     np.testing.assert_allclose(lower["p"], one_sided.pvalue)
 
 
