@@ -156,6 +156,6 @@ def _differences(ax: Any, found: Mapping[str, Any]) -> None:
     ax.axvline(0.0, color="black", linewidth=0.5)
     ax.set_yticks(range(len(order)), labels, fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlabel("right answers beside conservative, percentage points (dashed: margin)")
+    ax.set_xlabel("right answers beside conservative, points (dashed: margin)")
     ax.set_title("tokens\nsaved", fontsize=9, loc="right")
     ax.spines[["top", "right"]].set_visible(False)

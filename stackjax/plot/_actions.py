@@ -1,0 +1,180 @@
+"""Which actions were tried, which of them may be played, and what projection does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+
+from stackjax._actions import ActionSet
+from stackjax.plot._arguments import columns, fitting, numbers
+from stackjax.plot._style import COLORS, axes, finish, legend
+
+
+def action_set(
+    actions: Any,
+    *,
+    allowed: Any = None,
+    baseline: int | None = None,
+    proposed: Any = None,
+    projected: Any = None,
+    coordinates: tuple[int, int] = (0, 1),
+    xlabel: str = "action, first number",
+    ylabel: str = "action, second number",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws tried actions in a plane: those that may be played, and those that are excluded.
+
+    An excluded action is a grey cross; an allowed one is a dot in the leader's colour, smaller
+    where it may be played in a part of the states only. Proposed actions are open circles, each
+    with a line to the action that is played instead.
+
+    Args:
+      actions: an `ActionSet`, or its K actions: `[K, d]` or a pytree with a leading `[K]`. Any two
+        numbers for each action will do, such as its tokens and its correctness.
+      allowed: `[K]`: booleans, or the share of states in [0, 1] in which the action may be played;
+        all if None.
+      baseline: row of the baseline's action, if it is to be marked.
+      proposed: `[N, d]`, actions before projection.
+      projected: `[N, d]`, the same after it; the nearest allowed one, in the units of the
+        `ActionSet`'s scale, if None.
+      coordinates: which two of the d numbers to draw.
+      xlabel: what the first is, with its unit.
+      ylabel: what the second is, with its unit.
+      ax: where to draw; new axes if None.
+
+    Returns:
+      The axes.
+
+    Raises:
+      TypeError: `ax` is not a matplotlib Axes.
+      ValueError: an argument is empty, has the wrong shape or a number that is not finite; a share
+        is outside of [0, 1]; `baseline` or `coordinates` is out of range; `projected` comes without
+        `proposed`, or nothing is allowed to project on.
+
+    Source: arXiv 2606.23026, eq. (29-30).
+
+    Example:
+      >>> import numpy as np
+      >>> from stackjax.plot import action_set
+      >>> cells = np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])
+      >>> ax = action_set(cells, allowed=[False, True, True], proposed=[[0.1, 0.2]])
+      >>> ax.collections[0].get_segments()[0].tolist()
+      [[0.1, 0.2], [0.5, 0.5]]
+    """
+    scale: Any = 1.0
+    if isinstance(actions, ActionSet):
+        actions, given = actions.actions, actions.scale
+        if given is not None:
+            row = jax.tree.map(lambda leaf: np.asarray(leaf)[0], actions)
+            spread = jax.tree.map(lambda s, leaf: np.broadcast_to(s, leaf.shape), given, row)
+            scale = columns("actions.scale", jax.tree.map(lambda s: s[None], spread), 1, "it")[0]
+    points = _points("actions", actions)
+    count, width = points.shape
+    share = _share(allowed, count)
+    first, second = _coordinates(coordinates, width)
+    moves = _moves(proposed, projected, points, share, scale)
+    if baseline is not None and not (_integer(baseline) and 0 <= baseline < count):
+        raise ValueError(f"baseline: must be a row in 0..{count - 1}, got {baseline!r}")
+    ax = axes(ax)
+    x, y = points[:, first], points[:, second]
+    if moves is not None:
+        ends = np.stack(moves, axis=1)[:, :, [first, second]]
+        lines = LineCollection(list(ends), colors=COLORS["follower"], linewidths=0.8, alpha=0.7)
+        ax.add_collection(lines)
+        ax.scatter(
+            *ends[:, 0].T,
+            s=22,
+            facecolors="white",
+            edgecolors=COLORS["follower"],
+            linewidths=1.0,
+            label="proposed",
+            zorder=3,
+        )
+    out = share == 0
+    if out.any():
+        ax.scatter(x[out], y[out], s=24, marker="x", color=COLORS["tried"], label="excluded")
+    if not out.all():
+        ax.scatter(
+            x[~out],
+            y[~out],
+            s=10 + 50 * share[~out],
+            color=COLORS["leader"],
+            label="allowed",
+            zorder=2,
+        )
+    if baseline is not None:
+        ax.scatter(
+            x[baseline],
+            y[baseline],
+            s=110,
+            marker="D",
+            facecolors="none",
+            edgecolors=COLORS["baseline"],
+            linewidths=1.6,
+            label="baseline",
+            zorder=4,
+        )
+    finish(ax, x=xlabel, y=ylabel)
+    legend(ax)
+    return ax
+
+
+def _points(name: str, actions: Any) -> np.ndarray:
+    """`[K, d]`, d >= 2."""
+    leaves = jax.tree.leaves(actions)
+    if not any(np.ndim(leaf) for leaf in leaves):  # a list of lists
+        leaves = [numbers(name, actions)]
+    if np.ndim(leaves[0]) < 1:
+        raise ValueError(f"{name}: must be [K, d] or a pytree with a leading [K]")
+    points = columns(name, actions, len(leaves[0]), "its first array")
+    if points.shape[1] < 2:
+        raise ValueError(f"{name}: needs 2 numbers for each action, got {points.shape[1]}")
+    return points
+
+
+def _share(allowed: Any, count: int) -> np.ndarray:
+    if allowed is None:
+        return np.ones(count)
+    share = fitting("allowed", allowed, (count,), "actions")
+    if share.min() < 0 or share.max() > 1:
+        raise ValueError(
+            f"allowed: must be booleans or shares in [0, 1], got {share.min():g}..{share.max():g}"
+        )
+    return share
+
+
+def _coordinates(coordinates: Any, width: int) -> tuple[int, int]:
+    pair = tuple(coordinates) if isinstance(coordinates, tuple | list) else ()
+    if len(pair) != 2 or not all(_integer(i) and 0 <= i < width for i in pair):
+        raise ValueError(f"coordinates: must be two of 0..{width - 1}, got {coordinates!r}")
+    return pair
+
+
+def _moves(
+    proposed: Any, projected: Any, points: np.ndarray, share: np.ndarray, scale: Any
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Actions before and after projection, `[N, d]` each."""
+    if proposed is None:
+        if projected is not None:
+            raise ValueError("projected: comes without `proposed`")
+        return None
+    before = _points("proposed", proposed)
+    if before.shape[1] != points.shape[1]:
+        raise ValueError(
+            f"proposed: needs {points.shape[1]} numbers for each action, got {before.shape[1]}"
+        )
+    if projected is not None:
+        return before, fitting("projected", projected, before.shape, "proposed")
+    if not (share > 0).any():
+        raise ValueError("allowed: no action is, there is nothing to project on")
+    kept = points[share > 0]
+    apart = (((before[:, None] - kept[None]) / scale) ** 2).sum(2)
+    return before, kept[apart.argmin(axis=1)]
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
