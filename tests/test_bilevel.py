@@ -1,6 +1,6 @@
 """Classical bilevel problems: the published optimum, or an honest no.
 
-A selection; `experiments/classical.py` runs them all.
+A selection, a third of it without `-m slow`; `experiments/classical.py` runs them all.
 """
 
 import jax.numpy as jnp
@@ -25,6 +25,23 @@ LOCAL = (
     "MitsosBarton2006Ex317", "MitsosBarton2006Ex319", "Mirrlees1999",
 )  # fmt: skip
 BY_NAME = {p.name: p for p in PROBLEMS}
+# Of each kind a few that compile fast: linear and quadratic utilities, one and several numbers,
+# linear and curved constraints, a constraint of the leader's on the response; local optima, and an
+# example that is not solved.
+QUICK = (
+    "AiyoshiShimizu1984Ex2", "Bard1988Ex3", "BialasKarwan1984b", "ClarkWesterberg1990a",
+    "FalkLiu1995", "HenrionSurowiec2011", "LamparielloSagratella2017Ex32", "Outrata1990Ex1a",
+    "ShimizuAiyoshi1981Ex1", "Yezza1996Ex41", "MitsosBarton2006Ex315", "MitsosBarton2006Ex317",
+    "Mirrlees1999",
+)  # fmt: skip
+
+
+def each(names):
+    """Every problem of these; all but the quick ones marked slow."""
+    marks = {name: () if name in QUICK else pytest.mark.slow for name in names}
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=mark) for name, mark in marks.items()]
+    )
 
 
 def solve(problem):
@@ -36,7 +53,7 @@ def solve(problem):
     return quick(run, *begin)
 
 
-@pytest.mark.parametrize("name", CERTAIN)
+@each(CERTAIN)
 def test_concave_followers_are_solved_and_proven(name, x64):
     problem = BY_NAME[name]
     found = solve(problem)
@@ -45,7 +62,7 @@ def test_concave_followers_are_solved_and_proven(name, x64):
     assert found.regret < 1e-6
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@each(LOCAL)
 def test_other_followers_are_never_called_proven(name, x64):
     """Solved or not (Mirrlees' example is not), the answer says that it is local."""
     problem = BY_NAME[name]

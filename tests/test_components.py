@@ -60,11 +60,14 @@ def test_the_same_values(function, detached):
 def test_the_same_derivatives(x64):
     y, x = Y.astype(jnp.float64), X.astype(jnp.float64)
     split = componentwise(curved)
-    for one in (jax.grad, jax.jacfwd):
-        for two in (lambda f: f, jax.jacrev, jax.jacfwd):
-            for argument in (0, 1):
-                both = [two(one(f, argument))(y, x) for f in (split, curved)]
-                np.testing.assert_allclose(*both, rtol=1e-12, atol=1e-12)
+
+    def every(function):
+        """In both arguments; to second order in all four modes."""
+        first = [one(function, argument) for one in (jax.grad, jax.jacfwd) for argument in (0, 1)]
+        second = [two(slope) for two in (jax.jacrev, jax.jacfwd) for slope in first]
+        return jax.jit(lambda y, x: [slope(y, x) for slope in first + second])(y, x)
+
+    chex.assert_trees_all_close(every(split), every(curved), rtol=1e-12, atol=1e-12)
     step = 1e-6 * jnp.array([1.0, 0, 0])
     measured = (split(y + step, x) - split(y - step, x)) / 2e-6
     np.testing.assert_allclose(jax.grad(split)(y, x)[0] - 7 * x[0], measured, rtol=1e-6)
@@ -201,11 +204,16 @@ def test_memory_grows_with_what_goes_in_and_out(size):
     assert (many - few) / (65536 - 16384) < 4 * (10 * size + 24)
 
 
-def answer_to(utility, start, feasible, context: Any = 1.0, **settings):
-    """The follower's answer under jit, by the default solver or a Newton of these settings."""
+def answers_to(utility, feasible, **settings):
+    """`(start, context) -> Response`, compiled once; the default solver or a Newton of these."""
     game = sj.Game(utility, utility, response_set=feasible)
     solver = sj.Newton(**settings) if settings else None
-    return jax.jit(lambda c: sj.best_response(game, 1.0, c, response=start, solver=solver))(context)
+    respond = lambda start, c: sj.best_response(game, 1.0, c, response=start, solver=solver)
+    return jax.jit(respond)
+
+
+def answer_to(utility, start, feasible, context: Any = 1.0, **settings):
+    return answers_to(utility, feasible, **settings)(start, context)
 
 
 def test_indices_out_of_range_and_empty_arrays():
@@ -239,19 +247,21 @@ def test_an_empty_batch(size):
 @pytest.mark.parametrize("size", [3, 8])
 def test_full_steps_that_leave_the_domain(size):
     """The logarithm's Newton step from the far side ends at the bound, where it is infinite."""
-    utility = lambda a, r, c: jnp.sum(jnp.log(r) - 3 * r)
+    respond = answers_to(lambda a, r, c: jnp.sum(jnp.log(r) - 3 * r), sj.Box(0.0, 1.0))
     for start in (0.9, 1.0):
-        found = answer_to(utility, jnp.full(size, start), sj.Box(0.0, 1.0))
+        found = respond(jnp.full(size, start), 1.0)
         np.testing.assert_allclose(found.value, 1 / 3, rtol=1e-4)
         assert found.converged
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1e-12, 1e12])
-def test_units_of_the_utility(scale):
-    utility = lambda a, r, c: -scale * jnp.sum((r - 0.3) ** 2 + jnp.exp(r))
-    found = answer_to(utility, jnp.linspace(-1, 1, 8), sj.Box(-1.0, 1.0))
-    np.testing.assert_allclose(found.value, -0.13629, atol=1e-4)
-    assert found.converged
+def test_units_of_the_utility():
+    respond = answers_to(
+        lambda a, r, scale: -scale * jnp.sum((r - 0.3) ** 2 + jnp.exp(r)), sj.Box(-1.0, 1.0)
+    )
+    for scale in (1e-20, 1e-12, 1e12):
+        found = respond(jnp.linspace(-1, 1, 8), scale)
+        np.testing.assert_allclose(found.value, -0.13629, atol=1e-4)
+        assert found.converged, scale
 
 
 def test_the_tolerance_holds_at_the_last_full_step():
@@ -268,10 +278,10 @@ def test_a_saddle_with_an_empty_diagonal():
 
 
 def test_small_steps_beside_a_singularity():
-    utility = lambda a, r, c: jnp.sum(jnp.log(r) - 3 * r)
     budget = sj.Polyhedron(jnp.ones((1, 2)), jnp.ones(1))
+    respond = answers_to(lambda a, r, c: jnp.sum(jnp.log(r) - 3 * r), budget)
     for start in ([0.1, 1e-7], [1e-6, 1e-6]):
-        found = answer_to(utility, jnp.array(start), budget)
+        found = respond(jnp.array(start), 1.0)
         if found.converged:
             np.testing.assert_allclose(found.value, 1 / 3, rtol=1e-3)
 

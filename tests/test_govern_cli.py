@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import govern  # pyright: ignore[reportMissingImports]
 import pytest
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
@@ -31,25 +32,17 @@ def run(*arguments, script="govern.py", **environment):
     ],
 )
 def test_damaged_logs(lines, message, tmp_path):
+    """Of what is raised `test_command_lines` sees that one line is left."""
     (tmp_path / "log.jsonl").write_text("".join(lines))
-    done = run("--data", tmp_path / "log.jsonl", "--out", tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    with pytest.raises((OSError, ValueError)) as caught:
+        govern.main(["--data", str(tmp_path / "log.jsonl"), "--out", str(tmp_path)])
+    assert message in " ".join(str(caught.value).split())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--turns", "many"], "argument --turns: invalid int value: 'many'"),
-        (["--data", "nowhere.jsonl"], "data: no such file: nowhere.jsonl"),
-        (["--seed", "-1"], "seed must be between 0 and 2^32 - 1, got -1"),
-        (["--live", "--turns", "5"], "turns must be at least 18"),
-    ],
-)
-def test_wrong_arguments(arguments, message):
-    done = run(*arguments)
+def test_a_wrong_call_as_a_user_makes_it():
+    done = run("--live", "--turns", "5")
     assert done.returncode == 2
-    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "turns must be at least 18" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_a_server_that_is_not_there_ends_the_run_without_leaking_the_key(tmp_path):

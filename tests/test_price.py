@@ -61,12 +61,15 @@ def test_the_duopoly_by_hand_eager_jit_vmap(x64):
 
 def test_gradients_of_the_price_against_finite_differences(x64):
     at = jnp.array([6.0, 4.5, 13.0])
-    for part in ("leader", "leader_if_held", "follower"):
-        value = lambda v, part=part: getattr(price(*v), part)
-        slope = jax.jit(jax.grad(value))(at)
-        steps = 1e-5 * jnp.eye(3)
-        wanted = [(value(at + step) - value(at - step)) / 2e-5 for step in steps]
-        np.testing.assert_allclose(slope, wanted, rtol=1e-6, atol=1e-8)
+
+    def prices(v):
+        found = price(*v)
+        return jnp.stack([found.leader, found.leader_if_held, found.follower])
+
+    slope = jax.jit(jax.jacrev(prices))(at)
+    steps = 1e-5 * jnp.eye(3)
+    wanted = [(prices(at + step) - prices(at - step)) / 2e-5 for step in steps]
+    np.testing.assert_allclose(slope.T, jnp.stack(wanted), rtol=1e-6, atol=1e-8)
 
 
 def test_the_price_is_within_the_bound_of_proposition_5_3(x64):

@@ -20,8 +20,13 @@ def solve(demand, game=duopoly, **options):
 def test_equilibrium_is_differentiable(x64):
     """d action / d demand = 1/2, d profit / d demand = action / 2; jit, vmap, both modes."""
     demand = jnp.linspace(5.0, 20.0, 4)
+
+    def both(demand):
+        found = solve(demand)
+        return found.action, found.leader_utility
+
     for jacobian in (jax.jacfwd, jax.jacrev):
-        slope = jax.jit(jax.vmap(jacobian(lambda d: (solve(d).action, solve(d).leader_utility))))
+        slope = jax.jit(jax.vmap(jacobian(both)))
         wanted = jnp.full(4, 0.5), (demand - 1) / 4
         chex.assert_trees_all_close(slope(demand), wanted, rtol=1e-9)
 
@@ -50,9 +55,12 @@ def test_leader_at_its_bound():
 
 def test_failed_context_is_reported_and_harmless():
     demand = jnp.array([13.0, jnp.nan, 9.0])
-    solution, slope = jax.jit(
-        jax.vmap(lambda d: (solve(d), jax.grad(lambda d: solve(d).leader_utility)(d)))
-    )(demand)
+
+    def utility(demand):
+        found = solve(demand)
+        return found.leader_utility, found
+
+    slope, solution = jax.jit(jax.vmap(jax.grad(utility, has_aux=True)))(demand)
     assert solution.converged.tolist() == [True, False, True]
     chex.assert_trees_all_close(solution.action[::2], jnp.array([6.0, 4.0]), rtol=1e-6)
     assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves((solution, slope)))
