@@ -55,14 +55,19 @@ def launch(main: Callable[[], Any]) -> NoReturn:
 
 @contextlib.contextmanager
 def _kill_is_heard() -> Iterator[list[int]]:
-    """`kill` interrupts as Ctrl-C does; the list is not empty once it did."""
+    """`kill` interrupts as Ctrl-C does; the list is not empty once it did.
+
+    Python hears signals between calls into compiled code only: a second `kill` ends the process at
+    once. What is kept is on the disk in either case.
+    """
     killed: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
 
     def interrupt(number: int, frame: Any) -> None:
         killed.append(number)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         yield killed
     finally:

@@ -75,7 +75,10 @@ class RandomInside(_Offline):
 
 @dataclasses.dataclass(frozen=True)
 class Governed(_Offline):
-    """A controller; with `scatter`, its leader's signal is drawn uniformly from the box."""
+    """A controller; with `scatter`, its leader's signal is drawn uniformly from the box.
+
+    The subsidy is then smoothed and limited in its rate (12) as any other leader's.
+    """
 
     name: str
     controller: Controller
@@ -95,7 +98,7 @@ class Governed(_Offline):
             previous = made.action
             q, alpha = (float(x) for x in made.action)
             c, p, u = (float(x) for x in made.response)
-            return Choice((c, p, u), (q, alpha), 1.0, self.name, "policy")
+            return Choice((c, p, u), (q, alpha), None if self.scatter else 1.0, self.name, "policy")
 
         return policy
 

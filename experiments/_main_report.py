@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from _main_analysis import BY_TYPE
 from _main_arms import CONSERVATIVE, MAIN
 from _results import format_table
 
@@ -19,6 +20,13 @@ def report(results: Mapping[str, Any]) -> str:
     for executor, found in results["executors"].items():
         lines.append(f"{executor}: {found['model']}")
         lines += ["", primary_table(found["primary"]), "", arms_table(found["secondary"]), ""]
+        fixed = found["secondary"]["against"].get(f"{MAIN} against {BY_TYPE}")
+        if fixed is not None:
+            lines.append(
+                f"{MAIN} against {BY_TYPE}: saved {interval(fixed['saving'], 100, '%')}, correct "
+                f"{interval(fixed['correct'], 100)}, p {fixed['holm']['tokens']:.2g} and "
+                f"{fixed['holm']['correct']:.2g}"
+            )
         parts = [f"{name} {tokens:+.0f}" for name, tokens in found["secondary"]["shares"].items()]
         lines += [f"tokens a turn saved by: {', '.join(parts)}", ""]
     return "\n".join(lines)

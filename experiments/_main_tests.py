@@ -43,6 +43,19 @@ def non_inferiority(values: np.ndarray, episode: np.ndarray, margin: float) -> d
     }
 
 
+def two_way_bound(values: np.ndarray, episode: np.ndarray, item: np.ndarray) -> float:
+    """Lower 95% bound of the mean with errors clustered by episode and by item.
+
+    Items occur in several sessions. Variances add up as V(episode) + V(item) - V(both) (Cameron,
+    Gelbach and Miller 2011); not below that of episodes alone.
+    """
+    both = np.unique(np.stack([episode, item], axis=1), axis=0, return_inverse=True)[1].ravel()
+    parts = [clustered_t(values, groups)[1] ** 2 for groups in (episode, item, both)]
+    mean, error, freedom = clustered_t(values, episode)
+    wide = max(parts[0] + parts[1] - parts[2], error**2) ** 0.5
+    return float(mean - stats.t.ppf(1 - LEVEL, freedom) * wide)
+
+
 def difference(values: np.ndarray, episode: np.ndarray) -> dict[str, float]:
     """Two-sided test of `mean = 0` and the 95% interval."""
     mean, error, freedom = clustered_t(values, episode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import threading
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -123,7 +123,7 @@ def take_tuning(
             played = (run_episode(executor, episode, policy, log) for policy in policies)
             return [record for records in played for record in records]
 
-        _in_parallel(sessions, one, workers)
+        _in_parallel(sessions, one, workers, log)
 
 
 def spread(*parts: Sequence[Episode]) -> list[Episode]:
@@ -162,24 +162,29 @@ def take_arms(
         played = (run_episode(executor, episode, arm.session(), log) for arm in fixed.values())
         return [record for records in played for record in records]
 
-    _in_parallel(sessions, one, workers)
+    _in_parallel(sessions, one, workers, log)
+    patience, before = Patience(limit=10), set(log.done)
     for arm in arms.values():
         if arm.online:
             for episode in sessions:
-                arm.learn(run_episode(executor, episode, arm.session(), log))
+                records = run_episode(executor, episode, arm.session(), log)
+                patience.watch(record for record in records if record.key not in before)
+                arm.learn(records)
 
 
 def _in_parallel(
-    sessions: Sequence[Episode], one: Callable[[Episode], Iterable[TurnRecord]], workers: int
+    sessions: Sequence[Episode],
+    one: Callable[[Episode], Iterable[TurnRecord]],
+    workers: int,
+    log: TurnLog,
 ) -> None:
     """`one` over all sessions; stops when the server has stopped answering."""
-    patience, lock = Patience(limit=10), threading.Lock()
+    patience, before = Patience(limit=10), set(log.done)
     with ThreadPoolExecutor(workers) as pool:
         waiting = [pool.submit(one, episode) for episode in sessions]
         try:
             for number, done in enumerate(as_completed(waiting), 1):
-                with lock:
-                    patience.watch(done.result())
+                patience.watch(record for record in done.result() if record.key not in before)
                 tell(f"{number} of {len(sessions)} sessions")
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -188,6 +193,4 @@ def _in_parallel(
 
 def tell(line: str) -> None:
     """Progress goes to standard error."""
-    import sys
-
     print(f"  {line}", file=sys.stderr, flush=True)

@@ -56,8 +56,12 @@ class Kept:
                 return pickle.loads(self._path(name).read_bytes())
             self._done.remove(name)
         result = job()
+        try:
+            content = pickle.dumps(result)
+        except Exception:  # what cannot be pickled raises anything; the run goes on without
+            return result
         self.folder.mkdir(parents=True, exist_ok=True)
-        _replace(self._path(name), pickle.dumps(result))
+        _replace(self._path(name), content)
         self._done.append(name)
         note = {"run": self._run, "parts": self._done}
         _replace(self.folder / "run.json", json.dumps(note).encode())
@@ -101,6 +105,7 @@ class Phases:
       kept: where `job` keeps results; nowhere if None.
 
     Attributes:
+      kept: the same; may be set once what the parts depend on is known.
       seconds: wall time of each finished part, by name; of a kept part that of the run it is from.
     """
 
@@ -108,7 +113,8 @@ class Phases:
         self, total: int, *, usual: Mapping[str, float] | None = None, kept: Kept | None = None
     ) -> None:
         self.seconds: dict[str, float] = {}
-        self._total, self._usual, self._kept = total, dict(usual or {}), kept
+        self.kept = kept
+        self._total, self._usual = total, dict(usual or {})
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -119,7 +125,7 @@ class Phases:
             print(f"{head} ...", end=" ", flush=True)
         shown = _shown(head, lambda: self.remaining(name)) if watched else contextlib.nullcontext()
         try:
-            with stopping(self._kept), shown:
+            with stopping(self.kept), shown:
                 yield
         except BaseException:
             print(f"{head} stopped" if watched else "stopped", flush=True)
@@ -129,7 +135,7 @@ class Phases:
 
     def job(self, name: str, job: Callable[[], T]) -> T:
         """`job()` as a part of the run; not run again where its result is kept."""
-        kept = self._kept
+        kept = self.kept
         if kept is None:
             with self(name):
                 return job()
@@ -157,8 +163,8 @@ class Phases:
 
     def finish(self) -> None:
         """The results are written: nothing needs to be kept."""
-        if self._kept is not None:
-            self._kept.clear()
+        if self.kept is not None:
+            self.kept.clear()
 
 
 def usual_seconds(name: str, *path: str) -> dict[str, float]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _phases import Phases as Phases
 
 ROOT = Path(__file__).resolve().parent.parent
 

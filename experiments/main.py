@@ -16,34 +16,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from _args import parse
+from _args import check_file, check_out, check_seed, parse
+from _command import launch
 from _main_analysis import by_arm, off_policy_truth, primary, secondary, shared_turns
-from _main_arms import CONSERVATIVE, MAIN, make_arms
+from _main_arms import CONSERVATIVE, MAIN
 from _main_certificate import certificate
-from _main_fit import Fitted, fit, need_head, recalibrate
+from _main_fit import fit
+from _main_log import final_records, finished, pack
 from _main_power import power
-from _main_predict import predictions
 from _main_report import figure, report
-from _main_tuning import candidate_means, tuning_records
-from _main_turns import Arm, confirmatory_sessions, read_questions, take_arms, take_tuning, tell
+from _main_take import DATA, EXECUTORS, PRIMARY, take, tuning_logs
+from _main_tuning import tuning_records
 from _results import environment, sha256, write_json
-from _serving import check_resumable, executor_for
-from collect import record_environment, served_environment
 
-from stackjax.agents.tasks import TASK_TYPES
-from stackjax.agents.turn_log import TurnLog, TurnRecord, latest, read_log
+from stackjax.agents.turn_log import TurnRecord, read_log
 
-DATA = Path(__file__).parent / "data"
 RESULTS = Path(__file__).parent / "results"
-EXECUTORS = {"qwen": "-qwen", "smollm2": ""}
-"""The primary model and the second one, with the ending of their files."""
-PRIMARY = "qwen"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +46,7 @@ class Args:
     Attributes:
       power: Compute the sample size from the pilot instead, about five minutes for both models.
       certificate: Certify the controller on the recorded turns, about four minutes.
+      pack: Put the logs taken in `out` into the recorded turns, for the analysis.
       take: Take turns instead of analysing: first the tuning questions, if they are not recorded,
         then the confirmatory turns. Kill it and start it again; nothing is taken twice.
       executor: Which of the two models: qwen (the primary one) or smollm2.
@@ -73,6 +67,7 @@ class Args:
 
     power: bool = False
     certificate: bool = False
+    pack: bool = False
     take: bool = False
     executor: str = PRIMARY
     part: str = "both"
@@ -94,116 +89,64 @@ class Args:
             raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}: {self.executor!r}")
         if self.part not in ("both", "primary", "arms"):
             raise ValueError(f"part must be both, primary or arms: {self.part!r}")
-        if self.take + self.power + self.certificate > 1:
-            raise ValueError("take, power, certificate: give one of them")
+        if self.take + self.power + self.certificate + self.pack > 1:
+            raise ValueError("take, power, certificate, pack: give one of them")
         for name in ("gsm8k", "hotpotqa"):
             path = getattr(self, name)
-            if self.take and (path is None or not path.is_file()):
-                raise ValueError(f"{name}: needs the file of questions, got {path}")
+            if self.take and path is None:
+                raise ValueError(f"{name} is needed to take turns: the file of questions")
+            if path is not None:
+                check_file(name, path)
         for name in ("turns", "all_arms", "workers", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 1")
-        if self.timeout <= 0 or not 0 <= self.seed < 2**32:
-            raise ValueError("timeout must be positive and seed between 0 and 2^32 - 1")
+        if not 0 < self.timeout < float("inf"):
+            raise ValueError(f"timeout must be positive and finite, got {self.timeout}")
+        if self.take:
+            check_out("out", self.out, folder=True)
+        check_seed(self.seed)
 
 
-def tuning_logs(executor: str, data: Path = DATA) -> list[Path]:
-    """The logs that a model's fits may see (their confirmatory items are left out)."""
-    ending = EXECUTORS[executor]
-    return [data / f"turns{ending}.jsonl.gz", data / f"questions{ending}.jsonl.gz"]
+def recorded(executor: str, data: Path = DATA) -> list[TurnRecord]:
+    """The confirmatory turns of one model that count.
 
-
-def take(args: Args) -> None:
-    """Take the turns of one model.
+    The primary arms' in the sessions that were finished, in the order of the run; the other arms'
+    as far as they go.
 
     Raises:
-      ValueError: the tuning turns are of another model than the one that is served.
+      FileNotFoundError: there are none.
+      ValueError: an arm took a turn twice, or a primary arm has no finished session.
     """
-    assert args.gsm8k is not None and args.hotpotqa is not None
-    questions = read_questions(args.gsm8k, args.hotpotqa)
-    args.out.mkdir(parents=True, exist_ok=True)
-    served = executor_for(
-        args.base_url, "default", args.model_path, args.out / "cache", timeout=args.timeout
-    )
-    with served as (executor, model):
-        entry = served_environment(model, args.server, local=args.base_url is None)
-        entry |= {"turns": args.turns, "all_arms": args.all_arms, "workers": args.workers}
-        record_environment(args.out / f"environment-{args.executor}.json", entry)
-        logs = tuning_logs(args.executor)
-        if not logs[1].exists():
-            logs[1] = args.out / f"questions-{args.executor}.jsonl"
-            with TurnLog(logs[1]) as log:
-                check_resumable(log, executor)
-                take_tuning(executor, questions.tuning, log, args.workers)
-        records = tuning_records(logs)
-        others = {record.model for record in records} - {executor.model}
-        if others:
-            raise ValueError(
-                f"executor: {args.executor} was tuned on {', '.join(others)}, but "
-                f"{executor.model} is served"
-            )
-        fitted = fit(records, seed=args.seed, steps=args.steps)
-        sessions = confirmatory_sessions(questions.confirmatory, args.turns)
-        ends = np.cumsum([len(session.turns) for session in sessions])
-        first = sessions[: int(np.searchsorted(ends, args.all_arms)) + 1]
-        if args.executor != PRIMARY:
-            sessions = first
-        need, name = need_head(records, fitted), args.executor
-        if args.part != "arms":
-            arms = make_arms(fitted, need)
-            main_arms = {arm: arms[arm] for arm in (CONSERVATIVE, MAIN)}
-            with TurnLog(args.out / f"main-{name}-primary.jsonl") as log:
-                check_resumable(log, executor)
-                take_arms(executor, sessions, main_arms, log, args.workers)
-        if args.part != "primary":
-            arms = make_arms(fitted, need, *_moved(args, records))
-            before = args.out / f"main_before_{name}.json"
-            write_json(before, _before(fitted, arms, records, args.seed))
-            for arm in (CONSERVATIVE, MAIN):
-                del arms[arm]
-            with TurnLog(args.out / f"main-{name}-arms.jsonl") as log:
-                check_resumable(log, executor)
-                take_arms(executor, first, arms, log, args.workers)
-
-
-def _before(
-    fitted: Fitted, arms: dict[str, Arm], records: Sequence[TurnRecord], seed: int
-) -> dict[str, Any]:
-    """What is known before the turns are taken: choices, and off-policy estimates."""
-    strata = [f"{task}, {level}" for task in TASK_TYPES for level in ("simple", "complex")]
-    return {
-        "conservative": fitted.conservative,
-        "candidates": {str(cell): mean for cell, mean in candidate_means(records).items()},
-        "best_fixed_by_type": {
-            task: fitted.cell(int(row)) for task, row in zip(TASK_TYPES, fitted.best_by_type())
-        },
-        "constant_signal": fitted.best_signal(),
-        "sets": {
-            name: [fitted.cell(int(k)) for k in np.flatnonzero(fitted.admissible[row])]
-            for row, name in enumerate(strata)
-        },
-        "off_policy": predictions(fitted, arms, records, seed=seed),
-    }
+    ending = EXECUTORS[executor]
+    records = final_records(read_log(data / f"main{ending}.jsonl.gz").records)
+    order = json.loads((data / f"main-run{ending}.json").read_text())["sessions"]
+    both = finished(records, (CONSERVATIVE, MAIN), order)
+    if not both:
+        raise ValueError(f"data: no session of {executor} is finished under both primary arms")
+    return [*both, *(r for r in records if r.policy not in (CONSERVATIVE, MAIN))]
 
 
 def analyse(seed: int, data: Path = DATA, results: Path = RESULTS) -> dict[str, Any]:
     """Analyse the recorded turns of both models; writes `main.json` and `main.png`.
 
     Raises:
-      FileNotFoundError: the primary model's turns are not there.
+      FileNotFoundError, ValueError: as `recorded`, for the primary model.
     """
     found: dict[str, Any] = {}
     for name, ending in EXECUTORS.items():
         path = data / f"main{ending}.jsonl.gz"
         if name != PRIMARY and not path.exists():
             continue
-        records = latest(read_log(path).records)
+        records = recorded(name, data)
         arms = by_arm(records)
+        planned = json.loads((data / f"main-run{ending}.json").read_text())
         found[name] = {
             "model": ", ".join(sorted({record.model for record in records})),
             "file": path.name,
             "sha256": sha256(path),
-            "turns": len(records),
+            "records": len(records),
+            "turns_planned": sum(turns for _, turns in planned["sessions"]),
+            "turns_by_arm": {arm: len(rows) for arm, rows in arms.items()},
             "primary": primary(arms, seed=seed),
             "secondary": secondary(arms, seed=seed),
         }
@@ -211,11 +154,7 @@ def analyse(seed: int, data: Path = DATA, results: Path = RESULTS) -> dict[str, 
         if before.exists():
             estimates = json.loads(before.read_text())["off_policy"]
             found[name]["off_policy"] = off_policy_truth(estimates, shared_turns(arms))
-    written = {
-        "seed": seed,
-        "environment": environment(),
-        "executors": found,
-    }
+    written = {"seed": seed, "environment": environment(), "executors": found}
     write_json(results / "main.json", written)
     figure(results / "main.png", found)
     print(report(written))
@@ -223,54 +162,36 @@ def analyse(seed: int, data: Path = DATA, results: Path = RESULTS) -> dict[str, 
     return written
 
 
-def _moved(args: Args, records: Sequence[TurnRecord]) -> tuple[Any, Any]:
-    """The other model's fits, and its controller recalibrated on this model's turns.
-
-    None and None while the other model's tuning turns are not recorded: its arms are then taken
-    by a later run, which resumes this one's log.
-    """
-    other = next(name for name in EXECUTORS if name != args.executor)
-    logs = tuning_logs(other)
-    if not all(log.exists() for log in logs):
-        tell(f"no tuning turns of {other} yet: its controllers are left for a later run")
-        return None, None
-    there: Fitted = fit(tuning_records(logs), seed=args.seed, steps=args.steps)
-    return there, recalibrate(there, records)
+def certify_deployed(args: Args) -> None:
+    """Fit the controller again, and certify it on the turns that all arms took."""
+    fitted = fit(tuning_records(tuning_logs(args.executor)), seed=args.seed, steps=args.steps)
+    path = RESULTS / f"main_certificate_{args.executor}.json"
+    made = certificate(recorded(args.executor), fitted, seed=args.seed)
+    write_json(path, {**made, "seed": args.seed, "environment": environment()})
+    print(f"wrote {path}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     args = parse(Args, argv)
-    try:
-        if args.take:
-            take(args)
-        elif args.power:
-            found = power(tuning_logs(args.executor), seed=args.seed, steps=args.steps)
-            path = RESULTS / f"main_power_{args.executor}.json"
-            write_json(path, {**found, "seed": args.seed, "environment": environment()})
-            print(f"{found['turns']} turns are needed; wrote {path}")
-        elif args.certificate:
-            records = latest(read_log(DATA / f"main{EXECUTORS[args.executor]}.jsonl.gz").records)
-            fitted = fit(
-                tuning_records(tuning_logs(args.executor)), seed=args.seed, steps=args.steps
-            )
-            path = RESULTS / f"main_certificate_{args.executor}.json"
-            made = certificate(records, fitted, seed=args.seed)
-            write_json(path, {**made, "seed": args.seed, "environment": environment()})
-            print(f"wrote {path}")
-        else:
-            analyse(args.seed)
-    except KeyboardInterrupt:
-        print(
-            "main: interrupted; the log keeps every finished turn, run again to go on",
-            file=sys.stderr,
-        )
-        return 130
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"main: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if args.take:
+        take(args)
+    elif args.pack:
+        path = pack(args.out, args.executor, DATA, EXECUTORS[args.executor])
+        before = f"main_before_{args.executor}.json"
+        if (args.out / before).exists():
+            shutil.copy(args.out / before, RESULTS / before)
+        print(f"wrote {path}")
+    elif args.power:
+        found = power(tuning_logs(args.executor), seed=args.seed, steps=args.steps)
+        path = RESULTS / f"main_power_{args.executor}.json"
+        write_json(path, {**found, "seed": args.seed, "environment": environment()})
+        print(f"{found['turns']} turns are needed; wrote {path}")
+    elif args.certificate:
+        certify_deployed(args)
+    else:
+        analyse(args.seed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

@@ -96,19 +96,17 @@ def server_versions() -> dict[str, str | None]:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run all; returns what the results file holds."""
     args = parse(Args, argv)
-    if args.policy.is_file():
-        raise ValueError(f"policy must be a folder, {args.policy} is a file")
     if not args.only_policy:
         check_out("out", args.out)
     known = (args.policy / "policy.json").is_file()
-    kept = Kept(args.out.with_name(f".{args.out.stem}.unfinished"), run_of(args))
     usual = usual_seconds("runtime.json") | usual_seconds("govern.json")
     count = 6 if args.only_policy else 5 if known else 10
-    phases = Phases(count, usual=usual, kept=kept)
+    phases = Phases(count, usual=usual)
     if known and not args.only_policy:
         with phases("load the policy"):
             policy = load_policy(args.policy)
     else:
+        check_out("policy", args.policy, folder=True)
         policy = train(args, phases)
     results: dict[str, Any] = {
         "args": dataclasses.asdict(args),
@@ -118,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     }
     if args.only_policy:
         return results
+    run = run_of(args, args.policy / "policy.json")
+    phases.kept = Kept(args.out.with_name(f".{args.out.stem}.unfinished"), run)
     measures = {
         "decide": lambda: bench_decide(policy, args.decisions),
         "proxy": lambda: bench_proxy(args.policy, args.sessions, args.turns, args.seed),

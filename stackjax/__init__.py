@@ -1,4 +1,65 @@
-"""Contextual Stackelberg games, solved by differentiating through the follower's best response."""
+"""Contextual Stackelberg games, solved by differentiating through the follower's best response.
+
+A leader commits to an action; a follower sees it and answers with what is best for itself; both
+utilities may depend on a context x. Every utility is maximised and takes
+`(action, response, context)`, in this order, without a batch axis: `jax.vmap` over contexts.
+
+    response*(action, x) = argmax_{r in R} U_F(action, r, x)               (best response)
+    action*(x)          in argmax_{l in L} U_L(l, response*(l, x), x)      (Stackelberg)
+
+The leader's gradient goes through the best response by the implicit function theorem, with the
+constraints that are active at the answer: one small linear solve, whatever the number of the
+solver's iterations. Functions are jit-compiled, vmapped and differentiated like any of JAX's; a
+follower that fails is reported (`converged`, `residual`), not hidden.
+
+Four steps:
+
+1. Write the game: two utilities and two feasible sets. A follower that is known only by its play
+   is learned from it with `fit_follower`.
+2. Ask for the follower's answer with `best_response`, and look at how far to trust it.
+3. Find the leader's action in one context with `solve`, or a policy for all of them with
+   `fit_leader`.
+4. Verify: `check` a solution, `project` actions onto those that were tried, `certify` a policy.
+
+| for | names |
+|---|---|
+| the game | `Game`, on the sets `Box`, `Simplex`, `Ball`, `Polyhedron`, `Constrained` |
+| the follower's answer | `best_response` gives a `Response`, with `Multipliers` |
+| its solvers | `Newton`, `InteriorPoint`, `ProjectedGradient` |
+| the leader's action | `solve` gives a `Solution`; by `Newton`, `Complementarity`, `FirstOrder` |
+| whether it is one | `check` gives a `Check` |
+| a follower learned from play | `fit_follower`, of `Observations`, gives a `History` |
+| its estimators | `ResponseRegression`, `GaussianResponse`, `GibbsResponse`, `BehaviourCloning` |
+| utilities to learn | `ConcaveUtility`, `FreeUtility`; `probe_concavity` gives a `Concavity` |
+| a leader's policy | `fit_leader` gives a `History`; bounds on averages: `Average` |
+| followers that are uncertain | `Suboptimal`, `Ensemble` |
+| sessions of several turns | `Dynamics`, `Horizon`; `rollout` gives a `Trajectory` |
+| actions that were tried | `ActionSet`, `ConvexHull`, `sensitivity_scale` |
+| keeping to them | `project` gives a `Projection` |
+| what that costs | `price_of_projection`, `price_of_response_projection` give a `Price` |
+| guarantees | `certify` gives a `Certificate` of `Statement` and `Constant` |
+| for a policy in use | `Deployed`, `RealTurns`; `discrepancies` gives `Discrepancies` |
+| the bounds it is made of | `repair_bound`, `horizon_repair_bound`, `response_error` |
+| and its intervals | `mean_interval`, `draws_needed` |
+| games with known answers | `stackjax.games`, `stackjax.finite` (matrices) |
+| resources of LLM agents | `stackjax.agents`, `stackjax.agents.runtime` |
+| labels under a budget | `stackjax.labels` |
+| figures | `stackjax.plot`, with the extra `plot` |
+
+Examples here and on the pages of the names begin with
+`import jax, jax.numpy as jnp, numpy as np, stackjax as sj`.
+
+Example:
+  >>> def leader_utility(q1, q2, demand):  # Stackelberg's duopoly: the leader's profit
+  ...     return q1 * (demand - q1 - q2 - 1.0)
+  >>> def follower_utility(q1, q2, demand):
+  ...     return q2 * (demand - q1 - q2 - 1.0)
+  >>> game = sj.Game(leader_utility, follower_utility)
+  >>> start = {"action": jnp.array(1.0), "response": jnp.array(1.0)}
+  >>> found = sj.solve(game, **start, context=jnp.array(13.0))
+  >>> print(found.action, found.response, found.converged)
+  6.0 3.0 True
+"""
 
 from stackjax import agents, finite, games, labels
 from stackjax._actions import ActionSet, ConvexHull, Projection, project

@@ -27,9 +27,11 @@ class ActionSet(struct.PyTreeNode):
       ValueError: the set is empty, its leaves differ in length, or a number is not finite (or a
         scale not positive).
 
+    Source: arXiv 2606.23026, eq. (29).
+
     Example:
-      >>> tried = ActionSet(jnp.array([[0.0, 0.0], [1.0, 1.0]]), scale=jnp.array([1.0, 10.0]))
-      >>> project(jnp.array([0.2, 0.9]), tried).index
+      >>> tried = sj.ActionSet(jnp.array([[0.0, 0.0], [1.0, 1.0]]), scale=jnp.array([1.0, 10.0]))
+      >>> sj.project(jnp.array([0.2, 0.9]), tried).index
       Array(0, dtype=int32)
     """
 
@@ -52,9 +54,11 @@ class ConvexHull(struct.PyTreeNode):
     Raises:
       ValueError: as `ActionSet`.
 
+    Source: Wolfe, Mathematical Programming 11, 1976 (the projection).
+
     Example:
-      >>> hull = ConvexHull(jnp.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
-      >>> found = project(jnp.array([2.0, 2.0]), hull)
+      >>> hull = sj.ConvexHull(jnp.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
+      >>> found = sj.project(jnp.array([2.0, 2.0]), hull)
       >>> print(found.action.round(3), found.distance.round(3), found.converged)
       [1. 1.] 1.414 True
     """
@@ -83,6 +87,14 @@ class Projection(struct.PyTreeNode):
         None.
       weights: of a hull, `[d + 1]`, their shares, which sum to 1; a row of share 0 has no meaning.
         Else None.
+
+    Source: arXiv 2606.23026, eq. (29-30).
+
+    Example:
+      >>> tried = sj.ActionSet(jnp.array([[0.0, 0.0], [0.0, 1.0]]))
+      >>> near = sj.project(jnp.array([0.0, 0.75]), tried)
+      >>> print(near.action, near.index, near.distance, near.converged)
+      [0. 1.] 1 0.25 True
     """
 
     action: Any
@@ -123,7 +135,7 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
     Source: arXiv 2606.23026, eq. (29-30).
 
     Example:
-      >>> project(jnp.array([0.2, 0.9]), ActionSet(jnp.array([[0.0, 0.0], [0.0, 1.0]]))).index
+      >>> sj.project(jnp.array([0.2, 0.9]), sj.ActionSet(jnp.array([[0.0, 0.0], [0.0, 1.0]]))).index
       Array(1, dtype=int32)
     """
     if isinstance(action_set, ActionSet):

@@ -66,10 +66,10 @@ def check(
         structure or shapes are not the game's.
 
     Example:
-      >>> duopoly, demand = sj.games.duopoly(), jnp.array(13.0)
-      >>> start = {"action": duopoly.action, "response": duopoly.response}
-      >>> solution = sj.solve(duopoly.game, **start, context=demand)
-      >>> print(sj.check(duopoly.game, solution, demand).ok)
+      >>> from types import SimpleNamespace
+      >>> duopoly = sj.games.duopoly()
+      >>> found = SimpleNamespace(action=jnp.array(6.0), response=jnp.array(3.0))
+      >>> sj.check(duopoly.game, found, jnp.array(13.0), starts=2).ok
       True
     """
     check_game(game)

@@ -80,9 +80,9 @@ class ConcaveUtility(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> utility = ConcaveUtility(1, 2, 0, rngs=nnx.Rngs(0))
-      >>> curved = jax.hessian(utility, argnums=1)(jnp.ones(1), jnp.ones(2), None)
-      >>> bool(jnp.linalg.eigvalsh(curved).max() <= -utility.concavity_bound)
+      >>> utility = sj.ConcaveUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
+      >>> value = lambda r: utility(jnp.ones(1), jnp.array(r), None)
+      >>> bool(value([0.0, 0.0]) > (value([-1.0, 2.0]) + value([1.0, -2.0])) / 2)
       True
     """
 
@@ -161,6 +161,12 @@ class FreeUtility(nnx.Module):
     Raises:
       TypeError: a size is not an integer.
       ValueError: a size is too small.
+
+    Example:
+      >>> from flax import nnx
+      >>> utility = sj.FreeUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
+      >>> utility(jnp.ones(1), jnp.ones(2), None).shape
+      ()
     """
 
     def __init__(
@@ -195,6 +201,12 @@ class Concavity(struct.PyTreeNode):
         the utility is not a number.
       share: `[]` of the probes at which the utility is not strictly concave: that eigenvalue is
         not below 0 by more than rounding, or not a number. 0 proves nothing beyond the probes.
+
+    Example:
+      >>> utility = lambda action, response, context: action * response**2
+      >>> seen = sj.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
+      >>> print(seen.largest, seen.share)
+      [-2.  4.] 0.5
     """
 
     largest: jax.Array
@@ -218,7 +230,7 @@ def probe_concavity(utility: Any, action: PyTree, response: PyTree, context: PyT
 
     Example:
       >>> utility = lambda action, response, context: action * response**2
-      >>> seen = probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
+      >>> seen = sj.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
       >>> float(seen.share)
       0.5
     """

@@ -42,6 +42,17 @@ class Game:
       ValueError: a utility is a module with state that is not a parameter.
 
     Source: arXiv 2606.23026, Section 4.
+
+    Example:
+      >>> game = sj.Game(
+      ...     lambda price, bought, worth: price * bought,
+      ...     lambda price, bought, worth: (worth - price) * bought - bought**2 / 2,
+      ...     action_set=sj.Box(lower=0.0), response_set=sj.Box(lower=0.0),
+      ... )
+      >>> game.follower_utility(2.0, 3.0, 6.0)
+      7.5
+      >>> sj.best_response(game, 2.0, 6.0, response=jnp.array(1.0)).value
+      Array(4., dtype=float32)
     """
 
     leader_utility: Utility
@@ -102,7 +113,7 @@ class Game:
         Source: Loridan and Morgan, Journal of Global Optimization 8, 1996.
 
         Example:
-          >>> game = Game(lambda a, r, x: r * x, lambda a, r, x: 0.0 * r)
+          >>> game = sj.Game(lambda a, r, x: r * x, lambda a, r, x: 0.0 * r)
           >>> worst = game.break_ties("pessimistic")
           >>> float(worst.follower_utility(0.0, 1.0, 2.0))
           -0.0002

@@ -29,6 +29,14 @@ class Price(struct.PyTreeNode):
       response_after: the new answer.
       converged_before: `[]` bool, whether the old answer is known to be the follower's best.
       converged_after: `[]` bool, the same of the new answer.
+
+    Source: arXiv 2606.23026, Prop. 5.3.
+
+    Example:
+      >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
+      >>> price = sj.price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
+      >>> print(price.response_before, price.response_after, price.leader, price.converged_after)
+      2.5 3.0 0.5 True
     """
 
     leader_before: jax.Array
@@ -96,8 +104,8 @@ def price_of_projection(
     Source: arXiv 2606.23026, eq. (29-30) and Prop. 5.3.
 
     Example:
-      >>> game = Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
-      >>> price = price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
+      >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
+      >>> price = sj.price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
       >>> print(price.leader_before, price.leader_held, price.leader_after, price.leader)
       12.5 14.0 12.0 0.5
     """
@@ -139,8 +147,8 @@ def price_of_response_projection(
     Source: arXiv 2606.23026, eq. (29-30): the repair of the executed action.
 
     Example:
-      >>> game = Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
-      >>> price = price_of_response_projection(game, 5.0, jnp.array(2.5), jnp.array(3.0), None)
+      >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
+      >>> price = sj.price_of_response_projection(game, 5.0, jnp.array(2.5), jnp.array(3.0), None)
       >>> print(price.leader, price.follower)
       2.5 0.25
     """

@@ -40,6 +40,14 @@ class Multipliers(struct.PyTreeNode):
       inequality: `[m]` of the set's inequalities, >= 0.
       equality: `[p]` of its equalities, of either sign: `U_F - inequality'g - equality'h` is
         stationary.
+
+    Example:
+      >>> game = sj.Game(
+      ...     lambda a, r, x: a * r, lambda a, r, x: a * r - r**2 / 2, response_set=sj.Box(0.0, 2.0)
+      ... )
+      >>> found = sj.best_response(game, 5.0, None, response=jnp.array(1.0))
+      >>> print(found.value, found.multipliers.lower, found.multipliers.upper)
+      2.0 0.0 3.0
     """
 
     lower: PyTree
@@ -69,6 +77,12 @@ class Response(struct.PyTreeNode):
       multipliers: of the constraints, differentiable like `value`.
       agree: scalar int, how many of the starting points led to a response as good. Fewer than
         `starts`: the utility has other local maxima, or some searches failed.
+
+    Example:
+      >>> duopoly = sj.games.duopoly()
+      >>> found = sj.best_response(duopoly.game, 6.0, 13.0, response=jnp.array(1.0))
+      >>> print(found.value, found.converged, found.unique, found.residual < 1e-4)
+      3.0 True True True
     """
 
     value: PyTree
@@ -134,6 +148,17 @@ def best_response(
         and context; `starts` is below 1.
 
     Source: arXiv 2606.23026, eq. (3), (8) and Prop. 5.2.
+
+    Example:
+      >>> game = sj.Game(
+      ...     lambda a, r, x: -((r - x) ** 2), lambda a, r, x: a * r - r**2 / 2,
+      ...     response_set=sj.Box(0.0, 2.0),
+      ... )
+      >>> answer = lambda a: sj.best_response(game, a, 1.0, response=jnp.array(0.5)).value
+      >>> print(answer(1.5), jax.grad(answer)(1.5))  # inside the set: the answer follows the action
+      1.5 1.0
+      >>> print(answer(3.0), jax.grad(answer)(3.0) == 0)  # held by the bound
+      2.0 True
     """
     check_game(game)
     response = as_start(response, "response")

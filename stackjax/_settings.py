@@ -32,6 +32,13 @@ class Newton:
 
     Source: Bertsekas, SIAM Journal on Control and Optimization 20(2), 1982; Steihaug, SIAM Journal
     on Numerical Analysis 20(3), 1983 (the conjugate gradients).
+
+    Example:
+      >>> duopoly = sj.games.duopoly()
+      >>> start = jnp.array(1.0)
+      >>> solver = sj.Newton(tol=1e-6, max_steps=5)
+      >>> sj.best_response(duopoly.game, 6.0, 13.0, response=start, solver=solver).value
+      Array(3., dtype=float32)
     """
 
     tol: float | None = None
@@ -62,6 +69,17 @@ class InteriorPoint:
     Source: Waechter and Biegler, Mathematical Programming 106, 2006 (the method); Hintermueller,
     Ito and Kunisch, SIAM Journal on Optimization 13, 2002 (the active set); Goldfarb and Idnani,
     Mathematical Programming 27, 1983 (the dual method).
+
+    Example:
+      >>> budget = sj.Polyhedron(jnp.ones((1, 2)), jnp.ones(1))  # r[0] + r[1] <= 1
+      >>> game = sj.Game(
+      ...     lambda a, r, x: r[0], lambda a, r, x: a @ r - r @ r / 2, response_set=budget
+      ... )
+      >>> push = jnp.array([2.0, 1.0])
+      >>> solver = sj.InteriorPoint(max_steps=50)
+      >>> found = sj.best_response(game, push, None, response=jnp.zeros(2), solver=solver)
+      >>> print(found.value, found.multipliers.inequality)
+      [1. 0.] [1.]
     """
 
     tol: float | None = None
@@ -91,6 +109,16 @@ class ProjectedGradient:
 
     Source: Beck and Teboulle, SIAM Journal on Imaging Sciences 2(1), 2009; O'Donoghue and Candes,
     Foundations of Computational Mathematics 15, 2015 (the restart).
+
+    Example:
+      >>> game = sj.Game(
+      ...     lambda a, r, x: r[0], lambda a, r, x: a @ r - r @ r / 2,
+      ...     response_set=sj.Ball(radius=1.0),
+      ... )
+      >>> push, solver = jnp.array([3.0, 4.0]), sj.ProjectedGradient(max_steps=200)
+      >>> found = sj.best_response(game, push, None, response=jnp.zeros(2), solver=solver)
+      >>> print([f"{r:.2f}" for r in found.value], found.converged)
+      ['0.60', '0.80'] True
     """
 
     tol: float | None = None
@@ -118,6 +146,12 @@ class Complementarity:
       ValueError: `tol` or `barrier` is not positive, or `max_steps` is below 1.
 
     Source: Leyffer, Lopez-Calva and Nocedal, SIAM Journal on Optimization 17, 2006.
+
+    Example:
+      >>> sj.games.posted_price().solver  # the buyer is indifferent at the best price
+      Complementarity(tol=None, max_steps=150, barrier=0.1)
+      >>> sj.Complementarity(barrier=1e-3)  # for a warm start, as `solver` of `solve`
+      Complementarity(tol=None, max_steps=150, barrier=0.001)
     """
 
     tol: float | None = None
@@ -145,6 +179,18 @@ class FirstOrder:
     Raises:
       TypeError: `optimizer` is not optax's, `tol` is not a number, or `max_steps` not an integer.
       ValueError: `tol` is not positive, or `max_steps` is below 1.
+
+    Source: Bertsekas, IEEE Transactions on Automatic Control 21(2), 1976 (projected gradients).
+
+    Example:
+      >>> import optax
+      >>> duopoly = sj.games.duopoly()
+      >>> found = sj.solve(
+      ...     duopoly.game, action=duopoly.action, response=duopoly.response,
+      ...     context=jnp.array(13.0), solver=sj.FirstOrder(optax.sgd(0.5)),
+      ... )
+      >>> print(f"{found.action:.2f} {found.converged}")
+      6.00 True
     """
 
     optimizer: optax.GradientTransformation

@@ -52,6 +52,16 @@ class Solution(struct.PyTreeNode):
         points. Then the response is the best of those tried, no local method can show more, and
         `converged` is False.
       unique: scalar bool, the follower's curvature rules out other best responses nearby.
+
+    Example:
+      >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
+      >>> game = sj.Game(profit, lambda action, response, demand: profit(response, action, demand))
+      >>> one = jnp.array(1.0)
+      >>> found = sj.solve(game, action=one, response=one, context=jnp.array(13.0))
+      >>> print(found.action, found.response, found.leader_utility, found.follower_utility)
+      6.0 3.0 18.0 9.0
+      >>> print(found.converged, found.unique, found.regret)
+      True True 0.0
     """
 
     action: PyTree
@@ -113,6 +123,15 @@ def solve(
         at the starting point; `starts` is below 1; a polyhedron is empty.
 
     Source: arXiv 2606.23026, Section 4; for the methods see their settings.
+
+    Example:
+      >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
+      >>> game = sj.Game(profit, lambda action, response, demand: profit(response, action, demand))
+      >>> one = jnp.array(1.0)
+      >>> solve = lambda demand: sj.solve(game, action=one, response=one, context=demand)
+      >>> found = jax.jit(jax.vmap(solve))(jnp.array([7.0, 13.0]))
+      >>> print(found.action, found.response, found.converged)
+      [3. 6.] [1.5 3. ] [ True  True]
     """
     check_game(game)
     starts, settings = _method(game, solver, starts, key)

@@ -62,6 +62,14 @@ class Check(struct.PyTreeNode):
       concavity: the smallest eigenvalue of -Hessian of U_F (and of Hessians of the response set's
         inequalities) at feasible sampled responses, relative to the matrix's largest entry: 1 at
         best; NaN with more than 512 coordinates.
+
+    Example:
+      >>> from types import SimpleNamespace
+      >>> duopoly = sj.games.duopoly()
+      >>> cournot = SimpleNamespace(action=jnp.array(4.0), response=jnp.array(4.0))  # Nash
+      >>> report = sj.check(duopoly.game, cournot, jnp.array(13.0), starts=1)
+      >>> print(report.converged, report.gain > 0, report.ok)
+      True True False
     """
 
     leader_violation: jax.Array

@@ -1,10 +1,7 @@
 """Outcomes, cell scores, simultaneous bounds, and the action set that they lead to."""
 
 import dataclasses
-import doctest
-import importlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,18 +63,6 @@ def test_a_turn_without_an_answer_has_failed():
         for i, (r, answer) in enumerate(zip(FACTORIAL, answers))
     ]
     assert sj.agents.outcomes(made).failed.tolist() == [0, 1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    "name",
-    "outcomes cell_scores action_candidates action_sets simultaneous probes need audit off_policy "
-    "environment".split(),
-)
-def test_the_examples_run(name):
-    module = importlib.import_module(f"stackjax.agents.{name}")
-    names = {"jax": jax, "jnp": jnp, "np": np, "sj": sj}
-    found = doctest.testmod(module, extraglobs=names)
-    assert found.attempted > 0 and found.failed == 0
 
 
 def test_rows_are_picked_by_a_mask_of_their_length_only(log):

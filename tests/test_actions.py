@@ -1,6 +1,3 @@
-import doctest
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -233,12 +230,6 @@ def test_bad_arguments_of_a_sensitivity_scale(error, message, call):
     actions, more = call.pop("actions", jnp.ones((3, 2))), call.pop("more", ())
     with pytest.raises(error, match=message):
         sensitivity_scale(lambda a, *_: a[0], actions, *more, **call)
-
-
-@pytest.mark.parametrize("name", ["_actions", "_price", "_sensitivity"])
-def test_the_examples_run(name):
-    found = doctest.testmod(importlib.import_module(f"stackjax.{name}"))
-    assert found.attempted > 0 and found.failed == 0
 
 
 def test_a_hull_and_its_rows_agree_where_the_nearest_is_a_row():

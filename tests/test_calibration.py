@@ -1,5 +1,3 @@
-import doctest
-import importlib
 from functools import partial
 
 import jax
@@ -40,12 +38,6 @@ def answers(seed, episodes=150, turns=8):
     predicted = 1 / (1 + np.exp(-(2.5 * odds + 0.8)))
     right = rng.uniform(size=len(truth)) < truth
     return predicted, right.astype(float), np.repeat(np.arange(episodes), turns), truth
-
-
-@pytest.mark.parametrize("name", ["accuracy", "calibration", "calibration_maps"])
-def test_the_examples_run(name):
-    found = doctest.testmod(importlib.import_module(f"stackjax.agents.{name}"))
-    assert found.attempted > 0 and found.failed == 0
 
 
 def test_a_linear_error_is_recovered_and_removed():

@@ -1,5 +1,3 @@
-import doctest
-import importlib
 from typing import Any
 
 import jax
@@ -287,19 +285,3 @@ def test_wrong_arguments_are_refused(change, error, message):
 def test_wrong_policies_are_refused(change, error):
     with pytest.raises(error):
         deployed(**change)
-
-
-@pytest.mark.parametrize(
-    "name", ("certificate", "deployed", "gap", "intervals", "real_turns", "repair", "transfer")
-)
-def test_examples_in_docstrings(name):
-    module = importlib.import_module(f"stackjax._certify.{name}")
-    found = doctest.testmod(module, extraglobs={"jnp": jnp, "np": np, "sj": sj})
-    assert found.attempted and not found.failed
-
-
-@pytest.mark.slow
-def test_the_example_of_certify():
-    module = importlib.import_module("stackjax._certify.statements")
-    found = doctest.testmod(module, extraglobs={"jnp": jnp, "jax": jax, "sj": sj})
-    assert found.attempted and not found.failed

@@ -53,6 +53,11 @@ def logged_of(seed=0, episodes=60, actions=3, **changes: Any) -> tuple[RealTurns
     return RealTurns(utility, episode=episode, low=0.0, high=1.0, **(given | changes)), chance
 
 
+def test_draws_of_an_unknown_method_are_refused():
+    with pytest.raises(ValueError, match="'student', allowed are hoeffding"):
+        draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="student")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_intervals_cover_at_least_as_often_as_stated(method):
     rng = np.random.default_rng(0)

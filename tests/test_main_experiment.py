@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import json
 import random
 from typing import Any
 
@@ -10,14 +11,16 @@ import numpy as np
 import pytest
 from _main_analysis import by_arm, compare_arms, paired
 from _main_arms import CONSERVATIVE, MAIN, Fixed, RandomInside
+from _main_log import digest, final_records, finished, hold, pack
 from _main_power import turns_needed
-from _main_tests import clustered_t, difference, holm, non_inferiority
+from _main_tests import clustered_t, difference, holm, non_inferiority, two_way_bound
 from _main_turns import CANDIDATES, confirmatory, confirmatory_sessions, tuning_sessions
 from scipy import stats
 
 from stackjax.agents import known_world
 from stackjax.agents.session import SessionState
-from stackjax.agents.tasks import make_episode
+from stackjax.agents.tasks import TASK_TYPES, make_episode
+from stackjax.agents.turn_log import read_log
 
 
 def records(arms, episodes=30, turns=3, seed=0):
@@ -109,8 +112,58 @@ def test_comparison_pairs_turns_and_refuses_doubles():
     assert found["tokens"]["low"] < found["tokens_bootstrap"].estimate < found["tokens"]["high"]
     with pytest.raises(ValueError, match="no turn in common"):
         paired(arms["a"][:3], arms["b"][3:])
-    with pytest.raises(ValueError, match="twice"):
-        by_arm([*arms["a"], arms["a"][0]])
+
+
+def test_the_last_record_counts_where_an_outage_lost_a_turn():
+    good = records({"a": (200, 1.0)}, episodes=2)
+    moved = dataclasses.replace(good[1], executed=(0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="turn 1 of e000 twice"):
+        final_records([*good, moved])
+    lost = dataclasses.replace(good[0], executed=(0.5, 0.5, 0.5), fallback="timeout")
+    kept = final_records([lost, *good, moved])
+    assert len(kept) == 6 and moved in kept and good[1] not in kept and lost not in kept
+
+
+def test_sessions_count_up_to_the_first_unfinished_one():
+    made = records({"a": (200, 1.0), "b": (200, 1.0)}, episodes=4)
+    order = [(f"e{e:03d}", 3) for e in (2, 0, 1, 3)]
+    torn = [r for r in made if (r.policy, r.episode, r.turn) != ("b", "e001", 2)]
+    assert {r.episode for r in finished(torn, "ab", order)} == {"e002", "e000"}
+    assert len(finished(made, "ab", order)) == 24 and len(finished(made, "a", order)) == 12
+
+
+def test_a_run_that_rests_on_something_else_is_refused(tmp_path):
+    hold(tmp_path / "run.json", {"seed": 0, "sessions": [("a", 3)]})
+    hold(tmp_path / "run.json", {"seed": 0, "sessions": [("a", 3)]})
+    with pytest.raises(ValueError, match="other seed"):
+        hold(tmp_path / "run.json", {"seed": 1, "sessions": [("a", 3)]})
+    assert digest([np.ones(2)]) == digest((np.ones(2),)) != digest([np.zeros(2)])
+
+
+def test_packing_leaves_out_answers_that_may_not_be_carried(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(FileNotFoundError, match="qwen"):
+        pack(tmp_path, "qwen", tmp_path / "data", "-qwen")
+    for name, arm in (("primary", "a"), ("arms", "b")):
+        made = records({arm: (200, 1.0)}, episodes=6)
+        (tmp_path / f"main-qwen-{name}.jsonl").write_text(
+            "".join(record.to_json() + "\n" for record in made)
+        )
+    for name in ("run", "environment"):
+        (tmp_path / f"{name}-qwen.json").write_text("{}")
+    kept = read_log(pack(tmp_path, "qwen", tmp_path / "data", "-qwen")).records
+    assert {record.policy for record in kept} == {"a", "b"} and len(kept) == 36
+    assert {record.family for record in kept if not record.gold} == {"documents"}
+
+
+def test_errors_by_item_as_well_are_not_smaller():
+    rng = np.random.default_rng(3)
+    item = rng.integers(0, 6, 60)
+    values = rng.normal(size=6)[item] + 0.1 * rng.normal(size=60)
+    episode = np.arange(60) // 3
+    once = two_way_bound(values, episode, np.arange(60))
+    assert once == pytest.approx(non_inferiority(values, episode, 0.02)["low_95"])
+    assert two_way_bound(values, episode, item) < once - 0.1
 
 
 def test_sample_size_is_the_textbook_one_and_grows_with_variance():
@@ -123,7 +176,7 @@ def test_fixed_and_random_arms_stay_where_they_may_play():
     cells = tuple((c / 11, 0.0, 0.0) for c in range(12))
     turn = make_episode(0, 0).turns[0]
     state = SessionState(1000.0)
-    row = 2 * main.TASK_TYPES.index(turn.task) + (turn.complexity > 0.5)
+    row = 2 * TASK_TYPES.index(turn.task) + (turn.complexity > 0.5)
     assert Fixed("f", cells).session()(state, turn, random.Random(0)).action == cells[row]
     assert Fixed("f", cells[:1]).session()(state, turn, random.Random(0)).action == cells[0]
     policy = RandomInside("r", tuple((cell, (1.0, 1.0, 1.0)) for cell in cells)).session()
@@ -135,11 +188,14 @@ def test_fixed_and_random_arms_stay_where_they_may_play():
 def test_analysis_of_a_log(tmp_path, capsys):
     others = ("middle", "best fixed by task type", "constant inside the set")
     arms = {CONSERVATIVE: (300, 0.7), MAIN: (200, 0.75), **dict.fromkeys(others, (250, 0.7))}
+    made = records(arms)
     with gzip.open(tmp_path / "main-qwen.jsonl.gz", "wt") as file:
-        file.writelines(record.to_json() + "\n" for record in records(arms))
+        file.writelines(record.to_json() + "\n" for record in made[:-5])  # the last turn is lacking
+    run = {"sessions": [[f"e{e:03d}", 3] for e in range(31)]}
+    (tmp_path / "main-run-qwen.json").write_text(json.dumps(run))
     found = main.analyse(0, tmp_path, tmp_path)
     primary = found["executors"]["qwen"]["primary"]
-    assert primary["all"]["turns"] == 90 and primary["HotpotQA"]["turns"] == 18
+    assert primary["all"]["turns"] == 87 and primary["HotpotQA"]["turns"] == 18
     assert primary["all"]["saving"].low > 0.25
     assert "GSM8K" not in primary
     assert (tmp_path / "main.json").exists() and (tmp_path / "main.png").exists()
@@ -152,6 +208,8 @@ def test_analysis_of_a_log(tmp_path, capsys):
         (["--executor", "gpt"], "qwen"),
         (["--take"], "gsm8k"),
         (["--take", "--power"], "one of them"),
+        (["--timeout", "nan"], "timeout"),
+        (["--gsm8k", "absent.jsonl"], "gsm8k"),
         (["--workers", "0"], "workers"),
         (["--turns", "many"], "turns"),
     ],

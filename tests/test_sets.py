@@ -1,7 +1,5 @@
 """The feasible sets: projections, residuals, membership, structure, wrong input."""
 
-import doctest
-import importlib
 from typing import Any
 
 import chex
@@ -494,9 +492,3 @@ def test_what_has_no_projection():
         with pytest.raises(NotImplementedError, match=f"{name} has no cheap Euclidean projection"):
             feasible.project(two)
     assert all(s.projectable for s in (Box, sj.Simplex, sj.Ball))
-
-
-@pytest.mark.parametrize("name", ["ball", "box", "constrained", "polyhedron", "simplex"])
-def test_examples(name):
-    found = doctest.testmod(importlib.import_module(f"stackjax._sets._{name}"))
-    assert found.attempted and not found.failed

@@ -3,10 +3,17 @@
 Every contender returns, for each of N contexts, the leader's utility and its total derivative
 through the follower's best response. Times are medians over interleaved rounds in one process for
 each workload; gradients are checked against float64 central differences.
+
+    python experiments/bench/run.py                     # an hour; --rounds 5 --budget 3: 11 min
+    python experiments/bench/run.py --workloads R1 --max-n 4096 --no-flags
+
+Needs the extra `bench`; contenders that are not installed are left out. Prints tables and writes
+bench.json and bench.png. A run that is stopped goes on with the next workload.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,10 +27,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from _args import parse  # noqa: E402
+from _args import check_out, check_seed, parse  # noqa: E402
+from _command import launch  # noqa: E402
 from _contender import version  # noqa: E402
+from _phases import KEPT_RESULTS, Kept, Phases  # noqa: E402
 from _report import PACKAGES, draw, tables  # noqa: E402
-from _results import environment, write_json  # noqa: E402
+from _results import environment, run_of, write_json  # noqa: E402
 from _workloads import Workload, workloads  # noqa: E402
 
 # It helps elementwise programs, and no default of XLA's: the user's to set.
@@ -66,8 +75,7 @@ class Args:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not (self.budget > 0 and self.limit > 0):
             raise ValueError("budget and limit must be positive")
-        if self.out.is_file():
-            raise ValueError(f"out must be a folder, {self.out} is a file")
+        check_seed(self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = None if args.contenders is None else args.contenders.split(",")
     for name in names or []:
         if name not in every:
-            raise SystemExit(f"run.py: error: contenders: none is called {name!r} in {every}")
-    args.out.mkdir(parents=True, exist_ok=True)
+            raise ValueError(f"contenders: none is called {name!r} in {every}")
+    check_out("out", args.out, folder=True)
     runs = [(w, False) for w in chosen]
     if args.flags:
         runs += [(w, True) for w in chosen if w.group == "R1"]
@@ -91,16 +99,38 @@ def main(argv: Sequence[str] | None = None) -> None:
         "runs": [],
     }
     with tempfile.TemporaryDirectory() as scratch:
-        for number, (workload, flags) in enumerate(runs, 1):
-            told = " with an XLA flag" if flags else ""
-            print(f"[{number}/{len(runs)}] {workload.name}{told} ...", flush=True)
-            report["runs"].append(measure(workload, flags, names, args, Path(scratch)))
-            write_json(args.out / "bench.json", report)
+        kept = Kept(args.out / ".unfinished", run_of(args))
+        phases = Phases(len(runs), usual=usual(runs), kept=kept)
+        for workload, flags in runs:
+            found = phases.job(
+                label(workload, flags),
+                lambda w=workload, f=flags: measure(w, f, names, args, Path(scratch)),
+            )
+            report["runs"].append(found)
+    report["seconds"] = phases.seconds
+    write_json(args.out / "bench.json", report)
+    phases.finish()
     # Read back: the tables say what the file says.
     report = json.loads((args.out / "bench.json").read_text())
     print(tables(report))
     draw(report, args.out / "bench.png")
     print(f"Written to {args.out}")
+
+
+def label(workload: Workload, flags: bool) -> str:
+    """What a run is called."""
+    return f"{workload.name}{' with an XLA flag' if flags else ''}"
+
+
+def usual(runs: Sequence[tuple[Workload, bool]]) -> dict[str, float]:
+    """Seconds that each run took in the results that are kept, by label; the others their mean."""
+    known: dict[tuple[str, bool], float] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        rows = json.loads((KEPT_RESULTS / "bench.json").read_text())["runs"]
+        known = {(row["workload"], row["flags"]): float(row["seconds"]) for row in rows}
+    found = {label(w, f): known.get((w.name, f)) for w, f in runs}
+    mean = sum(known.values()) / max(len(known), 1)
+    return {name: mean if s is None else s for name, s in found.items()} if known else {}
 
 
 def measure(
@@ -120,10 +150,11 @@ def measure(
     inherited = os.environ.get("XLA_FLAGS", "")
     added = {"XLA_FLAGS": f"{inherited} {XLA_FLAGS}".strip()} if flags else {}
     command = [sys.executable, str(HERE / "_process.py"), json.dumps(task)]
-    done = subprocess.run(command, env=os.environ | added)
+    done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True)
+    print(f"\n{done.stdout.rstrip()}", end=" ", flush=True)
     found = json.loads(out.read_text()) if out.exists() else {"error": done.returncode}
     return {"workload": workload.name, "group": workload.group, "flags": flags, **found}
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -22,6 +22,10 @@ class Constant(NamedTuple):
       low: lower confidence limit; `value` where there is no sampling error, NaN where the number
         is a sampled extreme, of which nothing bounds the error.
       high: upper confidence limit, likewise.
+
+    Example:
+      >>> print(sj.Constant(2.0), sj.Constant(2.0, low=1.5, high=2.5))
+      2 2 [1.5, 2.5]
     """
 
     value: float
@@ -53,6 +57,16 @@ class Statement:
       note: a sentence, or what is missing.
       turns_needed: real turns at which a vacuous bound would say something, with the variance as
         measured; `inf` if no number would do, NaN where that is not the question.
+
+    Raises:
+      ValueError: `verdict` is another word.
+
+    Example:
+      >>> claim = sj.Statement(
+      ...     "Stability", "Prop. 5.2", "mu > 0", bound=0.5, measured=0.4, verdict="holds"
+      ... )
+      >>> claim.measured <= claim.bound, claim.verdict
+      (True, 'holds')
     """
 
     name: str
@@ -107,9 +121,14 @@ class Certificate:
       level: confidence level of all statements together.
       shares: parts of `1 - level` by statement; they add up to at most 1.
 
+    Raises:
+      KeyError: `certificate[name]` of a statement that it does not hold.
+
+    Source: arXiv 2606.23026, Section 5.
+
     Example:
-      >>> one = Statement("Existence", "Thm 5.1", "compact sets", verdict="holds")
-      >>> Certificate((one,), 0.95, {})["Existence"].verdict
+      >>> one = sj.Statement("Existence", "Thm 5.1", "compact sets", verdict="holds")
+      >>> sj.Certificate((one,), 0.95, {})["Existence"].verdict
       'holds'
     """
 

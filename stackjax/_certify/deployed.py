@@ -40,9 +40,11 @@ class Deployed:
       TypeError: `game` is not a Game, a policy or `recorded` is of the wrong type.
       ValueError: `repairs` is neither, or only one of `horizon` and `states` is given.
 
+    Source: arXiv 2606.23026, Section 5.
+
     Example:
       >>> duopoly = sj.games.duopoly()
-      >>> Deployed(duopoly.game, lambda demand: demand / 2).repairs
+      >>> sj.Deployed(duopoly.game, lambda demand: demand / 2).repairs
       'response'
     """
 

@@ -33,8 +33,14 @@ def response_error(suboptimality: jax.Array, mu: jax.Array) -> jax.Array:
       suboptimality: `eps`, what the follower gives up, at least 0.
       mu: the follower's strong concavity.
 
+    Returns:
+      The distance, of the arguments' common shape.
+
+    Source: the definition of strong concavity and the best response's optimality condition, as in
+    Nesterov, Introductory Lectures on Convex Optimization, 2004, Section 2.1.3.
+
     Example:
-      >>> float(response_error(jnp.array(0.02), jnp.array(4.0)))
+      >>> float(sj.response_error(jnp.array(0.02), jnp.array(4.0)))
       0.10000000149011612
     """
     concave = mu > 0

@@ -70,14 +70,13 @@ def mean_interval(
     Ramdas, JRSS-B 86, 2024, Theorem 3 (hedged capital, predictable plug-in bets).
 
     Example:
-      >>> found = mean_interval(np.full(100, 0.5), low=0.0, high=1.0, alpha=0.05)
+      >>> found = sj.mean_interval(np.full(100, 0.5), low=0.0, high=1.0, alpha=0.05)
       >>> bool(found.low < 0.5 < found.high)
       True
     """
     values = np.asarray(values, float)
     check_alpha(alpha)
-    if method not in METHODS:
-        raise ValueError(f"method: got {method!r}, allowed are {', '.join(METHODS)}")
+    _check_method(method)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"low, high: need finite bounds in order, got {low} and {high}")
     if values.ndim == 0 or values.shape[-1] == 0:
@@ -133,11 +132,20 @@ def draws_needed(
       alpha: probability of a miss.
       method: as in `half_width`: with 'betting' fewer will do.
 
+    Returns:
+      n, a float.
+
+    Raises:
+      ValueError: `alpha` is not strictly between 0 and 1, or `method` is unknown.
+
+    Source: as `mean_interval`.
+
     Example:
-      >>> draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="hoeffding")
+      >>> sj.draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="hoeffding")
       185.0
     """
     check_alpha(alpha)
+    _check_method(method)
     if not target > 0 or not np.isfinite(deviation):
         return math.inf
     if math.isinf(target):
@@ -157,6 +165,11 @@ def check_alpha(alpha: float) -> None:
     """Raises ValueError unless `alpha` is in (0, 1)."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         raise ValueError(f"alpha: must lie strictly between 0 and 1, got {alpha!r}")
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method: got {method!r}, allowed are {', '.join(METHODS)}")
 
 
 def _betting(x: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:

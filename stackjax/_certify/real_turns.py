@@ -54,8 +54,10 @@ class RealTurns:
         bounds not in order, probabilities that are none, or a row that does not exist. (A utility
         out of its bounds is not refused: the certificate says that they fail.)
 
+    Source: arXiv 2606.23026, Thm 5.4.
+
     Example:
-      >>> turns = RealTurns(
+      >>> turns = sj.RealTurns(
       ...     utility=np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),
       ...     value=np.full((2, 3), 0.5), episode=np.array([0, 0, 1]), low=0.0, high=1.0,
       ... )

@@ -58,8 +58,13 @@ def repair_bound(lipschitz: jax.typing.ArrayLike, distance: jax.Array) -> jax.Ar
       lipschitz: `L_U` of the leader's utility in what is repaired.
       distance: what repair moved, any shape.
 
+    Returns:
+      The bound, shaped as `distance`, in units of the utility.
+
+    Source: arXiv 2606.23026, Prop. 5.3.
+
     Example:
-      >>> float(repair_bound(jnp.array(2.0), jnp.array(0.25)))
+      >>> float(sj.repair_bound(jnp.array(2.0), jnp.array(0.25)))
       0.5
     """
     return jnp.asarray(lipschitz) * distance
@@ -90,8 +95,13 @@ def horizon_repair_bound(
       state_in_state: `K_s`, of the next state in the state, policy and follower following it.
       discount: of a turn.
 
+    Returns:
+      The bound, `[]`, in units of the utility.
+
+    Source: Prop. 5.3 of arXiv 2606.23026 for one turn, and Gronwall's inequality in discrete time.
+
     Example:
-      >>> bound = horizon_repair_bound(
+      >>> bound = sj.horizon_repair_bound(
       ...     jnp.array([1.0, 0.0]), utility_in_repair=2.0, utility_in_state=3.0,
       ...     state_in_repair=0.5, state_in_state=1.0, discount=1.0,
       ... )

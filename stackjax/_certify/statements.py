@@ -102,7 +102,7 @@ def certify(
       ...     action_set=sj.Box(jnp.zeros(()), jnp.ones(())),
       ...     response_set=sj.Box(jnp.zeros(()), jnp.ones(())),
       ... )
-      >>> found = certify(game, jnp.array([0.25, 0.5]), None, key=jax.random.key(0))
+      >>> found = sj.certify(game, jnp.array([0.25, 0.5]), None, key=jax.random.key(0))
       >>> print(found["Stability"].verdict, round(found["Stability"].bound, 3))
       holds 0.5
     """

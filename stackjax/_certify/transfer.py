@@ -1,7 +1,5 @@
 """From the surrogate to reality: discrepancies, support, and how many turns a bound needs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,6 +34,18 @@ class Discrepancies(NamedTuple):
       high: `[P]` upper limits.
       bias: `[P]` bound of the bias of clipping, 0 without.
       deviation: `[P]` standard deviation of an episode's number.
+
+    Source: arXiv 2606.23026, Thm 5.4.
+
+    Example:
+      >>> off = np.tile([0.1, -0.1], 100)
+      >>> turns = sj.RealTurns(
+      ...     utility=off[None], value=np.zeros((1, 200)), episode=np.arange(200),
+      ...     low=-1.0, high=1.0,
+      ... )
+      >>> found = sj.discrepancies(turns, alpha=0.05)
+      >>> found.mean.shape, bool(found.low[0] < 0 < found.high[0]), found.delta < 0.2
+      ((1,), True, True)
     """
 
     mean: np.ndarray
@@ -70,12 +80,17 @@ def discrepancies(
       method: as in `mean_interval`.
       policies: P of the union bound, if the class has more than are in `turns`.
 
+    Returns:
+      The `Discrepancies`.
+
+    Source: arXiv 2606.23026, Thm 5.4.
+
     Example:
-      >>> turns = RealTurns(
+      >>> turns = sj.RealTurns(
       ...     utility=np.zeros((1, 200)), value=np.zeros((1, 200)), episode=np.arange(200),
       ...     low=0.0, high=1.0,
       ... )
-      >>> discrepancies(turns, alpha=0.05).delta < 0.1
+      >>> sj.discrepancies(turns, alpha=0.05).delta < 0.1
       True
     """
     count = len(turns.value) if policies is None else policies

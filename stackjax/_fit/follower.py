@@ -97,7 +97,6 @@ def fit_follower(
     Source: arXiv 2606.23026, Section 6; the paper imitates with an adversary (eq. 15) instead.
 
     Example:
-      >>> import jax, jax.numpy as jnp, stackjax as sj
       >>> action = jnp.linspace(-1.0, 1.0, 64)
       >>> seen = sj.Observations(jnp.zeros(64), action, 0.5 * action)
       >>> pull = jax.tree_util.Partial(lambda w, a, r, x: -((r - w * a) ** 2), jnp.array(0.0))

@@ -41,6 +41,12 @@ class Horizon(struct.PyTreeNode):
       ValueError: `turns` or `hold` is below 1, or `discount` is not in (0, 1].
 
     Source: arXiv 2606.23026, eq. (16).
+
+    Example:
+      >>> habit = sj.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
+      >>> sessions = sj.Horizon(habit, turns=4, discount=0.9)  # `horizon` of fit_leader
+      >>> sessions.turns, sessions.discount, sessions.hold
+      (4, 0.9, 1)
     """
 
     dynamics: Any
@@ -77,6 +83,18 @@ class Trajectory(struct.PyTreeNode):
       value: `[]` the discounted sum of `leader_utility`: of the whole session only if all of
         `converged`.
       last: the state after the last turn.
+
+    Source: arXiv 2606.23026, eq. (7), (16).
+
+    Example:
+      >>> duopoly = sj.games.duopoly()
+      >>> habit = sj.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
+      >>> played = sj.rollout(
+      ...     lambda demand: demand / 2, duopoly.game, habit, jnp.array(10.0),
+      ...     turns=2, response=duopoly.response, key=jax.random.key(0),
+      ... )
+      >>> print(played.state, played.action, played.last, played.converged)
+      [10.   9.5] [5.   4.75] 9.025 [ True  True]
     """
 
     state: PyTree

@@ -111,6 +111,17 @@ def fit_leader(
         wrong type.
 
     Source: arXiv 2606.23026, eq. (9), (16).
+
+    Example:
+      >>> duopoly = sj.games.duopoly()
+      >>> policy = jax.tree_util.Partial(lambda w, demand: w * (demand - 1), jnp.array(0.2))
+      >>> demands = jnp.array([9.0, 13.0])
+      >>> policy, history = sj.fit_leader(
+      ...     policy, duopoly.game, demands, response=duopoly.response, steps=200,
+      ...     key=jax.random.key(0),
+      ... )
+      >>> print(f"{policy.args[0]:.2f} {history.converged[-1]:.0%}")  # sells (demand - 1) / 2
+      0.50 100%
     """
     check_game(game)
     contexts = as_batch(contexts, "contexts")

@@ -26,7 +26,7 @@ class Observations(struct.PyTreeNode):
         altogether. Only the ratios matter: the loss is the weighted mean of each minibatch.
 
     Example:
-      >>> seen = Observations(jnp.zeros(3), jnp.zeros(3), jnp.array([1.0, 2.0, jnp.nan]))
+      >>> seen = sj.Observations(jnp.zeros(3), jnp.zeros(3), jnp.array([1.0, 2.0, jnp.nan]))
       >>> seen.bootstrap(jax.random.key(0)).weight.sum()
       Array(3., dtype=float32)
     """

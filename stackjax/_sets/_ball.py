@@ -33,7 +33,7 @@ class Ball(FeasibleSet):
         first use, so that a batch of balls can be built and mapped over).
 
     Example:
-      >>> ball = Ball(center=1.0, radius=5.0)
+      >>> ball = sj.Ball(center=1.0, radius=5.0)
       >>> ball.project(jnp.array([7.0, 9.0]))
       Array([4., 5.], dtype=float32)
     """

@@ -35,7 +35,7 @@ class Box(FeasibleSet):
         trace, where nothing can be checked, a crossed pair clips to `upper`).
 
     Example:
-      >>> box = Box(lower=0.0, upper=jnp.array([1.0, 2.0]))
+      >>> box = sj.Box(lower=0.0, upper=jnp.array([1.0, 2.0]))
       >>> box.project(jnp.array([-1.0, 1.5]))
       Array([0. , 1.5], dtype=float32)
     """

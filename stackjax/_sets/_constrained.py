@@ -37,7 +37,7 @@ class Constrained(FeasibleSet):
       ValueError: there is no function, or one is a module with state that is not a parameter.
 
     Example:
-      >>> shared = Constrained(lambda action, response, context: action + response - context)
+      >>> shared = sj.Constrained(lambda action, response, context: action + response - context)
       >>> bool(shared.contains(jnp.array(0.4), action=0.5, context=1.0))
       True
       >>> bool(shared.contains(jnp.array(0.6), action=0.5, context=1.0))

@@ -47,7 +47,7 @@ class Polyhedron(FeasibleSet):
         together with the bounds where these are scalars or of shape `[n]`).
 
     Example:
-      >>> budget = Polyhedron(A=jnp.ones((1, 2)), b=lambda action, context: action[None])
+      >>> budget = sj.Polyhedron(A=jnp.ones((1, 2)), b=lambda action, context: action[None])
       >>> plan = jnp.array([0.3, 0.6])
       >>> bool(budget.contains(plan, action=jnp.array(1.0)))
       True

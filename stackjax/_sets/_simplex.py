@@ -34,7 +34,7 @@ class Simplex(FeasibleSet):
         broadcast; the point has a leaf without a last axis, or nothing along it.
 
     Example:
-      >>> budget = Simplex(total=2.0)
+      >>> budget = sj.Simplex(total=2.0)
       >>> budget.project(jnp.array([1.5, 1.0, -3.0]))
       Array([1.25, 0.75, 0.  ], dtype=float32)
 

@@ -175,7 +175,7 @@ def _rows(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, Any]]]:
         else open(path, encoding="utf-8") as file
     ):
         try:
-            lines = file.read().splitlines()
+            lines = file.read().split("\n")
         except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a complete text file") from error
     for number, line in enumerate(lines, 1):

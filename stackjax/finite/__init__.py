@@ -1,16 +1,20 @@
 """Finite Stackelberg games: the leader commits to a mixed strategy over `A` actions, the follower
 answers with one of `R` responses.
 
-    import numpy as np
-    from stackjax import finite
-
-    leader = np.array([[2.0, 4.0], [1.0, 3.0]])                # [A, R] utilities
-    follower = np.array([[1.0, 0.0], [0.0, 1.0]])
-    sol = finite.strong_stackelberg(leader, follower)
-    print(sol.strategy, sol.response, sol.leader_utility)      # [0.5 0.5] 1 3.5
+- A follower, of one type or several, that answers best, ties in the leader's favour:
+  `strong_stackelberg`, `strong_stackelberg_batch`.
+- An attacker of one of n targets that the leader covers: `security_equilibrium`.
+- A follower that errs, less often where it costs more: `quantal_response`, `solve_quantal`.
 
 `strong_stackelberg` is exact and runs on the host; `security_equilibrium` (exact too),
 `quantal_response` and `solve_quantal` are JAX and can be jitted, vmapped and differentiated.
+
+Example:
+  >>> leader = np.array([[2.0, 4.0], [1.0, 3.0]])  # [A, R] utilities
+  >>> follower = np.array([[1.0, 0.0], [0.0, 1.0]])
+  >>> found = sj.finite.strong_stackelberg(leader, follower)
+  >>> print(found.strategy, found.response, found.leader_utility)
+  [0.5 0.5] 1 3.5
 """
 
 from stackjax.finite._quantal import QuantalSolution, quantal_response, solve_quantal

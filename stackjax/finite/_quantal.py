@@ -31,6 +31,14 @@ class QuantalSolution(struct.PyTreeNode):
         utilities; zero where x is stationary.
       converged: scalar bool, whether `residual` is at most the tolerance. If False, `strategy` is
         the best point found and derivatives are finite but not those of an optimum.
+
+    Example:
+      >>> games = jnp.array([[2.0, 4.0], [1.0, 3.0]])
+      >>> found = sj.finite.solve_quantal(
+      ...     games, jnp.eye(2), rationality=1.0, key=jax.random.key(0), starts=4, steps=20
+      ... )
+      >>> print(found.response.shape, found.leader_utility.shape, bool(found.residual < 1e-3))
+      (2,) () True
     """
 
     strategy: jax.Array
@@ -61,6 +69,12 @@ def quantal_response(leader_strategy: Any, follower: Any, *, rationality: Any) -
         `leader_strategy` is not a distribution or `rationality` is not positive.
 
     Source: McKelvey and Palfrey, Quantal response equilibria for normal form games, 1995.
+
+    Example:
+      >>> first = jnp.array([1.0, 0.0])
+      >>> likely = sj.finite.quantal_response(first, jnp.eye(2), rationality=jnp.log(3.0))
+      >>> print([f"{p:.2f}" for p in likely])
+      ['0.75', '0.25']
     """
     x = as_floats("leader_strategy", leader_strategy)
     follower = as_floats("follower", follower)
@@ -121,6 +135,14 @@ def solve_quantal(
     Source: Yang, Kiekintveld, Ordonez, Tambe and John, Improving resource allocation strategy
     against human adversaries in security games, IJCAI 2011; Li, McKenzie and Yin, From the simplex
     to the sphere, 2021 (the parametrisation).
+
+    Example:
+      >>> leader = jnp.array([[2.0, 4.0], [1.0, 3.0]])
+      >>> found = sj.finite.solve_quantal(
+      ...     leader, jnp.eye(2), rationality=1.0, key=jax.random.key(0), starts=4, steps=20
+      ... )
+      >>> print(found.strategy, found.converged)
+      [1. 0.] True
     """
     leader, follower = as_floats("leader", leader), as_floats("follower", follower)
     check_utilities(leader, follower)

@@ -20,6 +20,14 @@ class SecuritySolution(struct.PyTreeNode):
       target: scalar int, the target attacked; of the attacker's best, the defender's preferred.
       defender_utility: scalar, the defender's expected utility.
       attacker_utility: scalar, the attacker's expected utility.
+
+    Example:
+      >>> found = sj.finite.security_equilibrium(
+      ...     defender_covered=jnp.zeros(2), defender_uncovered=-jnp.array([2.0, 1.0]),
+      ...     attacker_covered=jnp.zeros(2), attacker_uncovered=jnp.array([2.0, 1.0]), resources=1,
+      ... )
+      >>> print(found.target, f"{found.defender_utility:.2f} {found.attacker_utility:.2f}")
+      0 -0.67 0.67
     """
 
     coverage: jax.Array
@@ -70,6 +78,14 @@ def security_equilibrium(
 
     Source: Kiekintveld et al., Computing optimal randomized resource allocations for massive
     security games, AAMAS 2009.
+
+    Example:
+      >>> found = sj.finite.security_equilibrium(
+      ...     defender_covered=jnp.zeros(2), defender_uncovered=-jnp.array([2.0, 1.0]),
+      ...     attacker_covered=jnp.zeros(2), attacker_uncovered=jnp.array([2.0, 1.0]), resources=1,
+      ... )
+      >>> print([f"{c:.2f}" for c in found.coverage])  # the more valuable target is covered more
+      ['0.67', '0.33']
     """
     utilities = {
         "attacker_uncovered": attacker_uncovered,

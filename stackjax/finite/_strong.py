@@ -24,6 +24,12 @@ class FiniteSolution(struct.PyTreeNode):
       residual: `[]`, the most that a follower of any type would gain by another response, in the
         follower's units. Ties are equalities, so this is rounding: 1e-9 of the range of the
         follower's utilities at the most, commonly 1e-16.
+
+    Example:
+      >>> leader = np.array([[2.0, 4.0], [1.0, 3.0]])
+      >>> found = sj.finite.strong_stackelberg(leader, np.eye(2))
+      >>> print(found.strategy, found.response, found.leader_utility, found.follower_utility)
+      [0.5 0.5] 1 3.5 0.5
     """
 
     strategy: np.ndarray
@@ -66,6 +72,16 @@ def strong_stackelberg(leader: Any, follower: Any, *, prior: Any = None) -> Fini
 
     Source: Conitzer and Sandholm, EC 2006 (multiple LPs); Paruchuri et al., AAMAS 2008 (DOBSS);
     Casorran, Fortz, Labbe and Ordonez, EJOR 278(3), 2019 (the formulation used here).
+
+    Example:
+      >>> leader = np.array([[2.0, 4.0], [1.0, 3.0]])
+      >>> found = sj.finite.strong_stackelberg(leader, np.eye(2))
+      >>> print(found.strategy, found.leader_utility)  # Nash, the first row, gives 2
+      [0.5 0.5] 3.5
+      >>> types = np.stack([np.eye(2), np.eye(2)[::-1]])
+      >>> found = sj.finite.strong_stackelberg(np.stack([leader, leader]), types, prior=[0.5, 0.5])
+      >>> print(found.response.shape)
+      (2,)
     """
     leader, follower, prior = _host("strong_stackelberg", leader, follower, prior)
     check_utilities(leader, follower)
@@ -92,6 +108,15 @@ def strong_stackelberg_batch(leader: Any, follower: Any, *, prior: Any = None) -
 
     Raises:
       TypeError, ValueError, RuntimeError: as `strong_stackelberg`; ValueError also without games.
+
+    Source: as `strong_stackelberg`.
+
+    Example:
+      >>> leader = np.array([[2.0, 4.0], [1.0, 3.0]])
+      >>> games = np.stack([leader, 2 * leader])
+      >>> found = sj.finite.strong_stackelberg_batch(games, np.stack([np.eye(2)] * 2))
+      >>> print(found.leader_utility)
+      [3.5 7. ]
     """
     leader, follower, prior = _host("strong_stackelberg_batch", leader, follower, prior)
     wanted = 3 if prior is None else 4

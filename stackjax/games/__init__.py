@@ -2,11 +2,21 @@
 
 Each function returns a `ClosedFormGame`, whose answers are formulas and not the solver's.
 
-    import jax, stackjax as sj
+They are textbook examples to learn from, and the ground truth that solvers are tested on.
 
-    duopoly = sj.games.duopoly()
-    demand = duopoly.contexts(jax.random.key(0), 100)          # [100]
-    action, response = jax.vmap(duopoly.equilibrium)(demand)   # exact, [100] each
+- Smooth, interior equilibria: `duopoly`, `bertrand`, `wholesale`, `principal_agent`, `income_tax`,
+  `contest`, `quadratic`, `ridge`.
+- Optima on a kink of the follower's response: `entry_deterrence`, `toll`, `halfspaces`, `bonuses`.
+- A follower on a simplex or in a ball: `logit_pricing`, `security`, `bonuses`, `steering`.
+- A constraint on action and response together: `commodity_tax`.
+- Several best responses: `posted_price`, `favour`.
+
+Example:
+  >>> duopoly = sj.games.duopoly()
+  >>> demand = duopoly.contexts(jax.random.key(0), 100)
+  >>> action, response = jax.vmap(duopoly.equilibrium)(demand)  # exact
+  >>> print(action.shape, response.shape)
+  (100,) (100,)
 """
 
 from stackjax.games._bertrand import bertrand

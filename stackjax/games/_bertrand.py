@@ -30,6 +30,13 @@ def bertrand(
 
     Source: E. Gal-Or, First mover and second mover advantages, International Economic Review
     26(3), 1985.
+
+    Example:
+      >>> prices = sj.games.bertrand()
+      >>> print([f"{p:.2f}" for p in prices.equilibrium(jnp.array(10.0))])  # leader, follower
+      ['7.79', '7.45']
+      >>> print([f"{p:.2f}" for p in prices.nash(jnp.array(10.0))])  # both ask less
+      ['7.33', '7.33']
     """
     if not 0 < substitution < 1:
         raise ValueError(f"`substitution` must be in (0, 1); got {substitution}.")

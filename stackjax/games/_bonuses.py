@@ -42,6 +42,14 @@ def bonuses(*, tasks: int = 3, spread: float = 1.0, cost: float = 1.0) -> Closed
 
     Source: an exercise in parametric quadratic programming; for the projection, Held, Wolfe and
     Crowder, Mathematical Programming 6, 1974.
+
+    Example:
+      >>> work = sj.games.bonuses(tasks=2)
+      >>> wage = {"reward": jnp.array([1.0, 0.5]), "gain": jnp.array([0.0, 1.0])}
+      >>> print(work.best_response(jnp.array([0.0, 0.0]), wage))
+      [0.75 0.25]
+      >>> print(work.best_response(jnp.array([0.0, 0.5]), wage))  # a bonus for the second task
+      [0.5 0.5]
     """
     check_positive(spread=spread, cost=cost)
     if not 2 <= tasks <= 6:

@@ -36,6 +36,15 @@ class ClosedFormGame:
       ties: at the equilibrium the follower has several best responses.
       pessimistic: where there are ties, `context -> scalar`, what the leader could get at most (a
         supremum, not always attained) from a follower who breaks them against it; else None.
+
+    Example:
+      >>> toll = sj.games.toll()
+      >>> roads = toll.contexts(jax.random.key(0), 5)
+      >>> action, response = jax.vmap(toll.equilibrium)(roads)
+      >>> print(roads["free"].shape, action.shape, response.shape)
+      (5, 2) (5,) (5,)
+      >>> toll.kinked, toll.ties, toll.solver
+      (True, False, None)
     """
 
     game: Game

@@ -24,6 +24,12 @@ def contest() -> ClosedFormGame:
 
     Source: G. Tullock, Efficient rent seeking, 1980; A. Dixit, Strategic behavior in contests,
     American Economic Review 77(5), 1987.
+
+    Example:
+      >>> rivals = sj.games.contest()
+      >>> prize = {"leader": jnp.array(2.0), "follower": jnp.array(2.0)}
+      >>> print(*rivals.equilibrium(prize))
+      0.5 0.5
     """
 
     def leader_utility(a: jax.Array, r: jax.Array, worth: PyTree) -> jax.Array:

@@ -47,6 +47,13 @@ def duopoly(
     Source: H. von Stackelberg, Marktform und Gleichgewicht, 1934; A. Cournot, Recherches sur les
     principes mathematiques de la theorie des richesses, 1838; any textbook of industrial
     organisation.
+
+    Example:
+      >>> duopoly = sj.games.duopoly()
+      >>> print(*duopoly.equilibrium(jnp.array(13.0)))  # Stackelberg
+      6.0 3.0
+      >>> print(*duopoly.nash(jnp.array(13.0)))  # Cournot
+      4.0 4.0
     """
     check_positive(
         slope=slope, leader_capacity=leader_capacity, follower_capacity=follower_capacity
@@ -144,6 +151,11 @@ def entry_deterrence(
 
     Source: J. Bain, Barriers to New Competition, 1956; A. Dixit, Recent developments in oligopoly
     theory, American Economic Review 72(2), 1982.
+
+    Example:
+      >>> market = sj.games.entry_deterrence(leader_cost=1.0, follower_cost=4.0)
+      >>> print(*market.equilibrium(jnp.array(8.5)))  # the follower is kept out
+      4.5 0.0
     """
     gap = follower_cost - leader_cost
     if not gap > 0:

@@ -41,6 +41,12 @@ def halfspaces(
       ValueError: `rows` is not between 1 and `size`, or `effort` not positive.
 
     Source: an exercise in projections; Boyd and Vandenberghe, Convex Optimization, 2004, 8.1.
+
+    Example:
+      >>> walls = sj.games.halfspaces(jax.random.key(0), size=2, rows=1)
+      >>> still = {"position": jnp.zeros(2), "target": jnp.ones(2), "limit": jnp.array([9.0])}
+      >>> print(walls.best_response(jnp.array([0.5, 0.5]), still))  # far from the wall
+      [0.5 0.5]
     """
     check_positive(effort=effort)
     if not 1 <= rows <= size:

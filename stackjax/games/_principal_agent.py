@@ -24,6 +24,11 @@ def principal_agent() -> ClosedFormGame:
     cost ~ U[0.5, 2], risk ~ U[0, 2].
 
     Source: Holmstrom and Milgrom, Econometrica 55(2), 1987.
+
+    Example:
+      >>> contract = sj.games.principal_agent()
+      >>> print(*contract.equilibrium({"cost": jnp.array(2.0), "risk": jnp.array(0.5)}))
+      0.5 0.25
     """
 
     def leader_utility(share: jax.Array, effort: jax.Array, agent: PyTree) -> jax.Array:

@@ -29,6 +29,12 @@ def quadratic(
 
     Source: an exercise; for its dynamic version see Basar and Olsder, Dynamic Noncooperative Game
     Theory, 1999, Chapter 7.
+
+    Example:
+      >>> random = sj.games.quadratic(jax.random.key(0), action_size=2, response_size=3)
+      >>> action, response = random.equilibrium(jnp.ones(2))
+      >>> print(action.shape, response.shape, random.sensitivity(action, jnp.ones(2)).shape)
+      (2,) (3,) (3, 2)
     """
     check_at_least(
         1, action_size=action_size, response_size=response_size, context_size=context_size

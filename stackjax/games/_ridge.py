@@ -42,6 +42,13 @@ def ridge(
 
     Source: Hoerl and Kennard, Ridge regression, Technometrics 12(1), 1970; as a bilevel program,
     Bennett et al., Model selection via bilevel optimization, IJCNN 2006.
+
+    Example:
+      >>> tuning = sj.games.ridge(jax.random.key(0))
+      >>> data = jax.tree.map(lambda x: x[0], tuning.contexts(jax.random.key(1), 1))
+      >>> log_penalty, weights = tuning.equilibrium(data)
+      >>> print(data["train"].shape, bool(abs(log_penalty) <= 3), weights.shape)
+      (6,) True (3,)
     """
     check_at_least(1, features=features)
     check_at_least(features, train_rows=train_rows, valid_rows=valid_rows)
@@ -71,7 +78,8 @@ def ridge(
         z, z_valid = least_squares(data), X_valid.T @ data["valid"] / valid_rows
         least, most = jax.nn.sigmoid(-LIMIT), jax.nn.sigmoid(LIMIT)
         shrink = jnp.clip(z @ z_valid / (z @ z), least, most)
-        a = jnp.log1p(-shrink) - jnp.log(shrink)
+        # rounding may put a bound just outside of itself
+        a = jnp.clip(jnp.log1p(-shrink) - jnp.log(shrink), -LIMIT, LIMIT)
         return a, best_response(a, data)
 
     def nash(data: PyTree) -> tuple[jax.Array, jax.Array]:

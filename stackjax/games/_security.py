@@ -35,6 +35,12 @@ def security(*, targets: int = 3, resources: float = 0.5, spread: float = 1.0) -
 
     Source: a smooth version of Kiekintveld et al., Computing optimal randomized resource
     allocations for massive security games, AAMAS 2009; the saddle point by von Neumann's theorem.
+
+    Example:
+      >>> patrol = sj.games.security(targets=2, resources=0.5)
+      >>> effort = patrol.best_response(jnp.array([0.25, 0.25]), jnp.array([1.0, 1.0]))
+      >>> print(effort)  # equal targets, equal coverage
+      [0.5 0.5]
     """
     check_at_least(2, targets=targets)
     check_positive(spread=spread)

@@ -40,6 +40,12 @@ def steering(*, size: int = 3, force: float = 0.5, radius: float = 2.0) -> Close
 
     Source: the velocity triangle; linear optimisation on a ball, Boyd and Vandenberghe, Convex
     Optimization, 2004, Section 4.3.
+
+    Example:
+      >>> boat = sj.games.steering(size=2, radius=2.0)
+      >>> wind = {"drift": jnp.array([1.0, 0.0]), "target": jnp.array([0.0, 1.0])}
+      >>> print(boat.best_response(jnp.zeros(2), wind))  # from the center, 2 along the drift
+      [3. 1.]
     """
     check_at_least(2, size=size)
     check_positive(force=force, radius=radius)

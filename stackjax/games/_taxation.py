@@ -26,6 +26,11 @@ def income_tax() -> ClosedFormGame:
 
     Source: E. Saez, Using elasticities to derive optimal income tax rates, Review of Economic
     Studies 68(1), 2001.
+
+    Example:
+      >>> worker = {"wage": jnp.array(2.0), "elasticity": jnp.array(1.0)}
+      >>> print(*sj.games.income_tax().equilibrium(worker))  # rate, hours
+      0.5 1.0
     """
 
     def leader_utility(t: jax.Array, h: jax.Array, worker: PyTree) -> jax.Array:
@@ -96,6 +101,12 @@ def commodity_tax(*, goods: int = 2) -> ClosedFormGame:
       ValueError: `goods` is below 1.
 
     Source: F. Ramsey, A contribution to the theory of taxation, Economic Journal 37, 1927.
+
+    Example:
+      >>> market = {"margin": jnp.full(2, 2.0), "slope": jnp.ones(2), "revenue": jnp.array(1.5)}
+      >>> tax, bought = sj.games.commodity_tax().equilibrium(market)
+      >>> print(tax, bought, tax @ bought)
+      [0.5 0.5] [1.5 1.5] 1.5
     """
     check_at_least(1, goods=goods)
 

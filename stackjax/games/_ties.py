@@ -20,6 +20,11 @@ def posted_price() -> ClosedFormGame:
 
     Source: the ultimatum game; Guth, Schmittberger and Schwarze, Journal of Economic Behavior and
     Organization 3, 1982.
+
+    Example:
+      >>> offer = sj.games.posted_price()
+      >>> print(*offer.equilibrium(jnp.array(3.0)), offer.ties)
+      3.0 1.0 True
     """
 
     def best_response(p: jax.Array, v: jax.Array) -> jax.Array:
@@ -64,6 +69,14 @@ def favour(*, worth: float = 1.0) -> ClosedFormGame:
 
     Source: an exercise; on the two conventions see Dempe, Foundations of Bilevel Programming, 2002,
     Chapter 3.
+
+    Example:
+      >>> job = sj.games.favour()
+      >>> pay, answer = job.equilibrium(jnp.array(2.0))
+      >>> print(pay, answer)  # effort, and the favour
+      1.0 [1. 1.]
+      >>> print(job.pessimistic(jnp.array(2.0)))  # what is left if it is refused
+      1.0
     """
     check_positive(worth=worth)
 

@@ -27,6 +27,11 @@ def toll() -> ClosedFormGame:
 
     Source: Beckmann, McGuire and Winsten, Studies in the Economics of Transportation, 1956;
     Labbe, Marcotte and Savard, A bilevel model of taxation, Management Science, 1998.
+
+    Example:
+      >>> roads = {"free": jnp.array([0.0, 1.0]), "slope": jnp.array([1.0, 1.0])}
+      >>> print(*sj.games.toll().equilibrium(roads))  # toll, share of the traffic that pays it
+      1.0 0.5
     """
 
     def leader_utility(toll: jax.Array, share: jax.Array, roads: PyTree) -> jax.Array:

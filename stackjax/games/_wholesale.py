@@ -26,6 +26,10 @@ def wholesale(*, slope: float = 1.0, cost: float = 1.0) -> ClosedFormGame:
 
     Source: J. Spengler, Vertical integration and antitrust policy, Journal of Political Economy
     58(4), 1950.
+
+    Example:
+      >>> print(*sj.games.wholesale().equilibrium(jnp.array(9.0)))  # price, order
+      5.0 2.0
     """
     check_positive(slope=slope)
 

@@ -6,16 +6,24 @@ scores and to a rule that asks for labels, the environment (follower) answers wi
 the alternative that could still beat the leader's choice by most. The challenger's gap bounds the
 regret of the round, and labels are asked for where the gap is largest.
 
-    import jax
-    from stackjax import labels
-
-    stream = labels.linear_stream(jax.random.key(0), dim=16)
-    learner = labels.llf_stacksl(budget=200, threshold=0.3, noise=0.5, scale=0.3)
-    state, curves = labels.run(learner, stream, 2000, key=jax.random.key(1))
-    print(curves.regret[-1], state.labels)
-
 A learner is four pure functions, `init`, `propose`, `update` and `refresh`; gates decide who asks
 for labels and are the only difference between LLF-StackSL and its baselines.
+
+- Rounds to play: `linear_stream`, `rare_stream`, `ordered_stream`, `recorded_stream`, `imagine`.
+- Learners: `llf_stacksl`, `stacksl`, `budgeted_learner`.
+- Gates, who say when to ask: `largest_gap`, `waiting_pool`, `oldest_direction`, `margin`,
+  `entropy`, `width`, `at_random`, `every_round`, `gate_of`; their thresholds: `decaying`.
+- Playing: `run`, `play`, `accuracy`, `run_last_layer`.
+- A threshold that suits a budget: `calibrate`, `tune_gate`, `smoothed_run`.
+- The estimate and the game of one round: `new_ridge`, `label`, `refresh`, `confidence_radius`,
+  `parameter_error`, `challenge`.
+
+Example:
+  >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=4)
+  >>> learner = sj.labels.llf_stacksl(budget=20, threshold=0.3, noise=0.5, scale=0.3)
+  >>> state, curves = sj.labels.run(learner, stream, 512, key=jax.random.key(1))
+  >>> print(state.labels, curves.regret.shape)
+  20 (2,)
 """
 
 from stackjax.labels._calibrate import Calibration, calibrate

@@ -25,6 +25,18 @@ class Calibration(struct.PyTreeNode):
       labels: `[C]`, mean labels.
       index: `[]` integer, the candidate chosen; 0 if no candidate keeps to the budget.
       chosen: the candidate, shaped as one of them.
+
+    Example:
+      >>> streams = sj.labels.RecordedStream(
+      ...     features=jax.random.normal(jax.random.key(0), (3, 20, 2, 2)),
+      ...     rewards=jnp.zeros((3, 20, 2)), order=jnp.tile(jnp.arange(20), (3, 1)),
+      ... )
+      >>> found = sj.labels.calibrate(
+      ...     lambda threshold: sj.labels.stacksl(budget=5), jnp.array([0.1, 0.2]), streams, 20,
+      ...     key=jax.random.key(1),
+      ... )
+      >>> print(found.regret, found.labels, found.index, found.chosen)
+      [0. 0.] [5. 5.] 0 0.1
     """
 
     regret: jax.Array
@@ -71,11 +83,10 @@ def calibrate(
         "budget" is asked for without a budget.
 
     Example:
-      >>> from stackjax import labels
-      >>> streams = jax.vmap(lambda key: labels.linear_stream(key, dim=2))(
+      >>> streams = jax.vmap(lambda key: sj.labels.linear_stream(key, dim=2))(
       ...     jax.random.split(jax.random.key(0), 3))
-      >>> found = calibrate(
-      ...     lambda threshold: labels.llf_stacksl(budget=10, threshold=threshold),
+      >>> found = sj.labels.calibrate(
+      ...     lambda threshold: sj.labels.llf_stacksl(budget=10, threshold=threshold),
       ...     jnp.array([0.0, 100.0]), streams, 200, key=jax.random.key(1))
       >>> found.chosen, found.labels
       (Array(0., dtype=float32), Array([10.,  0.], dtype=float32))

@@ -23,6 +23,12 @@ class Challenge(struct.PyTreeNode):
       margin: `[]`, the action's score less the best score of the others; >= 0 if the action is
         greedy.
       scores: `[K]`, estimated rewards, to which the leader commits.
+
+    Example:
+      >>> scores = jnp.array([1.0, 0.5])
+      >>> round = sj.labels.challenge(jnp.eye(2), scores, jnp.eye(2), 0.0)  # no doubt left
+      >>> print(round.action, round.challenger, round.margin, round.gap)
+      0 1 0.5 0.0
     """
 
     action: jax.Array
@@ -85,7 +91,7 @@ def challenge(
     answers with challenging alternatives.
 
     Example:
-      >>> round = challenge(jnp.eye(2), jnp.array([1.0, 0.0]), jnp.eye(2), 1.0)
+      >>> round = sj.labels.challenge(jnp.eye(2), jnp.array([1.0, 0.0]), jnp.eye(2), 1.0)
       >>> round.action, round.challenger, round.gap
       (Array(0, dtype=int32), Array(1, dtype=int32), Array(0.41421354, dtype=float32))
     """

@@ -5,8 +5,6 @@ threshold of the round and labels are left. All gates share this interface, so t
 nothing but the latency.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +27,13 @@ class View(struct.PyTreeNode):
       ridge: the estimate.
       radius: `[]`, rho.
       key: a random key of the round.
+
+    Example:
+      >>> learner = sj.labels.stacksl()
+      >>> state = learner.init(jnp.eye(2), jax.random.key(0))
+      >>> view = learner.propose(state, jnp.eye(2)).view
+      >>> print(view.round, view.features.shape, view.challenge.scores, view.radius > 0)
+      0 (2, 2) [0. 0.] True
     """
 
     round: jax.Array
@@ -47,6 +52,13 @@ class Candidate(struct.PyTreeNode):
       round: `[]` integer, when the item arrived.
       features: `[K, d]`, its alternatives.
       slot: what the gate wants to remember about it; None for a gate without memory.
+
+    Example:
+      >>> learner = sj.labels.llf_stacksl(budget=9, threshold=0.5)
+      >>> state = learner.init(jnp.eye(2), jax.random.key(0))
+      >>> candidate = learner.propose(state, jnp.eye(2)).candidate
+      >>> print(candidate.features.shape, candidate.round, candidate.latency > 0.5)
+      (2, 2) 0 True
     """
 
     latency: jax.Array
@@ -64,6 +76,20 @@ class Gate(NamedTuple):
       update: `(memory, view, candidate, query) -> memory`, after the decision `query`, `[]` bool.
       refresh: `(memory, forget) -> memory`, whenever the estimate is refreshed.
       delayed: whether it may ask for the label of an earlier round.
+
+    Example:
+      >>> early = sj.labels.Gate(  # the earlier the better
+      ...     init=lambda features: (),
+      ...     select=lambda memory, view: sj.labels.Candidate(
+      ...         latency=-view.round, round=view.round, features=view.features
+      ...     ),
+      ...     update=lambda memory, view, candidate, query: memory,
+      ...     refresh=lambda memory, forget: memory,
+      ... )
+      >>> learner = sj.labels.budgeted_learner(early, budget=9, threshold=-5)
+      >>> state = learner.init(jnp.eye(2), jax.random.key(0))
+      >>> print(learner.propose(state, jnp.eye(2)).query)
+      True
     """
 
     init: Callable[[Any], Any]
@@ -76,9 +102,18 @@ class Gate(NamedTuple):
 def gate_of(latency: Callable[[View], jax.Array]) -> Gate:
     """A gate without memory from a function `View -> latency []`.
 
+    Args:
+      latency: a pure function; a label is asked for where it exceeds the threshold.
+
+    Raises:
+      TypeError: `latency` is not a function.
+
     Example:
-      >>> gate_of(lambda view: view.challenge.width).delayed
-      False
+      >>> gate = sj.labels.gate_of(lambda view: view.challenge.width)
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=0.5)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
+      1.41 True
     """
     if not callable(latency):
         raise TypeError(f"latency: got {latency!r}, must be a function of a View")
@@ -94,8 +129,11 @@ def every_round() -> Gate:
     """Always asks: StackSL with full feedback; with a budget of B, the first B rounds.
 
     Example:
-      >>> every_round().delayed
-      False
+      >>> gate = sj.labels.every_round()
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=1e9)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
+      inf True
     """
     return gate_of(lambda view: jnp.full_like(view.radius, jnp.inf))
 
@@ -104,8 +142,10 @@ def at_random() -> Gate:
     """A uniform number in [0, 1): threshold 1 - p asks with probability p.
 
     Example:
-      >>> at_random().delayed
-      False
+      >>> learner = sj.labels.budgeted_learner(sj.labels.at_random(), budget=9, threshold=0.9)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(proposal.query == (proposal.candidate.latency > 0.9))  # one round in ten
+      True
     """
     return gate_of(lambda view: jax.random.uniform(view.key, (), view.radius.dtype))
 
@@ -117,8 +157,11 @@ def margin() -> Gate:
     sequential algorithm for training text classifiers, SIGIR 1994.
 
     Example:
-      >>> margin().delayed
-      False
+      >>> gate = sj.labels.margin()
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=-0.2)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")  # nothing is known yet
+      0.00 True
     """
 
     def latency(view: View) -> jax.Array:
@@ -134,9 +177,15 @@ def entropy(*, temperature: Any = 1.0) -> Gate:
     Args:
       temperature: > 0, in units of rewards.
 
+    Raises:
+      ValueError: `temperature` is not positive.
+
     Example:
-      >>> entropy(temperature=0.1).delayed
-      False
+      >>> gate = sj.labels.entropy(temperature=0.1)
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=0.5)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")  # log 2
+      0.69 True
     """
     check_number("temperature", temperature, above=0.0)
 
@@ -156,8 +205,12 @@ def width() -> Gate:
     query, with K = 2).
 
     Example:
-      >>> width().delayed
-      False
+      >>> schedule = sj.labels.decaying(1.0, 0.5)
+      >>> gate = sj.labels.width()
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=schedule)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
+      2.00 True
     """
 
     def latency(view: View) -> jax.Array:
@@ -174,8 +227,11 @@ def largest_gap() -> Gate:
     A threshold >= 0 asks only for rounds that the confidence set does not resolve.
 
     Example:
-      >>> largest_gap().delayed
-      False
+      >>> learner = sj.labels.budgeted_learner(sj.labels.largest_gap(), budget=9, threshold=0.5)
+      >>> state = learner.init(jnp.eye(2), jax.random.key(0))
+      >>> proposal = learner.propose(state, jnp.eye(2))
+      >>> print(proposal.candidate.latency == proposal.challenge.gap, proposal.query)
+      True True
     """
     return gate_of(lambda view: view.challenge.gap)
 
@@ -196,9 +252,15 @@ def oldest_direction(*, horizon: Any) -> Gate:
     Args:
       horizon: > 0, age of the prior at round 0; the number of rounds is a natural choice.
 
+    Raises:
+      ValueError: `horizon` is not positive.
+
     Example:
-      >>> oldest_direction(horizon=1000).delayed
-      False
+      >>> gate = sj.labels.oldest_direction(horizon=1000)
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=500.0)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
+      1000.00 True
     """
     check_number("horizon", horizon, above=0.0)
 
@@ -232,8 +294,11 @@ def decaying(start: Any, power: Any) -> Callable[[Any], jax.Array]:
       power: 1/2 follows the rate at which gaps shrink when every round is labelled; a negative
         power gives a rising threshold.
 
+    Raises:
+      ValueError: `start` is not a number, or `power` not a finite one.
+
     Example:
-      >>> float(decaying(4.0, 0.5)(15))
+      >>> float(sj.labels.decaying(4.0, 0.5)(15))
       1.0
     """
     check_number("start", start, finite=False)

@@ -25,6 +25,16 @@ class LastLayer(struct.PyTreeNode):
       state: of the learner, on the head's m embeddings.
       features: `[B, K, d]`, the labelled items; rows from `state.labels` on are zero.
       rewards: `[B, K]`, theirs.
+
+    Example:
+      >>> from flax import nnx
+      >>> stream = sj.labels.recorded_stream(jnp.tile(jnp.eye(2), (4, 1, 1)), jnp.eye(4, 2))
+      >>> last, _ = sj.labels.run_last_layer(
+      ...     nnx.Linear(2, 3, rngs=nnx.Rngs(0)), sj.labels.stacksl(budget=2), stream, 4,
+      ...     capacity=2, interval=4, steps=1, key=jax.random.key(1),
+      ... )
+      >>> print(last.state.labels, last.rewards.shape, last.scores(jnp.eye(2)).shape)
+      2 (2, 2) (2,)
     """
 
     head: Any
@@ -84,11 +94,10 @@ def run_last_layer(
 
     Example:
       >>> from flax import nnx
-      >>> from stackjax import labels
-      >>> stream = labels.linear_stream(jax.random.key(0), dim=2)
+      >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2)
       >>> head = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
-      >>> learner = labels.stacksl(budget=20)
-      >>> last, curves = run_last_layer(
+      >>> learner = sj.labels.stacksl(budget=20)
+      >>> last, curves = sj.labels.run_last_layer(
       ...     head, learner, stream, 40, capacity=20, interval=20, steps=2, key=jax.random.key(1))
       >>> curves.labels
       Array([20, 20], dtype=int32)

@@ -1,7 +1,5 @@
 """Online learners under a label budget: `init`, `propose`, `update`, in the manner of optax."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +27,11 @@ class LearnerState(struct.PyTreeNode):
       refreshed: `[]` integer, the round of the last refresh.
       key: random key.
       memory: the gate's.
+
+    Example:
+      >>> state = sj.labels.stacksl().init(jnp.eye(2), jax.random.key(0))
+      >>> print(state.round, state.labels, state.ridge.theta)
+      0 0 [0. 0.]
     """
 
     ridge: Ridge
@@ -49,6 +52,12 @@ class Proposal(struct.PyTreeNode):
       threshold: `[]`, what its latency was compared with.
       radius: `[]`, rho.
       view: what the gate saw.
+
+    Example:
+      >>> learner = sj.labels.llf_stacksl(budget=9, threshold=0.3)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(proposal.action, proposal.query, proposal.challenge.gap > proposal.threshold)
+      0 True True
     """
 
     challenge: Challenge
@@ -82,6 +91,16 @@ class Learner(NamedTuple):
         labels fade. Apart, because a condition inside of `update` would cost a factorisation at
         every round of a `jax.vmap`.
       delayed: whether `proposal.round` may be an earlier round.
+
+    Example:
+      >>> learner = sj.labels.stacksl(budget=1)
+      >>> state = learner.init(jnp.eye(2), jax.random.key(0))
+      >>> for rewards in jnp.array([[0.0, 1.0], [0.0, 1.0]]):
+      ...     proposal = learner.propose(state, jnp.eye(2))
+      ...     state = learner.update(state, proposal, rewards)
+      ...     print(proposal.action, proposal.query)
+      0 True
+      1 False
     """
 
     init: Callable[[Any, jax.Array], LearnerState]
@@ -135,7 +154,7 @@ def budgeted_learner(
     Source: the interface of optax; LinUCB after Li, Chu, Langford and Schapire, WWW 2010.
 
     Example:
-      >>> learner = budgeted_learner(every_round(), budget=1)
+      >>> learner = sj.labels.budgeted_learner(sj.labels.every_round(), budget=1)
       >>> state = learner.init(jnp.eye(2), jax.random.key(0))
       >>> proposal = learner.propose(state, jnp.eye(2))
       >>> state = learner.update(state, proposal, jnp.array([0.0, 1.0]))
@@ -219,7 +238,7 @@ def stacksl(**options: Any) -> Learner:
       **options: of `budgeted_learner`.
 
     Example:
-      >>> stacksl(noise=0.1).delayed
+      >>> sj.labels.stacksl(noise=0.1).delayed
       False
     """
     return budgeted_learner(every_round(), **options)
@@ -256,7 +275,7 @@ def llf_stacksl(
       ValueError: `latency` is another word, or "age" is asked for without a horizon.
 
     Example:
-      >>> llf_stacksl(budget=100, latency="pool", threshold=0.5).delayed
+      >>> sj.labels.llf_stacksl(budget=100, latency="pool", threshold=0.5).delayed
       True
     """
     if latency not in LATENCIES:

@@ -58,7 +58,7 @@ def waiting_pool(*, size: int = 32) -> Gate:
       ValueError: `size` is not a positive integer.
 
     Example:
-      >>> waiting_pool(size=8).delayed
+      >>> sj.labels.waiting_pool(size=8).delayed
       True
     """
     check_count("size", size)

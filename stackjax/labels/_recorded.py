@@ -22,6 +22,12 @@ class RecordedStream(struct.PyTreeNode):
       features: `[N, K, d]`.
       rewards: `[N, K]`.
       order: `[T]` integer, the row of each round; what comes later repeats the last one.
+
+    Example:
+      >>> rewards = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+      >>> stream = sj.labels.recorded_stream(jnp.ones((2, 2, 3)), rewards, order=[1, 0])
+      >>> print(stream(0).rewards, stream(1).rewards)
+      [1. 0.] [0. 1.]
     """
 
     features: jax.Array
@@ -46,7 +52,7 @@ def recorded_stream(features: Any, rewards: Any, order: Any = None) -> RecordedS
       ValueError: shapes do not fit, numbers are not finite, or a row is out of range.
 
     Example:
-      >>> stream = recorded_stream(jnp.ones((3, 2, 1)), jnp.zeros((3, 2)), [2, 0])
+      >>> stream = sj.labels.recorded_stream(jnp.ones((3, 2, 1)), jnp.zeros((3, 2)), [2, 0])
       >>> stream.order
       Array([2, 0], dtype=int32)
     """
@@ -81,6 +87,12 @@ class ImaginedStream(struct.PyTreeNode):
       turn: `[]`, radians a round.
       noise: `[]`, standard deviation of the rewards' noise.
       key: random key.
+
+    Example:
+      >>> questions = sj.labels.recorded_stream(jnp.ones((3, 2, 1)), jnp.zeros((3, 2)))
+      >>> dream = sj.labels.imagine(questions, key=jax.random.key(0), spread=1.0, noise=0.0)
+      >>> print(dream.theta.shape, dream(1).rewards == dream.theta)
+      (1,) [ True  True]
     """
 
     stream: Any
@@ -128,8 +140,8 @@ def imagine(
       ValueError: a number is out of its range.
 
     Example:
-      >>> stream = recorded_stream(jnp.ones((3, 2, 1)), jnp.zeros((3, 2)))
-      >>> imagine(stream, key=jax.random.key(0), spread=1.0, noise=0.1)(1).features.shape
+      >>> stream = sj.labels.recorded_stream(jnp.ones((3, 2, 1)), jnp.zeros((3, 2)))
+      >>> sj.labels.imagine(stream, key=jax.random.key(0), spread=1.0, noise=0.1)(1).features.shape
       (2, 1)
     """
     if not callable(stream):

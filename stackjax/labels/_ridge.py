@@ -27,6 +27,14 @@ class Ridge(struct.PyTreeNode):
       recent_moment: `[d]`, the same since then.
       prior_mean: `[d]`, the estimate without labels.
       regularisation: `[]`, > 0.
+
+    Source: Hoerl and Kennard, Ridge regression, Technometrics 12(1), 1970.
+
+    Example:
+      >>> ridge = sj.labels.new_ridge(2)
+      >>> ridge = sj.labels.label(ridge, jnp.eye(2), jnp.array([2.0, 4.0]))
+      >>> print(ridge.theta, jnp.diag(ridge.inverse))  # half of what was seen
+      [1. 2.] [0.5 0.5]
     """
 
     theta: jax.Array
@@ -60,7 +68,7 @@ def new_ridge(
         of 32 or 64 bits.
 
     Example:
-      >>> new_ridge(2, regularisation=4.0).inverse
+      >>> sj.labels.new_ridge(2, regularisation=4.0).inverse
       Array([[0.25, 0.  ],
              [0.  , 0.25]], dtype=float32)
     """
@@ -109,8 +117,10 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
     Raises:
       ValueError: shapes do not fit, or the weight is negative.
 
+    Source: Sherman and Morrison, Annals of Mathematical Statistics 21(1), 1950.
+
     Example:
-      >>> seen = label(new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
+      >>> seen = sj.labels.label(sj.labels.new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
       >>> float(seen.theta[0]), float(seen.inverse[0, 0])
       (1.5, 0.5)
     """
@@ -161,8 +171,8 @@ def refresh(ridge: Ridge, forget: Any = 1.0) -> Ridge:
       ValueError: `forget` is out of its range.
 
     Example:
-      >>> seen = label(new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
-      >>> round(float(refresh(seen, 0.5).theta[0]), 5)
+      >>> seen = sj.labels.label(sj.labels.new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
+      >>> round(float(sj.labels.refresh(seen, 0.5).theta[0]), 5)
       1.0
     """
     check_number("forget", forget, above=0.0, at_most=1.0)
@@ -216,7 +226,8 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
     NeurIPS 2011, Theorem 2.
 
     Example:
-      >>> confidence_radius(new_ridge(3, regularisation=4.0), noise=0.0, norm=1.0, confidence=0.1)
+      >>> ridge = sj.labels.new_ridge(3, regularisation=4.0)
+      >>> sj.labels.confidence_radius(ridge, noise=0.0, norm=1.0, confidence=0.1)
       Array(2., dtype=float32)
     """
     check_number("noise", noise, at_least=0.0)
@@ -229,8 +240,16 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
 def parameter_error(ridge: Ridge, theta: jax.Array) -> jax.Array:
     """`||theta_hat - theta||_V`, `[]`: at most the radius, if the ellipsoid holds `theta: [d]`.
 
+    Args:
+      ridge: the estimate.
+      theta: `[d]`, the parameters that it is compared with.
+
+    Raises:
+      ValueError: `theta` is not `[d]`.
+
     Example:
-      >>> parameter_error(new_ridge(2, regularisation=4.0), jnp.array([0.0, 3.0]))
+      >>> ridge = sj.labels.new_ridge(2, regularisation=4.0)
+      >>> sj.labels.parameter_error(ridge, jnp.array([0.0, 3.0]))
       Array(6., dtype=float32)
     """
     check_shape("theta", theta, ridge.theta.shape)

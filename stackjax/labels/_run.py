@@ -27,6 +27,14 @@ class Curves(struct.PyTreeNode):
       broken: `[C]` integer, rounds whose regret was greater than their gap.
       error: `[C]`, `||theta - theta*||_V`; NaN for a stream without a theta*.
       radius: `[C]`, rho, which `error` exceeds where the confidence set fails.
+
+    Example:
+      >>> stream = sj.labels.recorded_stream(jnp.tile(jnp.eye(2), (4, 1, 1)), jnp.eye(4, 2))
+      >>> state, curves = sj.labels.run(
+      ...     sj.labels.stacksl(budget=2), stream, 4, key=jax.random.key(0), block=2
+      ... )
+      >>> print(curves.round, curves.labels, curves.regret.shape)
+      [2 4] [2 2] (2,)
     """
 
     round: jax.Array
@@ -70,10 +78,9 @@ def run(
       ValueError: a count is out of its range, or the stream's shapes do not fit.
 
     Example:
-      >>> from stackjax import labels
-      >>> stream = labels.linear_stream(jax.random.key(0), dim=2)
-      >>> learner = labels.llf_stacksl(budget=50, noise=0.5, scale=0.1)
-      >>> state, curves = run(learner, stream, 1000, key=jax.random.key(1), block=500)
+      >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2)
+      >>> learner = sj.labels.llf_stacksl(budget=50, noise=0.5, scale=0.1)
+      >>> state, curves = sj.labels.run(learner, stream, 1000, key=jax.random.key(1), block=500)
       >>> curves.round, int(state.labels)
       (Array([ 500, 1000], dtype=int32), 50)
     """
@@ -140,11 +147,10 @@ def play(
       live: `[]` bool; False plays without asking for a label.
 
     Example:
-      >>> from stackjax import labels
-      >>> stream = labels.linear_stream(jax.random.key(0), dim=2)
-      >>> learner = labels.stacksl()
+      >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2)
+      >>> learner = sj.labels.stacksl()
       >>> state = learner.init(stream(0).features, jax.random.key(1))
-      >>> play(learner, stream, state)[2].labels
+      >>> sj.labels.play(learner, stream, state)[2].labels
       Array(1, dtype=int32)
     """
     now = stream(state.round)
@@ -184,7 +190,8 @@ def accuracy(theta: jax.Array, features: jax.Array, means: jax.Array) -> jax.Arr
       ValueError: shapes do not fit, or there is no question.
 
     Example:
-      >>> float(accuracy(jnp.array([1.0]), jnp.array([[[0.0], [1.0]]]), jnp.array([[0.0, 1.0]])))
+      >>> features, means = jnp.array([[[0.0], [1.0]]]), jnp.array([[0.0, 1.0]])
+      >>> float(sj.labels.accuracy(jnp.array([1.0]), features, means))
       1.0
     """
     check_shape("theta", theta, (None,))
@@ -207,8 +214,8 @@ def example_round(stream: Any) -> Round:
       ValueError: the shapes do not fit.
 
     Example:
-      >>> from stackjax import labels
-      >>> example_round(labels.linear_stream(jax.random.key(0), dim=2)).means.shape
+      >>> from stackjax.labels._run import example_round
+      >>> example_round(sj.labels.linear_stream(jax.random.key(0), dim=2)).means.shape
       (4,)
     """
     if not callable(stream):

@@ -23,6 +23,11 @@ class GateSettings(struct.PyTreeNode):
       log_threshold: `[]`, log of the threshold of round 0.
       power: `[]`, the threshold falls as (t + 1)^-power.
       log_scale: `[]`, log of the factor on the confidence radius.
+
+    Example:
+      >>> settings = sj.labels.GateSettings.create(threshold=0.5, power=0.5)
+      >>> print(f"{settings.options['threshold'](3):.2f} {settings.options['scale']:.1f}")
+      0.25 1.0
     """
 
     log_threshold: jax.Array
@@ -37,7 +42,7 @@ class GateSettings(struct.PyTreeNode):
           ValueError: a number is out of its range.
 
         Example:
-          >>> float(GateSettings.create(threshold=1.0, scale=1.0).log_scale)
+          >>> float(sj.labels.GateSettings.create(threshold=1.0, scale=1.0).log_scale)
           0.0
         """
         check_number("threshold", threshold, above=0.0)
@@ -61,6 +66,13 @@ class SmoothedRun(struct.PyTreeNode):
     Attributes:
       regret: `[]`, cumulative, of the randomised choice.
       labels: `[]`, sum of the label weights; at most the budget.
+
+    Example:
+      >>> stream = sj.labels.recorded_stream(jnp.tile(jnp.eye(2), (4, 1, 1)), jnp.eye(4, 2))
+      >>> settings = sj.labels.GateSettings.create(threshold=0.1)
+      >>> found = sj.labels.smoothed_run(settings, stream, 4, budget=2.0)
+      >>> print(found.regret.shape, found.labels <= 2)
+      () True
     """
 
     regret: jax.Array
@@ -109,10 +121,9 @@ def smoothed_run(
       ValueError: a number is out of its range.
 
     Example:
-      >>> from stackjax import labels
-      >>> stream = labels.linear_stream(jax.random.key(0), dim=2)
-      >>> settings = GateSettings.create(threshold=0.1)
-      >>> bool(smoothed_run(settings, stream, 50, budget=5.0).labels <= 5.001)
+      >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2)
+      >>> settings = sj.labels.GateSettings.create(threshold=0.1)
+      >>> bool(sj.labels.smoothed_run(settings, stream, 50, budget=5.0).labels <= 5.001)
       True
     """
     if not isinstance(settings, GateSettings):
@@ -158,6 +169,16 @@ class Tuned(struct.PyTreeNode):
       regret: `[S]`, mean smoothed regret before each step.
       labels: `[S]`, mean labels.
       gradient_norm: `[S]`.
+
+    Example:
+      >>> streams = sj.labels.RecordedStream(
+      ...     features=jax.random.normal(jax.random.key(0), (2, 8, 2, 2)),
+      ...     rewards=jnp.zeros((2, 8, 2)), order=jnp.tile(jnp.arange(8), (2, 1)),
+      ... )
+      >>> start = sj.labels.GateSettings.create(threshold=0.3)
+      >>> tuned = sj.labels.tune_gate(start, streams, 8, budget=3.0, steps=2)
+      >>> print(tuned.regret.shape, tuned.gradient_norm.shape, tuned.settings.power.shape)
+      (2,) (2,) ()
     """
 
     settings: GateSettings
@@ -203,13 +224,15 @@ def tune_gate(
       ValueError: a number is out of its range, or the streams are not stacked.
 
     Example:
-      >>> from stackjax import labels
-      >>> streams = jax.vmap(lambda key: labels.linear_stream(key, dim=2))(
-      ...     jax.random.split(jax.random.key(0), 2))
-      >>> start = GateSettings.create(threshold=0.3)
-      >>> tuned = tune_gate(start, streams, 20, budget=3.0, steps=3)
-      >>> bool(tuned.regret.min() <= tuned.regret[0])
-      True
+      >>> streams = sj.labels.RecordedStream(
+      ...     features=jax.random.normal(jax.random.key(0), (2, 20, 2, 2)),
+      ...     rewards=jax.random.normal(jax.random.key(1), (2, 20, 2)),
+      ...     order=jnp.tile(jnp.arange(20), (2, 1)),
+      ... )
+      >>> start = sj.labels.GateSettings.create(threshold=0.3)
+      >>> tuned = sj.labels.tune_gate(start, streams, 20, budget=3.0, steps=3)
+      >>> print(tuned.regret.min() <= tuned.regret[0], tuned.labels.max() <= 3.001)
+      True True
     """
     if not isinstance(settings, GateSettings):
         raise TypeError(f"settings: got {type(settings).__name__}, must be GateSettings")

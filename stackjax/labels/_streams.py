@@ -25,6 +25,13 @@ class Round(struct.PyTreeNode):
       means: `[K]`, expected rewards: what regret is counted in.
       rewards: `[K]`, what a label reveals.
       theta: `[d]`, theta* of the round, where there is one.
+
+    Example:
+      >>> now = sj.labels.linear_stream(jax.random.key(0), dim=2, alternatives=3)(7)
+      >>> print(now.features.shape, now.rewards.shape)
+      (3, 2) (3,)
+      >>> print(jnp.allclose(now.features @ now.theta, now.means))
+      True
     """
 
     features: jax.Array
@@ -50,6 +57,11 @@ class LinearStream(struct.PyTreeNode):
       segment: `[]` integer, rounds of a group if groups follow one another; 0 if each round draws
         its group.
       alternatives: K.
+
+    Example:
+      >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2, turn=0.01)
+      >>> print(stream.alternatives, stream.theta.shape, stream(10**6).means.shape)
+      4 (2,) (4,)
     """
 
     key: jax.Array
@@ -100,7 +112,7 @@ def linear_stream(
       ValueError: a size or the noise is out of its range.
 
     Example:
-      >>> linear_stream(jax.random.key(0), dim=3)(jnp.array(7)).features.shape
+      >>> sj.labels.linear_stream(jax.random.key(0), dim=3)(jnp.array(7)).features.shape
       (4, 3)
     """
     return _stream(key, dim, alternatives, noise, turn, _everything(dim), [1.0])
@@ -124,7 +136,7 @@ def rare_stream(
       ValueError: a number is out of its range.
 
     Example:
-      >>> stream = rare_stream(jax.random.key(0), dim=4, rare=3, rate=0.01)
+      >>> stream = sj.labels.rare_stream(jax.random.key(0), dim=4, rare=3, rate=0.01)
       >>> stream.mask[1]
       Array([0., 1., 1., 1.], dtype=float32)
     """
@@ -165,7 +177,7 @@ def ordered_stream(
       ValueError: a number is out of its range, or `groups` does not divide `dim`.
 
     Example:
-      >>> ordered_stream(jax.random.key(0), dim=4, groups=2, rounds=100).segment
+      >>> sj.labels.ordered_stream(jax.random.key(0), dim=4, groups=2, rounds=100).segment
       Array(50, dtype=int32)
     """
     check_count("dim", dim)

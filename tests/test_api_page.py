@@ -1,0 +1,120 @@
+"""The API page: built without a warning, with every public name and its signature, nothing else."""
+
+import html
+import inspect
+import posixpath
+import re
+import types
+import warnings
+from typing import Any
+
+import pytest
+from public_names import public_packages
+
+import stackjax
+
+pytest.importorskip("pdoc", reason="the API page is built with pdoc, of the extra `docs`")
+
+# As in README, but for the folder.
+ARGUMENTS = [
+    "-d", "google", "--no-show-source",
+    "stackjax", r"!stackjax\.agents\.",
+    "stackjax.agents.runtime", r"!stackjax\.agents\.runtime\.",
+    "stackjax.plot",
+]  # fmt: skip
+
+
+def is_named_tuple(name):
+    found = stackjax
+    for part in name.split(".")[1:]:
+        found = getattr(found, part, None)
+    return inspect.isclass(found) and issubclass(found, tuple) and hasattr(found, "_fields")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Each page's text by the name of its file."""
+    from pdoc.__main__ import cli
+
+    folder = tmp_path_factory.mktemp("api")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cli([*ARGUMENTS, "-o", str(folder)])
+    told = [str(warning.message) for warning in caught]
+    # pdoc looks up the postponed annotations of a named tuple in no module, and prints them as they
+    # are written, which is what is wanted.
+    postponed = re.compile(r"Error parsing type annotation \S.* for (\S+)\.__init__\.")
+    told = [t for t in told if not ((m := postponed.match(t)) and is_named_tuple(m[1]))]
+    assert not told, "\n".join(told)
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.*")}
+
+
+def page_of(package):
+    return package.replace(".", "/") + ".html"
+
+
+def section(page, name):
+    """The part of a page on one name, up to the next."""
+    start = page.find(f'<section id="{name}">')
+    return "" if start < 0 else page[start : page.find('<section id="', start + 1)]
+
+
+def text_of(markup):
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", markup)).split())
+
+
+def test_one_page_for_each_public_package(site):
+    pages = {name for name in site if name.endswith(".html") and name != "index.html"}
+    assert pages == {page_of(package) for package in public_packages()}
+
+
+@pytest.mark.parametrize("package", public_packages())
+def test_every_public_name_has_its_signature(site, package):
+    page = site[page_of(package)]
+    missing, unsigned = [], []
+    for name in public_packages()[package].__all__:
+        value: Any = getattr(public_packages()[package], name)
+        if isinstance(value, types.ModuleType):
+            continue
+        part = text_of(section(page, name))
+        if not part:
+            missing.append(name)
+        elif callable(value) and name not in part.split(">>>")[0]:
+            unsigned.append(name)
+        elif inspect.isfunction(inspect.unwrap(value)):
+            arguments = list(inspect.signature(value).parameters)
+            signature = part[: part.find("->")]
+            unsigned += [name] * any(argument not in signature for argument in arguments)
+    assert not missing, f"not on the page: {missing}"
+    assert not unsigned, f"without a signature: {unsigned}"
+
+
+@pytest.mark.parametrize("package", public_packages())
+def test_nothing_private_is_documented(site, package):
+    page = site[page_of(package)]
+    members = re.findall(r'<(?:section|div) id="([^"]+)"(?: class="classattr")?>', page)
+    assert members
+    last = [member.split(".")[-1] for member in members]
+    assert not [m for m in last if m.startswith("_") and m not in ("__init__", "__call__")]
+    tops = {member.split(".")[0] for member in members}
+    assert tops <= set(public_packages()[package].__all__)
+
+
+def test_links_lead_somewhere(site):
+    for name, page in site.items():
+        if not name.endswith(".html"):
+            continue
+        for target, anchor in re.findall(r'href="([^":#]*\.html)?(#[^"]+)?"', page):
+            goal = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+            goal = goal if target else name
+            assert goal in site, f"{name}: {target}"
+            if anchor and goal != "index.html":
+                assert f'id="{anchor[1:]}"' in site[goal], f"{name}: {target}{anchor}"
+
+
+def test_the_first_page_tells_what_there_is(site):
+    first = text_of(site["stackjax.html"].split('<section id="')[0])
+    assert "Four steps" in first and "def leader_utility" in first
+    told = set(re.findall(r"`(?:stackjax\.)?(\w+)`", stackjax.__doc__ or ""))
+    missing = set(stackjax.__all__) - told
+    assert not missing, f"not in the table of `stackjax`: {missing}"
