@@ -1,4 +1,4 @@
-"""Taking the turns of `main.py`: one model, its tuning questions, then the confirmatory sessions."""
+"""Taking the turns of `main.py`: a model's tuning questions, then the confirmatory sessions."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def take(args: Any) -> None:
         tuned = {record.model for record in read_log(logs[0]).records}
         if tuned != {executor.model}:
             raise ValueError(
-                f"executor: {name} was tuned on {', '.join(sorted(tuned))}, but {executor.model} is "
-                "served (give model-path, the file that it serves, with base-url)"
+                f"executor: {name} was tuned on {', '.join(sorted(tuned))}, but {executor.model} "
+                "is served (give model-path, the file that it serves, with base-url)"
             )
         entry = served_environment(model, args.server, local=args.base_url is None)
         record_environment(out / f"environment-{name}.json", entry | {"workers": args.workers})

@@ -49,9 +49,11 @@ def two_way_bound(values: np.ndarray, episode: np.ndarray, item: np.ndarray) -> 
     Items occur in several sessions. Variances add up as V(episode) + V(item) - V(both) (Cameron,
     Gelbach and Miller 2011); not below that of episodes alone.
     """
-    both = np.unique(np.stack([episode, item], axis=1), axis=0, return_inverse=True)[1].ravel()
-    parts = [clustered_t(values, groups)[1] ** 2 for groups in (episode, item, both)]
     mean, error, freedom = clustered_t(values, episode)
+    both = np.unique(np.stack([episode, item], axis=1), axis=0, return_inverse=True)[1].ravel()
+    parts = [error**2, 0.0, 0.0]
+    if len(np.unique(item)) > 1:
+        parts[1:] = [clustered_t(values, groups)[1] ** 2 for groups in (item, both)]
     wide = max(parts[0] + parts[1] - parts[2], error**2) ** 0.5
     return float(mean - stats.t.ppf(1 - LEVEL, freedom) * wide)
 

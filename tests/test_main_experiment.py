@@ -36,6 +36,7 @@ def records(arms, episodes=30, turns=3, seed=0):
                         episode=f"e{e:03d}",
                         turn=t,
                         policy=name,
+                        gold="g",
                         family="documents" if e % 5 == 0 else "recall",
                         prompt_tokens=tokens + rng.randint(-9, 9),
                         completion_tokens=5,
@@ -116,7 +117,7 @@ def test_comparison_pairs_turns_and_refuses_doubles():
 
 def test_the_last_record_counts_where_an_outage_lost_a_turn():
     good = records({"a": (200, 1.0)}, episodes=2)
-    moved = dataclasses.replace(good[1], executed=(0.0, 0.0, 0.0))
+    moved = dataclasses.replace(good[1], executed=(0.5, 1.0, 0.5))
     with pytest.raises(ValueError, match="turn 1 of e000 twice"):
         final_records([*good, moved])
     lost = dataclasses.replace(good[0], executed=(0.5, 0.5, 0.5), fallback="timeout")

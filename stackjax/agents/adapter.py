@@ -43,6 +43,11 @@ from stackjax.agents.tasks import TASK_TYPES
 from stackjax.agents.tools import search_notes
 
 ADAPTER_VERSION = "2"
+"""Version of how an action becomes a request; logs name it.
+
+>>> sj.agents.ADAPTER_VERSION
+'2'
+"""
 T = TypeVar("T")
 LEVELS = (0.0, 0.5, 1.0)
 
@@ -52,7 +57,7 @@ _LABELS = {"note": "Note", "passage": "Passage", "question": "Question", "reply"
 
 
 class Message(NamedTuple):
-    """One message: its `kind`, ``"note"``, ``"passage"``, ``"question"`` or ``"reply"``, and text."""
+    """One message: `kind` is ``"note"``, ``"passage"``, ``"question"`` or ``"reply"``."""
 
     kind: str
     text: str
@@ -77,6 +82,10 @@ def executed_action(action: Sequence[float]) -> tuple[float, float, float]:
 
     Raises:
         ValueError: If the action is not three numbers in [0, 1].
+
+    Example:
+        >>> sj.agents.executed_action((0.8, 0.3, 0.1))
+        (1.0, 0.5, 0.0)
     """
     values = [float(value) for value in action]
     if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):

@@ -36,6 +36,11 @@ class TurnOutcome(NamedTuple):
             ``"malformed_reply"``, ``"empty_completion"``, or None.
         replayed: Whether every reply came from the cache.
         transcript: Replies and tool results in turn.
+
+    Example:
+        >>> found = sj.agents.TurnOutcome("4", (1.0, 0.5, 0.0), 90, 3, 0.4, 0, None, False, ("4",))
+        >>> found.prompt_tokens + found.completion_tokens, found.fallback is None
+        (93, True)
     """
 
     answer: str
@@ -87,6 +92,17 @@ class Executor:
         max_tokens: Longest reply of one call, in tokens, where the prompt does not ask for steps.
         seed: Sampling seed sent to the server (temperature is 0).
         sleep: Waits between attempts; replaceable in tests.
+
+    Raises:
+        ValueError: If a number is out of its range, or no server is named.
+        ImportError: If the `openai` client is not installed (extra `llm`).
+
+    Example:
+        >>> try:
+        ...     sj.agents.Executor("http://127.0.0.1:8080/v1", model="my-model", timeout=0.0)
+        ... except ValueError as error:
+        ...     print(str(error).split(",")[0])
+        timeout must be positive
     """
 
     base_url: str | None = None

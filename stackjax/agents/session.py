@@ -29,6 +29,10 @@ class Choice(NamedTuple):
         name: The arm's name.
         design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
             ``"policy"``.
+
+    Example:
+        >>> sj.agents.Choice((1.0, 0.5, 0.0), None, 1.0, "no tools", "policy").action
+        (1.0, 0.5, 0.0)
     """
 
     action: tuple[float, float, float]
@@ -58,6 +62,13 @@ class SessionState:
         previous_tokens: Tokens of the turn before it, None before two turns.
         recent_quality: Exponential mean of checked correctness, 0.5 at the start.
         model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
+
+    Example:
+        >>> state, turn = sj.agents.SessionState(1000.0), sj.agents.make_episode(0, 7).turns[0]
+        >>> state.hear(turn)
+        >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
+        >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
+        (1, 0.75, 0.7)
     """
 
     token_budget: float
@@ -141,6 +152,21 @@ def run_episode(
     Raises:
         ValueError: If `history` is neither of the two, or the policy's action is
             not in [0, 1]^3, or the budget is not positive.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> class Silent:  # what an `Executor` does, without a model
+        ...     model = "none"
+        ...     def run_turn(self, question, task, action, **context):
+        ...         done = sj.agents.executed_action(action)
+        ...         return sj.agents.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
+        >>> everything = sj.agents.Choice((1, 1, 1), None, 1.0, "everything", "policy")
+        >>> always = lambda state, turn, rng: everything
+        >>> episode = sj.agents.make_episode(0, 7)
+        >>> with sj.agents.TurnLog(pathlib.Path(tempfile.mkdtemp()) / "turns.jsonl") as log:
+        ...     records = sj.agents.run_episode(Silent(), episode, always, log)
+        >>> len(records) == len(episode.turns), records[-1].executed, records[-1].correct
+        (True, (1.0, 1.0, 1.0), False)
     """
     if history not in ("reference", "own"):
         raise ValueError(f'history must be "reference" or "own", got {history!r}')

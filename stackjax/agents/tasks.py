@@ -61,6 +61,11 @@ class Turn:
             far back it says they are), never off the gold answer.
         reference: A correct reply, used as the assistant's message in a scripted history.
         passages: Retrieved for this question alone, the best one last; no part of the history.
+
+    Example:
+        >>> turn = sj.agents.make_episode(0, 7).turns[0]
+        >>> turn.task, turn.check, sj.agents.is_correct(turn, turn.reference)
+        ('complex_reasoning', 'number', True)
     """
 
     task: str
@@ -82,7 +87,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Episode:
-    """A session: its name and its turns, in order."""
+    """A session: its name and its turns, in order.
+
+    Example:
+        >>> turn = sj.agents.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
+        >>> sj.agents.Episode("mine", 0, (turn,)).turns[0].question
+        '2 + 2?'
+    """
 
     name: str
     seed: int
@@ -106,10 +117,10 @@ def make_episode(seed: int, index: int, *, accept: Callable[[Turn], bool] | None
     Example:
         >>> episode = sj.agents.make_episode(0, 7)
         >>> episode.name, len(episode.turns), episode.turns[0].family
-        ('s0-e00007', 4, 'recall')
+        ('s0-e00007', 8, 'price')
         >>> even = sj.agents.make_episode(0, 7, accept=lambda turn: int(turn.item, 16) % 2 == 0)
-        >>> [int(turn.item, 16) % 2 for turn in even.turns]
-        [0, 0, 0, 0]
+        >>> {int(turn.item, 16) % 2 for turn in even.turns}
+        {0}
     """
     if index < 0:
         raise ValueError(f"index must be at least 0, got {index}")
@@ -153,6 +164,11 @@ def is_correct(turn: Turn, reply: str) -> bool:
     """Whether `reply` passes the turn's check (see the module's table for what it is worth).
 
     A reply that still calls a tool is no answer, whatever it mentions.
+
+    Example:
+        >>> turn = sj.agents.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
+        >>> [sj.agents.is_correct(turn, reply) for reply in ("It is 4.", "5", "CALC: 2 + 2")]
+        [True, False, False]
     """
     return find_call(reply) is None and _CHECKS[turn.check](reply, turn.gold)
 
