@@ -4,13 +4,16 @@ import dataclasses
 import gzip
 import json
 import random
+import types
 from typing import Any
 
+import jax.numpy as jnp
 import main
 import numpy as np
 import pytest
 from _main_analysis import by_arm, compare_arms, paired
 from _main_arms import CONSERVATIVE, MAIN, Fixed, RandomInside
+from _main_certificate import certificate
 from _main_log import digest, final_records, finished, hold, pack
 from _main_power import turns_needed
 from _main_tests import clustered_t, difference, holm, non_inferiority, two_way_bound
@@ -18,9 +21,11 @@ from _main_turns import CANDIDATES, confirmatory, confirmatory_sessions, tuning_
 from scipy import stats
 
 from stackjax.agents import known_world
+from stackjax.agents.controllers import contexts_of
 from stackjax.agents.session import SessionState
 from stackjax.agents.tasks import TASK_TYPES, make_episode
 from stackjax.agents.turn_log import read_log
+from stackjax.agents.turns import turn_arrays
 
 
 def records(arms, episodes=30, turns=3, seed=0):
@@ -221,3 +226,23 @@ def test_wrong_arguments_give_one_line(wrong, says, capsys):
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_certificate_of_a_log():
+    arms = {CONSERVATIVE: (300, 0.7), MAIN: (200, 0.75), "middle": (250, 0.7), "LinUCB": (1, 0.5)}
+    made = records(arms)
+    turns = turn_arrays(made)
+    world = known_world.controller()
+    before = jnp.tile(jnp.array([[0.8, 0.5]]), (len(made), 1))
+    fitted: Any = types.SimpleNamespace(
+        surrogate=world.surrogate,
+        conservative=(1.0, 1.0, 1.0),
+        strata=np.zeros(len(made)),
+        contexts=contexts_of(world.surrogate, jnp.ones(3), turns.state, before),
+        controller=lambda name, repaired: world,
+    )
+    found = certificate(made, fitted, seed=0)
+    assert found["policies"] == [CONSERVATIVE, MAIN, "middle"] and found["turns"] == 90
+    assert {row["name"] for row in found["certificate"]["statements"]} > {"Transfer", "Stability"}
+    assert found["values"][MAIN]["real"] > found["values"][CONSERVATIVE]["real"]

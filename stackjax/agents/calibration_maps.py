@@ -162,6 +162,11 @@ class LogOddsMap(struct.PyTreeNode):
 
 
 CalibrationMap = LinearMap | MonotoneMap | LogOddsMap
+"""Any of the maps.
+
+>>> issubclass(sj.agents.LinearMap, sj.agents.CalibrationMap)
+True
+"""
 """Any of the maps."""
 
 

@@ -55,7 +55,19 @@ def make_app(
         ValueError: If the token is empty, or the default task type unknown.
 
     Example:
-        >>> app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))  # doctest: +SKIP
+        >>> from importlib.util import find_spec
+        >>> from stackjax.agents import known_world
+        >>> from stackjax.agents.runtime import Calibration, Policy
+        >>> made = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, made)
+        >>> governor = Governor(Policy(known_world.controller(), calibration))
+        >>> if find_spec("starlette") and find_spec("uvicorn"):  # of the extra llm
+        ...     import httpx
+        ...     app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))
+        ...     with serving(app) as url:
+        ...         told = httpx.get(url + "/healthz", trust_env=False).json()
+        ...     assert told["rollout"] == "shadow"
+        >>> governor.close()
     """
     try:
         import httpx
@@ -193,8 +205,15 @@ def serving(app: Any, *, port: int = 0) -> Iterator[str]:
         RuntimeError: If the server does not start within 10 seconds, as when the port is taken.
 
     Example:
-        >>> with serving(app) as url:  # doctest: +SKIP
-        ...     client = openai.OpenAI(base_url=url + "/v1")
+        >>> from importlib.util import find_spec
+        >>> async def app(scope, receive, send):
+        ...     if scope["type"] == "http":
+        ...         await send({"type": "http.response.start", "status": 204})
+        ...         await send({"type": "http.response.body"})
+        >>> if find_spec("uvicorn"):  # of the extra llm
+        ...     import httpx
+        ...     with serving(app) as url:
+        ...         assert httpx.get(url, trust_env=False).status_code == 204
     """
     server = uvicorn_server(app, "127.0.0.1", port)
     thread = threading.Thread(target=server.run, name="stackjax-proxy", daemon=True)

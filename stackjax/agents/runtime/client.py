@@ -44,9 +44,23 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
         ValueError: If the default task type is unknown.
 
     Example:
-        >>> client = govern_client(openai.OpenAI(), governor)  # doctest: +SKIP
-        >>> with session_scope("session-7"):  # doctest: +SKIP
-        ...     client.chat.completions.create(model="m", messages=messages)
+        >>> from importlib.util import find_spec
+        >>> from stackjax.agents import known_world
+        >>> from stackjax.agents.runtime import Calibration, Policy, session_scope
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> governor = Governor(Policy(known_world.controller(), calibration))
+        >>> if find_spec("openai"):  # of the extra llm
+        ...     import httpx, openai
+        ...     answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"id": "7"}))
+        ...     client = openai.OpenAI(api_key="none", http_client=httpx.Client(transport=answer))
+        ...     client = govern_client(client, governor)
+        ...     with session_scope("session-7", task="simple_qa"):
+        ...         reply = client.chat.completions.create(
+        ...             model="m", messages=[{"role": "user", "content": "Hello"}]
+        ...         )
+        ...     assert reply.id == "7" and governor.health()["sessions"] == 1
+        >>> governor.close()
     """
     try:
         import openai

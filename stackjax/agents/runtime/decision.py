@@ -24,7 +24,11 @@ FALLBACKS = {
     "too_large": "the request is too large to be read in time",
     "upstream_rejected": "the upstream refused the rewritten request; the original was sent",
 }
-"""Reasons why a turn falls back, by code."""
+"""Reasons why a turn falls back, by code.
+
+>>> FALLBACKS["deadline"]
+'the decision was not ready in time'
+"""
 
 
 class Fallback(NamedTuple):

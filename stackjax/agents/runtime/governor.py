@@ -56,10 +56,20 @@ class Governor:
         ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
 
     Example:
-        >>> with Governor(load_policy("policies/first")) as governor:  # doctest: +SKIP
-        ...     decision = governor.decide({"identifier": "session-7", "task": "simple_qa"})
-        >>> str(decision.fallback)  # doctest: +SKIP
+        >>> from stackjax.agents import known_world
+        >>> from stackjax.agents.runtime import Policy, calibrate
+        >>> controller = known_world.controller(signal=(0.9, 0.5))
+        >>> turns = sj.agents.turn_arrays(known_world.records())
+        >>> policy = Policy(controller, calibrate(controller.surrogate, turns))
+        >>> limits = Limits(deadline=60.0)  # this example is to end alike on a slow machine
+        >>> with Governor(policy, rollout=Rollout("on"), limits=limits) as governor:
+        ...     session = {"identifier": "session-7", "task": "simple_qa"}
+        ...     first = governor.decide(session)
+        ...     second = governor.decide({**session, "task_complexity": 0.3, "context_tokens": 40})
+        >>> str(first.fallback)
         'missing_feature: task_complexity, context_tokens'
+        >>> second.fallback, second.response
+        (None, (1.0, 0.0, 1.0))
     """
 
     def __init__(

@@ -17,8 +17,19 @@ class Recommender(Protocol):
     """What a governor asks: a `Policy`, or anything with the same three members.
 
     Example:
-        >>> isinstance(policy.calibration, Calibration)  # doctest: +SKIP
-        True
+        >>> from types import SimpleNamespace
+        >>> from stackjax.agents.runtime import Governor, Rollout
+        >>> made = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.3, 0.0, 0.4, 90, (0.0,) * 8, (100.0,) * 8, made)
+        >>> advice = Recommendation((0.8, 0.5), (1.0, 0.0, 1.0), True, 0.0, 300, 330, 0.7, 0.8)
+        >>> fixed = SimpleNamespace(
+        ...     calibration=calibration, fingerprint={}, recommend=lambda *state: advice
+        ... )
+        >>> limits = Limits(deadline=60.0, max_age=float("inf"))
+        >>> state = {"task": "simple_qa", "task_complexity": 0.3, "context_tokens": 40.0}
+        >>> with Governor(fixed, rollout=Rollout("on"), limits=limits) as governor:
+        ...     governor.decide({"identifier": "session-7", **state}).response
+        (1.0, 0.0, 1.0)
     """
 
     @property

@@ -97,7 +97,11 @@ def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) ->
         ValueError: If there are fewer than 2 turns, or with a quality, or a turn without tokens.
 
     Example:
-        >>> calibrate(surrogate, turn_arrays(held_out))  # doctest: +SKIP
+        >>> from stackjax.agents import known_world
+        >>> held_out = turn_arrays(known_world.records())
+        >>> found = calibrate(known_world.surrogate(), held_out)
+        >>> found.turns, abs(found.token_mean) < 1e-3  # this world's predictors are right
+        (128, True)
     """
     tokens = np.asarray(turns.tokens, float)
     if len(tokens) < 2 or not (tokens > 0).all():
@@ -177,9 +181,13 @@ class Policy:
         traces: How often the controller has been traced: 1.
 
     Example:
-        >>> Policy(controller, calibration).recommend(  # doctest: +SKIP
-        ...     features, "simple_qa", (0.775, 0.5)
-        ... )
+        >>> from stackjax.agents import known_world
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> policy = Policy(known_world.controller(signal=(0.9, 0.5)), calibration)
+        >>> advice = policy.recommend(dict.fromkeys(FIELDS, 0.5), "simple_qa", (0.775, 0.5))
+        >>> advice.response, advice.tokens, advice.reference_tokens, policy.traces
+        ((1.0, 0.0, 1.0), 270.0, 330.0, 1)
     """
 
     def __init__(
@@ -254,7 +262,22 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
         ValueError: If a turn is not a runtime's, or fewer than 2 remain, or 2 with a quality.
 
     Example:
-        >>> recalibrated(policy, read_log("runtime.jsonl").records)  # doctest: +SKIP
+        >>> from stackjax.agents import known_world
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> first = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> policy = Policy(known_world.controller(), first)
+        >>> log = [  # of a runtime, `read_log("runtime.jsonl").records`: twice as many tokens
+        ...     dataclasses.replace(
+        ...         record,
+        ...         design="runtime",
+        ...         prompt_tokens=2 * record.prompt_tokens + record.completion_tokens,
+        ...         extra={"exact_tokens": True, "quality": 1.0},
+        ...     )
+        ...     for record in known_world.records(episodes=2, design="random")
+        ... ]
+        >>> found = recalibrated(policy, log).calibration
+        >>> found.turns, round(math.exp(found.token_mean), 2)
+        (4, 2.0)
     """
     from stackjax.agents.runtime.decision import FALLBACKS
 

@@ -14,6 +14,12 @@ Mode = Literal["off", "shadow", "canary", "ab", "on"]
 Arm = Literal["governed", "untouched"]
 
 MODES: tuple[Mode, ...] = ("off", "shadow", "canary", "ab", "on")
+"""Modes of a roll-out.
+
+>>> MODES
+('off', 'shadow', 'canary', 'ab', 'on')
+"""
+
 DEFAULT_SHARE = {"canary": 0.05, "ab": 0.5}
 
 

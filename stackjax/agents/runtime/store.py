@@ -87,8 +87,15 @@ def fingerprint_of(
         structure: Description of the parts; taken from the controller if None.
 
     Example:
-        >>> fingerprint_of(controller, calibration)["leader"][:12]  # doctest: +SKIP
-        '1d242a2ee456'
+        >>> from stackjax.agents import known_world
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> first, second = (
+        ...     fingerprint_of(known_world.controller(signal), calibration)
+        ...     for signal in ((0.8, 0.5), (0.8, 0.6))
+        ... )
+        >>> len(first["leader"]), [part for part in PARTS if first[part] != second[part]]
+        (64, ['leader'])
     """
     structure = describe(controller) if structure is None else structure
     found = {}
@@ -115,8 +122,15 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         The folder.
 
     Example:
-        >>> save_policy(policy, "policies/first")  # doctest: +SKIP
-        PosixPath('policies/first')
+        >>> import tempfile
+        >>> from stackjax.agents import known_world
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> policy = Policy(known_world.controller(), calibration)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = save_policy(policy, Path(folder, "first"))
+        ...     sorted(path.name for path in saved.iterdir())
+        ['arrays.npz', 'policy.json']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +177,17 @@ def load_policy(
         ValueError: If the manifest cannot be read, or `expect` names no part.
 
     Example:
-        >>> load_policy("policies/first", expect=policy.fingerprint)  # doctest: +SKIP
+        >>> import tempfile
+        >>> from stackjax.agents import known_world
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> policy = Policy(known_world.controller(), calibration)
+        >>> like = known_world.controller(signal=(0.0, 0.0))  # not made of the library's modules
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = save_policy(policy, folder)
+        ...     again = load_policy(saved, expect=policy.fingerprint, like=like)
+        >>> again.fingerprint == policy.fingerprint, again.controller.leader.value.tolist()
+        (True, [0.800000011920929, 0.5])
     """
     folder = Path(folder)
     for name in ("policy.json", "arrays.npz"):
