@@ -56,11 +56,8 @@ def make_app(
 
     Example:
         >>> from importlib.util import find_spec
-        >>> from stackjax.agents import known_world
-        >>> from stackjax.agents.runtime import Calibration, Policy
-        >>> made = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, made)
-        >>> governor = Governor(Policy(known_world.controller(), calibration))
+        >>> from stackjax.agents.runtime.known_policy import known_policy
+        >>> governor = Governor(known_policy())
         >>> if find_spec("starlette") and find_spec("uvicorn"):  # of the extra llm
         ...     import httpx
         ...     app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))

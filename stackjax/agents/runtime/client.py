@@ -45,11 +45,9 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
 
     Example:
         >>> from importlib.util import find_spec
-        >>> from stackjax.agents import known_world
-        >>> from stackjax.agents.runtime import Calibration, Policy, session_scope
-        >>> time = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
-        >>> governor = Governor(Policy(known_world.controller(), calibration))
+        >>> from stackjax.agents.runtime import session_scope
+        >>> from stackjax.agents.runtime.known_policy import known_policy
+        >>> governor = Governor(known_policy())
         >>> if find_spec("openai"):  # of the extra llm
         ...     import httpx, openai
         ...     answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"id": "7"}))

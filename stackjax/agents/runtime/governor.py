@@ -56,20 +56,16 @@ class Governor:
         ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
 
     Example:
-        >>> from stackjax.agents import known_world
-        >>> from stackjax.agents.runtime import Policy, calibrate
-        >>> controller = known_world.controller(signal=(0.9, 0.5))
-        >>> turns = sj.agents.turn_arrays(known_world.records())
-        >>> policy = Policy(controller, calibrate(controller.surrogate, turns))
+        >>> from stackjax.agents.runtime.known_policy import known_policy
         >>> limits = Limits(deadline=60.0)  # this example is to end alike on a slow machine
-        >>> with Governor(policy, rollout=Rollout("on"), limits=limits) as governor:
+        >>> with Governor(known_policy(), rollout=Rollout("on"), limits=limits) as governor:
         ...     session = {"identifier": "session-7", "task": "simple_qa"}
         ...     first = governor.decide(session)
         ...     second = governor.decide({**session, "task_complexity": 0.3, "context_tokens": 40})
         >>> str(first.fallback)
         'missing_feature: task_complexity, context_tokens'
         >>> second.fallback, second.response
-        (None, (1.0, 0.0, 1.0))
+        (None, (1.0, 1.0, 1.0))
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -181,13 +182,11 @@ class Policy:
         traces: How often the controller has been traced: 1.
 
     Example:
-        >>> from stackjax.agents import known_world
-        >>> time = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
-        >>> policy = Policy(known_world.controller(signal=(0.9, 0.5)), calibration)
+        >>> from stackjax.agents.runtime.known_policy import known_policy
+        >>> policy = known_policy()  # Policy(controller, calibrate(surrogate, turns))
         >>> advice = policy.recommend(dict.fromkeys(FIELDS, 0.5), "simple_qa", (0.775, 0.5))
         >>> advice.response, advice.tokens, advice.reference_tokens, policy.traces
-        ((1.0, 0.0, 1.0), 270.0, 330.0, 1)
+        ((1.0, 1.0, 1.0), 330.0, 330.0, 1)
     """
 
     def __init__(
@@ -248,7 +247,7 @@ class Policy:
 
 
 def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
-    """The same controller with a calibration from a runtime's turns; compiles again.
+    """The same controller with a calibration from a runtime's turns; nothing is compiled again.
 
     Turns that failed, whose tokens the upstream did not count, or that lack a feature are left out;
     turns that nobody rated count for the tokens and not for the quality.
@@ -263,9 +262,7 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
 
     Example:
         >>> from stackjax.agents import known_world
-        >>> time = "2026-01-05T00:00:00+00:00"
-        >>> first = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
-        >>> policy = Policy(known_world.controller(), first)
+        >>> from stackjax.agents.runtime.known_policy import known_policy
         >>> log = [  # of a runtime, `read_log("runtime.jsonl").records`: twice as many tokens
         ...     dataclasses.replace(
         ...         record,
@@ -275,11 +272,12 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
         ...     )
         ...     for record in known_world.records(episodes=2, design="random")
         ... ]
-        >>> found = recalibrated(policy, log).calibration
+        >>> found = recalibrated(known_policy(), log).calibration
         >>> found.turns, round(math.exp(found.token_mean), 2)
         (4, 2.0)
     """
     from stackjax.agents.runtime.decision import FALLBACKS
+    from stackjax.agents.runtime.store import fingerprint_of
 
     if isinstance(records, Turns):
         raise TypeError("records must be turn records, got Turns: pass read_log(path).records")
@@ -300,7 +298,10 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
     told = [row.extra.get("quality") for row in rows]
     quality = jnp.asarray([math.nan if q is None else q for q in told], jnp.float32)
     turns = turn_arrays(rows).replace(correct=quality)
-    return Policy(policy.controller, calibrate(policy.controller.surrogate, turns))
+    made = copy.copy(policy)  # the compiled program does not depend on the calibration
+    made.calibration = calibrate(policy.controller.surrogate, turns)
+    made.fingerprint = fingerprint_of(policy.controller, made.calibration)
+    return made
 
 
 def calibration_json(calibration: Calibration) -> dict[str, Any]:

@@ -123,12 +123,9 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
 
     Example:
         >>> import tempfile
-        >>> from stackjax.agents import known_world
-        >>> time = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
-        >>> policy = Policy(known_world.controller(), calibration)
+        >>> from stackjax.agents.runtime.known_policy import known_policy
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     saved = save_policy(policy, Path(folder, "first"))
+        ...     saved = save_policy(known_policy(), Path(folder, "first"))
         ...     sorted(path.name for path in saved.iterdir())
         ['arrays.npz', 'policy.json']
     """
@@ -178,16 +175,16 @@ def load_policy(
 
     Example:
         >>> import tempfile
-        >>> from stackjax.agents import known_world
-        >>> time = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
-        >>> policy = Policy(known_world.controller(), calibration)
-        >>> like = known_world.controller(signal=(0.0, 0.0))  # not made of the library's modules
+        >>> from stackjax.agents.runtime.known_policy import known_policy
+        >>> policy = known_policy()
+        >>> reviewed = {**policy.fingerprint, "leader": "0" * 64}  # of another leader
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     saved = save_policy(policy, folder)
-        ...     again = load_policy(saved, expect=policy.fingerprint, like=like)
-        >>> again.fingerprint == policy.fingerprint, again.controller.leader.value.tolist()
-        (True, [0.800000011920929, 0.5])
+        ...     try:
+        ...         load_policy(saved, expect=reviewed, like=policy.controller)
+        ...     except PolicyMismatch as error:
+        ...         print("refused:", *error.parts)
+        refused: leader
     """
     folder = Path(folder)
     for name in ("policy.json", "arrays.npz"):
