@@ -65,6 +65,8 @@ class Args:
         if self.steps < 1:
             raise ValueError("steps must be at least 1")
         check_seed(self.seed)
+        if not self.data.exists():
+            raise ValueError(f"data: no such file or folder: {self.data}")
         if not self.data.is_dir():
             check_file("data", self.data)
         if not 0 <= self.tool_cap <= 1:

@@ -154,7 +154,9 @@ def test_a_turn_that_nobody_rated_is_not_wrong(policy):
     ]  # fmt: skip
     rows[2] = dataclasses.replace(rows[2], fallback="disconnected")
     rows[4] = dataclasses.replace(rows[4], state={})
-    found = recalibrated(policy, rows).calibration
+    again = recalibrated(policy, rows)
+    assert again._program is policy._program, "nothing is compiled again"
+    found = again.calibration
     kept = [r for i, r in enumerate(rows) if i not in (1, 2, 4)]
     assert found.turns == len(kept)
     turns = turn_arrays([r for r in kept if r.extra["quality"] is not None])
