@@ -182,6 +182,13 @@ def rows_of(responses: jax.Array, table: Factorial) -> np.ndarray:
     return np.array([table.cell(response) for response in np.asarray(responses)])
 
 
+@jax.jit
+def cell_utilities(contexts: ResourceContext, cells: jax.Array) -> jax.Array:
+    """The leader's utility `[N, K]` of N contexts at K cells `[K, 3]`, its signal as it was."""
+    one = lambda x, cell: leader_utility(x.previous, cell, x)
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(contexts, cells)
+
+
 def best_cells(fitted: Fitted) -> tuple[int, np.ndarray]:
     """Cells with the highest mean predicted leader's utility: one for all turns, `[S]` by stratum.
 
@@ -191,12 +198,7 @@ def best_cells(fitted: Fitted) -> tuple[int, np.ndarray]:
     summary = fitted.summary
     cells = jnp.asarray(summary.cells, jnp.float32)
 
-    @jax.jit
-    def utilities(contexts: ResourceContext) -> jax.Array:
-        one = lambda x, cell: leader_utility(x.previous, cell, x)
-        return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(contexts, cells)
-
-    utility = np.asarray(utilities(fitted.contexts), float)
+    utility = np.asarray(cell_utilities(fitted.contexts, cells), float)
     sums = np.stack([utility[fitted.strata == number].sum(0) for number in range(STRATA)])
     overall = dataclasses.replace(summary, stratum_quality=summary.quality[None])
     admitted = admissible_cells(overall, fitted.reference)[0]

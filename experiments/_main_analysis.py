@@ -114,13 +114,9 @@ def describe(records: Turns, latency: Mapping[tuple, float], *, seed: int) -> di
     turns = total(np.ones(len(records)))
     seconds = [latency[key] for r in records if (key := outcome_key(r)) in latency]
     scaled = lambda x, factor: Interval(*(factor * number for number in x))
-    means = lambda rows: {
-        "turns": len(rows),
-        "tokens": float(np.mean([tokens_of(r) for r in rows])),
-        "correct": float(np.mean([r.correct for r in rows])),
-    }
+    part = lambda rows: {"turns": len(rows), **means(rows)}
     groups = lambda of: {
-        name: means([r for r in records if of(r) == name]) for name in sorted(set(map(of, records)))
+        name: part([r for r in records if of(r) == name]) for name in sorted(set(map(of, records)))
     }
     return {
         "turns": len(records),

@@ -14,7 +14,9 @@ import govern
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _govern_arms import cell_utilities
 from _main_tuning import MARGIN, Cell, conservative_row, fitting_sample
+from _repair_values import predict_grid
 from flax import nnx
 
 import stackjax as sj
@@ -130,7 +132,9 @@ class Fitted:
     def best_constant(self) -> int:
         """The cell that every stratum admits with the highest mean predicted leader's utility."""
         everywhere = self.admissible[np.unique(self.strata)].all(0)
-        utility = utilities(self.contexts, jnp.asarray(self.summary.cells, jnp.float32)).mean(0)
+        utility = cell_utilities(self.contexts, jnp.asarray(self.summary.cells, jnp.float32)).mean(
+            0
+        )
         return int(np.argmax(np.where(everywhere, np.asarray(utility, float), -np.inf)))
 
     def best_signal(self) -> tuple[float, float]:
@@ -154,22 +158,6 @@ def _worth_of_signals(contexts: ResourceContext, signals: jax.Array) -> jax.Arra
         return leader_utility(signal, answer, x.replace(previous=signal))
 
     return jax.vmap(lambda s: jnp.mean(jax.vmap(lambda x: one(s, x))(contexts)))(signals)
-
-
-@jax.jit
-def utilities(contexts: ResourceContext, cells: jax.Array) -> jax.Array:
-    """The leader's utility `[N, K]` of N contexts at K cells, the signal as it was."""
-    one = lambda x, cell: leader_utility(x.previous, cell, x)
-    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(contexts, cells)
-
-
-def predict_grid(
-    surrogate: Surrogate, turns: Turns, cells: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted quality and tokens `[N, K]` of N states under K cells."""
-    over = jax.vmap(surrogate.predict, in_axes=(None, 0))
-    both = jax.jit(jax.vmap(over, in_axes=(0, None)))(turns.state, jnp.asarray(cells, jnp.float32))
-    return np.asarray(both[0], float), np.asarray(both[1], float)
 
 
 def obedient() -> sj.Game:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from _govern_arms import FIRST_ACTION
+from _main_analysis import source_of
 from _main_fit import fit
 from _main_tuning import MARGIN, tuning_records
 from _main_turns import confirmatory
@@ -46,7 +47,7 @@ def power(logs: Sequence[Path], *, seed: int, steps: int) -> dict[str, Any]:
         for name in ("rational", "learned")
     }
     pilot = {name: compared(arm, base, counted) for name, arm in arms.items()}
-    questions = question_variance([r for r in records if r.family in ("word_problem", "documents")])
+    questions = question_variance([r for r in records if source_of(r) != "own"])
     return {
         "margin": MARGIN,
         "one_sided_level": LEVEL,

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from _main_fit import Fitted, predict_grid
+from _main_analysis import source_of
+from _main_fit import Fitted
 from _main_turns import Arm
+from _repair_values import predict_grid
 
+from stackjax.agents.adapter import executed_action
 from stackjax.agents.off_policy import off_policy
 from stackjax.agents.outcomes import outcomes
 from stackjax.agents.session import SessionState
@@ -29,7 +32,7 @@ def predictions(
     themselves; arms that learn as they go are estimated as they begin.
     """
     rows = [record for record in records if record.design in ("random", "later")]
-    rows = [record for record in rows if record.family not in ("word_problem", "documents")]
+    rows = [record for record in rows if source_of(record) == "own"]
     turns, log = turn_arrays(rows), outcomes(rows)
     cells = fitted.summary.cells
     index = {tuple(cell): k for k, cell in enumerate(cells)}
@@ -64,7 +67,7 @@ def _decision(arm: Arm, record: TurnRecord) -> tuple[float, ...]:
     """The cell that an arm would have played at a recorded state."""
     stub = Turn(record.task, record.family, (), "", "", "word", record.state["task_complexity"], "")
     choice = arm.session()(_Recorded(record.state), stub, random.Random(record.item))
-    return tuple(round(2 * value + 1e-9) / 2 for value in choice.action)
+    return executed_action(choice.action)
 
 
 class _Recorded(SessionState):

@@ -10,8 +10,10 @@ from _main_analysis import BY_TYPE
 from _main_arms import CONSERVATIVE, MAIN
 from _results import format_table
 
-ROLES = {MAIN: "#0072b2", CONSERVATIVE: "#000000"}
-OTHERS = "#999999"
+from stackjax.plot import COLORS
+
+ROLES = {MAIN: COLORS["leader"], CONSERVATIVE: COLORS["baseline"]}
+OTHERS = COLORS["tried"]
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -160,7 +162,7 @@ def _differences(ax: Any, found: Mapping[str, Any]) -> None:
             1.02, row, f"{100 * beside['saving'][0]:+.0f}%", transform=ax.get_yaxis_transform(),
             va="center", fontsize=9, color=ROLES.get(name, "black"),
         )  # fmt: skip
-    ax.axvline(-2.0, color="#d55e00", linewidth=1, linestyle="--")
+    ax.axvline(-2.0, color=COLORS["warning"], linewidth=1, linestyle="--")
     ax.axvline(0.0, color="black", linewidth=0.5)
     ax.set_yticks(range(len(order)), labels, fontsize=8)
     ax.invert_yaxis()

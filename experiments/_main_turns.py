@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from _serving import Patience
-from collect import CELLS
+from collect import CELLS, spread
 
 from stackjax.agents.executor import Executor
 from stackjax.agents.questions import gsm8k, hotpotqa, question_sessions
@@ -124,12 +124,6 @@ def take_tuning(
             return [record for records in played for record in records]
 
         _in_parallel(sessions, one, workers, log)
-
-
-def spread(*parts: Sequence[Episode]) -> list[Episode]:
-    """The parts' sessions in one order, each part spread evenly over it."""
-    keyed = [((i + 0.5) / len(part), e) for part in parts for i, e in enumerate(part)]
-    return [episode for _, episode in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def tuning_sessions(count: int) -> list[Episode]:

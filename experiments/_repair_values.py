@@ -36,7 +36,7 @@ def estimates(studied: Studied, seed: int, *, draws: int = 200) -> dict[str, Any
     }
     base = held_out.row(studied.reference)
     rows["Conservative"] = np.full(len(scores), base)
-    grid = _grid(studied.free, turns, scores.cells)
+    grid = predict_grid(studied.free, turns, scores.cells)
     for name, cells in rows.items():
         found["drawn from factorial"][name] = _against_truth(scores, cells, grid, seed, draws)
     if len({record.episode for record in studied.later}) < 2:
@@ -45,7 +45,7 @@ def estimates(studied: Studied, seed: int, *, draws: int = 200) -> dict[str, Any
     if not np.array_equal(later.cells, studied.table.cells):
         return found  # a cell was never drawn: the later turns say nothing about it
     arrays = turn_arrays(studied.later)
-    grid = _grid(studied.free, arrays, later.cells)
+    grid = predict_grid(studied.free, arrays, later.cells)
     row = np.arange(len(later))
     before = jnp.tile(jnp.asarray(FIRST_ACTION, jnp.float32), (len(later), 1))
     for name in rows:
@@ -139,7 +139,9 @@ def _recorded(records: list[TurnRecord], cell: tuple[float, ...]) -> dict[str, A
     }
 
 
-def _grid(surrogate: Surrogate, turns: Turns, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def predict_grid(
+    surrogate: Surrogate, turns: Turns, cells: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Predicted quality and tokens of every turn under every cell, `[N, K]` each."""
     over = jax.vmap(surrogate.predict, in_axes=(None, 0))
     both = jax.jit(jax.vmap(over, in_axes=(0, None)))(turns.state, jnp.asarray(cells, jnp.float32))

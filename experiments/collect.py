@@ -21,11 +21,12 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 from _args import parse
 from _results import cpu_model
@@ -39,6 +40,7 @@ from stackjax.agents.session import Choice, Policy, SessionState, run_episode
 from stackjax.agents.tasks import Episode, Turn, make_episode
 from stackjax.agents.turn_log import TurnLog
 
+T = TypeVar("T")
 # Cells of equal prompt and tools follow each other, which helps the server's prefix cache.
 CELLS = tuple((c, p, u) for p, u, c in itertools.product(LEVELS, LEVELS, LEVELS))
 EVALUATION_OFFSET, LATER_OFFSET = 100_000, 200_000
@@ -120,12 +122,16 @@ def plan(args: Args) -> list[tuple[str, Episode]]:
         ("evaluation", make_episode(args.seed, EVALUATION_OFFSET + i))
         for i in range(args.evaluation_episodes)
     ]
-    keyed = [((i + 0.5) / len(fit), item) for i, item in enumerate(fit)]
-    keyed += [((i + 0.5) / len(evaluation), item) for i, item in enumerate(evaluation)]
     later = [
         ("later", make_episode(args.seed, LATER_OFFSET + i)) for i in range(args.later_episodes)
     ]
-    return [item for _, item in sorted(keyed, key=lambda pair: pair[0])] + later
+    return spread(fit, evaluation) + later
+
+
+def spread(*parts: Sequence[T]) -> list[T]:
+    """All parts in one order, each spread evenly over it."""
+    keyed = [((i + 0.5) / len(part), item) for part in parts for i, item in enumerate(part)]
+    return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def steps(args: Args) -> Iterator[tuple[Episode, Policy, int]]:
