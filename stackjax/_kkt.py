@@ -85,6 +85,8 @@ class Point(struct.PyTreeNode):
       hessian: `[n + p + m, ...]` of L; 0 where it is not a number.
       factor: of the Hessian on the free coordinates.
       error: scalar, the largest relative violation of the optimality conditions.
+      value: scalar L.
+      last: `[n]` the step of the variables that led to it.
     """
 
     w: jax.Array
@@ -93,6 +95,8 @@ class Point(struct.PyTreeNode):
     hessian: jax.Array
     factor: Spectral
     error: jax.Array
+    value: jax.Array
+    last: jax.Array
 
     def curvature(self, n: int) -> jax.Array:
         """The least along the directions that the active set leaves free: see `curvature`."""
@@ -150,6 +154,7 @@ class _Search(struct.PyTreeNode):
     active: Active
     best: Point
     length: jax.Array
+    last: jax.Array  # the step that led to w
     steps: jax.Array
     done: jax.Array
 
@@ -191,15 +196,14 @@ def polish(
     fixed = lower >= upper
     frozen = fixed if frozen is None else frozen | fixed
 
-    def point_at(w: jax.Array, active: Active) -> Point:
+    def point_at(w: jax.Array, active: Active, last: jax.Array) -> Point:
         gradient, hessian = second_order(value, w)
         finite = jnp.all(jnp.isfinite(hessian)) & jnp.all(jnp.isfinite(gradient))
         hessian = jnp.where(finite, hessian, 0)
         error = violation(w, active, gradient, hessian, lower, upper, signed)
         error = jnp.where(finite, error, jnp.inf)
-        return Point(
-            w, active, gradient, hessian, spectral(restrict(hessian, active.free(p))), error
-        )
+        factor = spectral(restrict(hessian, active.free(p)))
+        return Point(w, active, gradient, hessian, factor, error, value(w), last)
 
     def step_from(point: Point) -> jax.Array:
         free, target = point.active.free(p), point.active.target(lower, upper, p)
@@ -214,7 +218,7 @@ def polish(
         return jnp.where(free, point.factor.solve(right) - old, held)
 
     def body(state: _Search) -> _Search:
-        point = point_at(state.w, state.active)
+        point = point_at(state.w, state.active, state.last)
         step = step_from(point)
         length = step_length(state.w, step, lower, upper)
         better = point.error < state.best.error
@@ -238,20 +242,21 @@ def polish(
         finite = jnp.all(jnp.isfinite(w))
         return _Search(
             jnp.where(finite, w, state.w), revised, best, jnp.where(better, length, state.length),
-            state.steps + 1, (jnp.all(jnp.stack(same)) & (length <= tol)) | ~finite,
+            step[:n], state.steps + 1, (jnp.all(jnp.stack(same)) & (length <= tol)) | ~finite,
         )  # fmt: skip
 
-    size = len(w)
+    size, far = len(w), jnp.full(n, jnp.inf, w.dtype)
     blank = Point(
         w, active, jnp.zeros(size, w.dtype), jnp.zeros((size, size), w.dtype),
         Spectral(jnp.zeros(size, w.dtype), jnp.eye(size, dtype=w.dtype), jnp.ones(size, w.dtype)),
-        jnp.full((), jnp.inf, w.dtype),
+        jnp.full((), jnp.inf, w.dtype), jnp.zeros((), w.dtype), far,
     )  # fmt: skip
     state = _Search(
         w,
         active,
         blank,
         jnp.full((), jnp.inf, w.dtype),
+        far,
         jnp.zeros((), jnp.int32),
         jnp.zeros((), bool),
     )

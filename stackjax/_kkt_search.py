@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._interior import inside, interior
+from stackjax._judge import kkt_solved
 from stackjax._kkt import polish
 from stackjax._optimality import Active, Linearised, exactly
 from stackjax._quality import Quality
+from stackjax._scales import Scales, scales_at
 from stackjax._settings import InteriorPoint, tolerance
 from stackjax._sqp import Attempt, attempt
 
@@ -33,11 +35,13 @@ class KktReport(struct.PyTreeNode):
 
     Attributes:
       linearised: the optimality conditions there.
+      gradient: `[d + p + m]` of the Lagrangian.
       finite: scalar, 1 if the derivatives are numbers, else 0.
       quality: how good it is.
     """
 
     linearised: Linearised
+    gradient: jax.Array
     finite: jax.Array
     quality: Quality
 
@@ -63,6 +67,44 @@ def find(
     Returns:
       `[d + p + m]` the solution and the multipliers of c and g, and the report.
     """
+    scales = scales_at(lambda y: program(y, *theta), start, lower, upper)
+    own, low, high = scales.inside(start, lower, upper)
+    w, report = _find(
+        lambda y, scales, *theta: scales.program(lambda z: program(z, *theta))(y),
+        (scales, *theta),
+        own,
+        low,
+        high,
+        settings,
+    )
+    w = w * scales.point
+    w = w.at[: len(start)].set(jnp.clip(w[: len(start)], lower, upper))
+    return w, _in_own_units(report, w, scales, lower, upper)
+
+
+def _in_own_units(
+    report: KktReport, w: jax.Array, scales: Scales, lower: jax.Array, upper: jax.Array
+) -> KktReport:
+    """The report on a problem in other units, where they matter."""
+    at, unit = report.linearised, scales.point
+    scaled = (1 / unit / scales.value)[:, None] / unit[None]
+    hessian = at.hessian * scaled
+    inverse = at.inverse * (unit * scales.value)[:, None] * unit[None]
+    own = Linearised(at.at_lower, at.at_upper, at.rows, hessian, inverse)
+    active = Active(at.at_lower > 0, at.at_upper > 0, at.rows > 0)
+    margin = degeneracy(w, active, report.gradient / scales.value / unit, lower, upper)
+    return report.replace(linearised=own, quality=report.quality.replace(degeneracy=margin))
+
+
+def _find(
+    program: Program,
+    theta: Any,
+    start: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    settings: InteriorPoint,
+) -> tuple[jax.Array, KktReport]:
+    """As `find`, in the units that `Scales` chooses."""
     _, c, g = jax.eval_shape(program, start, *theta)
     tried = attempt(
         lambda y: program(y, *theta),
@@ -112,10 +154,10 @@ def _proven(tried: Attempt, lower: jax.Array, upper: jax.Array) -> tuple[jax.Arr
         residual=tried.length,
         steps=number(tried.steps),
         converged=number(tried.verified),
-        degeneracy=degeneracy(w, solved.active, solved.slope, lower, upper),
+        degeneracy=jnp.zeros((), lower.dtype),  # see `_in_own_units`
         curvature=jnp.where(flat > 1, 1 / jnp.where(flat > 1, flat, 1), 1),
     )
-    return w, KktReport(linearised, jnp.ones((), lower.dtype), quality)
+    return w, KktReport(linearised, solved.slope, jnp.ones((), lower.dtype), quality)
 
 
 def _robust(
@@ -150,9 +192,11 @@ def _robust(
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
     bent = best.curvature(d)
-    # at the rounding floor steps stop shrinking: small enough is all there is to get
-    small = (length <= tol) | (length <= eps**0.5)
-    converged = finite & small & (best.error <= max(tol, eps**0.5)) & (bent >= -(eps**0.5))
+    first_order = kkt_solved(
+        best.w, step, best.last, best.value, best.gradient, best.hessian, best.active,
+        lower, upper, tol,
+    )  # fmt: skip
+    converged = finite & first_order & (bent >= -(eps**0.5))
     w = jnp.where(converged, best.w + step, w)
     w = w.at[:d].set(jnp.clip(w[:d], lower, upper))
     number = lambda x: x.astype(dtype)
@@ -162,10 +206,11 @@ def _robust(
         ),
         steps=number(found.steps),
         converged=number(converged),
-        degeneracy=degeneracy(w, best.active, best.gradient, lower, upper),
+        degeneracy=jnp.zeros((), dtype),
         curvature=bent,
     )
-    return (w, KktReport(best.linearised(), number(finite), quality)), found.steps
+    report = KktReport(best.linearised(), best.gradient, number(finite), quality)
+    return (w, report), found.steps
 
 
 def degeneracy(

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._components import kept
+from stackjax._judge import SHRINK, natural, resolution, solved
 from stackjax._linear import Factor
 from stackjax._quality import Quality
 from stackjax._second_order import Model, Point
@@ -47,18 +48,32 @@ class Bounds(NamedTuple):
         """The nearest point of the box."""
         return jnp.clip(y, self.lower, self.upper)
 
-    def within(self, y: jax.Array, step: jax.Array) -> jax.Array:
-        """What is left of a step inside the box; exact for steps far below the spacing of y."""
-        return jnp.clip(step, self.lower - y, self.upper - y)
-
-    def length(self, y: jax.Array, step: jax.Array) -> jax.Array:
+    def length(
+        self, y: jax.Array, step: jax.Array, natural: jax.Array | float = 0.0
+    ) -> jax.Array:
         """The largest coordinate of a step from `y`, as `Quality.residual` measures it."""
-        return jnp.max(jnp.abs(self.within(y, step)) / self.unit(y))
+        return jnp.max(jnp.abs(self.clip(y + step) - y) / self.unit(y, step, natural))
 
-    def unit(self, y: jax.Array) -> jax.Array:
-        """`[d]` what each coordinate of a step from `y` is measured in."""
+    def unit(
+        self, y: jax.Array, step: jax.Array, natural: jax.Array | float = 0.0
+    ) -> jax.Array:
+        """`[d]` what each coordinate of a step from `y` is measured in, at least `natural`."""
         tiny = float(jnp.finfo(y.dtype).tiny)
-        return jnp.maximum(jnp.minimum(1 + jnp.abs(y), self.upper - self.lower), tiny)
+        reached = jnp.maximum(jnp.abs(y) + jnp.abs(step), natural)
+        return jnp.maximum(jnp.minimum(reached, self.upper - self.lower), tiny)
+
+    def reach(self, y: jax.Array) -> jax.Array:
+        """`[d]` the longest step that is worth a trial where curvature sets no length."""
+        width = self.upper - self.lower
+        size = jnp.maximum(jnp.abs(y), jnp.max(jnp.abs(y)))
+        return jnp.where(jnp.isfinite(width), width, 10 * jnp.where(size > 0, size, 1))
+
+    def inner(self, y: jax.Array) -> jax.Array:
+        """`[d]` a point well inside, towards which to move where f is not a number at `y`."""
+        low, high = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
+        away = jnp.where(y != 0, jnp.abs(y), 1)
+        one = jnp.where(low, self.lower + away, jnp.where(high, self.upper - away, y))
+        return jnp.where(low & high, self.lower / 2 + self.upper / 2, one)
 
     def blocked(
         self, y: jax.Array, gradient: jax.Array, near: jax.Array | float = 0.0
@@ -81,7 +96,10 @@ class Bounds(NamedTuple):
         tiny = float(jnp.finfo(y.dtype).tiny)
         alone = -point.gradient / jnp.maximum(model.sizes(point.hessian), 1e6 * tiny)
         # Coordinates about to hit their bound move on their own, which keeps the step a descent.
-        near = jnp.minimum(jnp.max(jnp.abs(self.within(y, alone))), 1e-3)
+        moved = jnp.abs(self.clip(y + alone) - y)
+        width = jnp.where(jnp.isfinite(self.upper - self.lower), self.upper - self.lower, 2 * moved)
+        share = jnp.max(moved / jnp.where(width > 0, width, 1))
+        near = jnp.minimum(share, 1e-3) * width
         free = ~self.blocked(y, point.gradient, near)
         together, convex = model.step(y, point, free, last, error, fresh)
         return jnp.where(free, together, alone), convex
@@ -111,11 +129,11 @@ class Minimum(struct.PyTreeNode):
 
 
 class _Found(struct.PyTreeNode):
-    """Where a search ended: the step to `y` was small enough, if `converged`."""
+    """Where a search ended, and whether it takes that for a solution."""
 
     y: jax.Array
     aux: PyTree
-    error: jax.Array
+    last: jax.Array  # the Newton step that led to y
     steps: jax.Array
     converged: jax.Array
 
@@ -145,7 +163,8 @@ def minimise(
     y = box.clip(jnp.where(jnp.isfinite(y), y, 0))
     if guarded:
         steps = jnp.zeros((), jnp.int32)
-        return _report(model, box, _safeguarded(model, box, y, aux, tol, s.max_steps, steps))
+        found = _safeguarded(model, box, y, aux, tol, s.max_steps, steps)
+        return _report(model, box, found, tol)
     cap = min(FULL_STEPS, s.max_steps)
     found, safe = _full_steps(model, box, y, aux, tol, cap)
 
@@ -159,7 +178,7 @@ def minimise(
     # is part of the state, or else XLA would take all that depends on it out of the loop.
     begin = jnp.where(safe, found.y, y)
     found, *_ = jax.lax.while_loop(lambda state: state[2], again, (found, begin, ~found.converged))
-    return _report(model, box, found)
+    return _report(model, box, found, tol)
 
 
 def _full_steps(
@@ -171,51 +190,68 @@ def _full_steps(
     computed and carried: in a batch each number is a kernel.
     """
     sizes = None if model.exact else model.expand(y, aux).hessian
+    eps, width = float(jnp.finfo(y.dtype).eps), box.upper - box.lower
+    unit = jnp.where((width > 0) & (width < jnp.inf), 1 / width, 1)
+    spacing = jnp.where(width < jnp.inf, 8 * eps * width, 0)
 
     def body(state: tuple) -> tuple:
-        y, aux, error, steps, _ = state
-        step, convex, aux = model.full_step(y, aux, box.blocked, sizes, error)
-        step = box.within(y, step)
-        size, unit = jnp.abs(step), box.unit(y)
-        error = error if model.exact else jnp.max(size / unit)
+        y, aux, last, error, steps, _ = state
+        turn = model.full_step(y, aux, box.blocked, sizes, error)
+        step, last = turn.step, jnp.max(jnp.abs(last) * unit)
+        error = error if model.exact else jnp.max(jnp.abs(step) / box.unit(y, step))
+        size = jnp.abs(step)
+        length = jnp.max(size * unit)
+        # Not yet a judgement, which follows: steps are small and shrink, or are rounding.
+        small = jnp.all(size <= tol * resolution(y, *box) + 8 * eps * jnp.abs(y) + spacing)
+        small &= (length <= SHRINK * last) | (length <= jnp.minimum(0.9 * last, 8 * eps))
         # not a number: not smaller either
-        lost = ~convex | ~(jnp.sum(size) < jnp.inf)
-        small = jnp.all(size <= tol * unit)
+        lost = ~turn.convex | ~(length < jnp.inf)
         done = jnp.where(lost, 2, small.astype(jnp.int32))
-        return y + step, aux, error, steps + 1, done
+        # Clipped as a whole: `y + (bound - y)` may round to a point next to the bound.
+        return box.clip(y + step), turn.aux, step, error, steps + 1, done
 
     zero = jnp.zeros((), jnp.int32)
     # The flag is computed in the body and only read here. A floating-point comparison in the
     # condition would be compiled twice under vmap, may round differently, and can then loop
     # for ever.
     end = jax.lax.while_loop(
-        lambda state: (state[4] == 0) & (state[3] < cap),
+        lambda state: (state[5] == 0) & (state[4] < cap),
         body,
-        (y, aux, jnp.ones((), y.dtype), zero, zero),
+        (y, aux, jnp.full_like(y, jnp.inf), jnp.ones((), y.dtype), zero, zero),
     )
     begun, ended = model.value(y, aux), model.value(*end[:2])
     slack = 8 * float(jnp.finfo(y.dtype).eps) * (jnp.abs(begun) + jnp.abs(ended))
     no_worse = (ended - begun <= slack) & jnp.isfinite(ended)
-    return _Found(*end[:4], no_worse & (end[4] == 1)), no_worse & (end[4] != 2)
+    found = _Found(*end[:3], end[4], no_worse & (end[5] == 1))
+    return found, no_worse & (end[5] != 2)
 
 
-def _report(model: Model, box: Bounds, found: _Found) -> Minimum:
+def _report(model: Model, box: Bounds, found: _Found, tol: float) -> Minimum:
+    """The judgement of the last point."""
     (lower, upper), y = box, found.y
     point = model.expand(y, found.aux)
     finite, eps = point.finite, float(jnp.finfo(y.dtype).eps)
-    hessian = jnp.where(finite, point.hessian, 0)
+    hessian, slope = jnp.where(finite, point.hessian, 0), jnp.where(finite, point.gradient, 0)
     free = ~box.blocked(y, point.gradient) & finite
     product = model.product(y, hessian, point.aux)
     factor, curvature = model.finish(hessian, free, product)
-    error = found.error
+    last, curved, unit = found.last, model.sizes(hessian), resolution(y, lower, upper)
+    noise = model.rounding(y, jnp.where(finite, point.value, 0), hessian)
     if factor is not None:
-        step = -factor.descend(jnp.where(free, point.gradient, 0))
-        error = box.length(y, jnp.where(free, step, 0))
+        step = -factor.descend(jnp.where(free, slope, 0))
+    else:
+        step, _ = model.step(y, point, free, last, jnp.zeros((), y.dtype), True)
+    step = jnp.where(free, step, 0)
+    exact = jnp.all(solved(y, step, last, slope, noise, curved, unit, tol))
+    # Steps that are short but do not shrink lead along a flat direction or around a kink.
+    length = box.length(y, step, natural(noise, curved))
+    flat = ~exact & (curvature > 0) & (length <= eps**0.5)
+    curvature = jnp.where(flat, 0, curvature)
     margin = jnp.where(free, jnp.minimum(y - lower, upper - y), jnp.abs(point.gradient))
     quality = Quality(
-        residual=jnp.where(finite, error, jnp.inf),
+        residual=jnp.where(finite, length, jnp.inf),
         steps=found.steps.astype(y.dtype),
-        converged=(found.converged & finite & (curvature >= -(eps**0.5))).astype(y.dtype),
+        converged=(exact & finite & (curvature >= -(eps**0.5))).astype(y.dtype),
         degeneracy=jnp.min(jnp.where((lower == upper) | ~finite, jnp.inf, margin)),
         curvature=curvature,
     )
@@ -234,59 +270,89 @@ class _State(struct.PyTreeNode):
     y: jax.Array
     point: Point
     step: jax.Array  # the Newton step from y
-    shrink: jax.Array  # the part of it to try next
+    last: jax.Array  # the one from the point before
+    shrink: jax.Array  # the part of it to try next; above 1 where steps do not shrink
     best: jax.Array  # smallest optimality residual yet
-    residual: jax.Array
+    length: jax.Array
     steps: jax.Array
-    first: jax.Array
+    first: jax.Array  # nothing is known yet
+    open: jax.Array  # 1 once f was not a number somewhere
+    inwards: jax.Array  # how far the start has been moved into the box
     done: jax.Array
     converged: jax.Array
+
+    def scaled(self, reach: jax.Array) -> jax.Array:
+        """The step to try: prolonged no further than `reach`, or shortened from there."""
+        longest = jnp.clip(jnp.maximum(self.shrink, 1) * self.step, -reach, reach)
+        return jnp.minimum(self.shrink, 1) * longest
 
 
 def _safeguarded(
     model: Model, box: Bounds, y: jax.Array, aux: PyTree, tol: float, cap: int, before: jax.Array
 ) -> _Found:
-    """Newton steps, each accepted or shortened; `before` are steps to be counted too."""
-    info, (lower, upper) = jnp.finfo(y.dtype), box
-    noise_tol = max(tol, float(info.eps) ** 0.5)
-    optimality_of = lambda y, gradient: jnp.max(jnp.abs(box.within(y, -gradient)))
+    """Newton steps, each accepted, shortened or prolonged; `before` are steps to be counted too."""
+    info, begin, inner = jnp.finfo(y.dtype), y, box.inner(y)
+
+    def optimality_of(point: Point, y: jax.Array) -> jax.Array:
+        """What each coordinate alone would gain: in the unit of f, whatever that of y."""
+        curved = jnp.maximum(model.sizes(point.hessian), 1e6 * info.tiny)
+        alone = box.clip(y - point.gradient / curved) - y
+        return jnp.max(jnp.abs(point.gradient * alone))
 
     def body(state: _State) -> _State:
         y, point, first = state.y, state.point, state.first
-        # Without curvature a Newton step knows no length: no further than the box is wide, or,
-        # where it is open, than ten times the way from the origin.
-        width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 0)
-        reach = jnp.maximum(width, 10 * (1 + jnp.abs(y)))
-        trial_y = box.clip(y + state.shrink * jnp.clip(state.step, -reach, reach))
+        reach = box.reach(y)
+        ahead = box.clip(y + state.scaled(reach))
+        # Where f ends at its bound, steps end just short of it.
+        touched = ((ahead == box.lower) | (ahead == box.upper)) & (state.open > 0)
+        ahead = jnp.where(touched, y + 0.9 * (ahead - y), ahead)
+        # At a start on the pole of a logarithm or a root: inwards, ever further.
+        trial_y = jnp.where(first, begin + state.inwards * (inner - begin), ahead)
         trial = model.expand(trial_y, point.aux)
         slope = jnp.dot(point.gradient, trial_y - y)
         change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
         decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
-        optimality = optimality_of(trial_y, trial.gradient)
-        halved = (optimality <= 0.5 * state.best) & (change <= info.eps**0.5 * size)
-        accept = first | (trial.finite & (decreased | halved))
+        optimality = optimality_of(trial, trial_y)
+        quartered = (optimality <= 0.25 * state.best) & (change <= info.eps**0.5 * size)
+        accept = first | (trial.finite & (decreased | quartered))
+        again = first & ~trial.finite & (state.inwards < 1)
 
         y = jnp.where(accept, trial_y, y)
         point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, point)
-        error = jnp.where(first, 1, state.residual)
+        error = jnp.where(first, 1, state.length)
         step, convex = box.newton(model, y, point, state.step, error, accept)
+        last = jnp.where(accept, state.step, state.last)
         length = box.length(y, step)
-        # At the rounding floor full steps stop shrinking: small enough is all there is to get.
-        stalled = accept & (state.shrink == 1) & (length >= 0.9 * state.residual)
-        small = (length <= tol) | (stalled & (length <= noise_tol))
-        shrink = jnp.where(accept, 1, state.shrink / 4)
+        blocked = box.blocked(y, point.gradient)
+        small = jnp.all(
+            solved(
+                y, jnp.where(blocked, 0, step), last, point.gradient,
+                model.rounding(y, point.value, point.hessian), model.sizes(point.hessian),
+                resolution(y, *box), tol,
+            )
+        )  # fmt: skip
+        # Steps that do not shrink come from a pole, a flat piece or a root of higher order: they
+        # are too short.
+        slow = accept & ~first & jnp.all(jnp.abs(step) >= 0.4 * jnp.abs(last))
+        shrink = jnp.where(slow, jnp.minimum(4 * jnp.maximum(state.shrink, 1), 1e9), 1)
+        shrink = jnp.where(accept, shrink, jnp.minimum(state.shrink, 4) / 4)
         # A trial that rounds to the point itself, or a point that is not a number: no way on.
-        stuck = (shrink * length <= info.eps) | ~point.finite
+        state = state.replace(step=step, shrink=shrink)
+        still = jnp.all(box.clip(y + state.scaled(box.reach(y))) == y)
+        stuck = ((still & ~small) | ~point.finite) & ~again
         return _State(
             y=y,
             point=point,
             step=step,
+            last=last,
             shrink=shrink,
             best=jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
-            residual=length,
+            length=length,
             steps=state.steps + jnp.where(first, 0, 1),
-            first=jnp.zeros((), bool),
-            done=small | stuck,
+            first=again,
+            open=jnp.where(trial.finite, state.open, 1),
+            inwards=jnp.where(state.inwards > 0, 10 * state.inwards, 1e-3),
+            done=(small & point.finite) | stuck,
             converged=small & convex & point.finite,
         )
 
@@ -299,15 +365,19 @@ def _safeguarded(
         y=y,
         point=blank.replace(aux=aux),
         step=jnp.zeros_like(y),
+        last=jnp.full_like(y, jnp.inf),
         shrink=jnp.ones((), y.dtype),
         best=infinite,
-        residual=infinite,
+        length=infinite,
         steps=before,
         first=jnp.ones((), bool),
+        open=jnp.zeros((), y.dtype),
+        inwards=jnp.zeros((), y.dtype),
         done=jnp.zeros((), bool),
         converged=jnp.zeros((), bool),
     )
     go_on = lambda s: ~s.done & (s.first | (s.steps < cap))
     state = jax.lax.while_loop(go_on, body, state)
     y = jnp.where(state.converged, box.clip(state.y + state.step), state.y)
-    return _Found(y, state.point.aux, state.residual, state.steps, state.converged)
+    last = jnp.where(state.converged, state.step, state.last)
+    return _Found(y, state.point.aux, last, state.steps, state.converged)

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._conjugate import Product, descend, least_ritz, row_sizes, signs, solver
-from stackjax._second_order import Model, Point, linearise
+from stackjax._judge import rounding
+from stackjax._second_order import Model, Point, Turn, linearise
 
 PyTree = Any
 
@@ -48,10 +49,14 @@ def matrix_free(objective: Callable) -> Model:
 
     def full_step(
         y: jax.Array, aux: PyTree, blocked: Callable, hessian: jax.Array, error: jax.Array
-    ) -> tuple[jax.Array, jax.Array, PyTree]:
+    ) -> Turn:
         slope, push, (_, new_aux) = linearise(objective, y, aux)
         step, convex = towards(push, ~blocked(y, slope), slope, hessian, error, False)
-        return step, convex & jnp.all(jnp.isfinite(slope)), new_aux
+        convex = convex & jnp.all(jnp.isfinite(slope))
+        return Turn(step, convex, new_aux)
+
+    def noise_of(y: jax.Array, value: jax.Array, hessian: jax.Array) -> jax.Array:
+        return rounding(value, hessian * jnp.abs(y), hessian)
 
     def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Product:
         return linearise(objective, y, aux)[1]
@@ -62,7 +67,7 @@ def matrix_free(objective: Callable) -> Model:
         return None, least_ritz(scaled, jnp.where(free, signs(1, hessian)[0], 0))
 
     value = lambda y, aux: objective(y, aux)[0]
-    return Model(value, expand, jnp.abs, step, full_step, product, finish, exact=False)
+    return Model(value, expand, jnp.abs, step, full_step, noise_of, product, finish, exact=False)
 
 
 def on_face(

@@ -120,6 +120,18 @@ def row_units(normals: jax.Array, z: jax.Array) -> jax.Array:
     return jnp.where(size > 0, size, 1)
 
 
+def row_sizes(normals: jax.Array, rows: jax.Array, z: jax.Array) -> jax.Array:
+    """`[k]` the size of the terms that each constraint is the sum of, its constant among them.
+
+    Args:
+      normals: `[k, n]` gradients of the constraints.
+      rows: `[k]` their values.
+      z: `[n]` the point.
+    """
+    constant = rows - exactly(normals, z)
+    return jnp.abs(normals) @ jnp.abs(z) + jnp.abs(constant)
+
+
 def step_length(w: jax.Array, step: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
     """Of a step from `w`: its largest entry in z, relative to `min(1 + |z|, upper - lower)`."""
     n, tiny = len(lower), float(jnp.finfo(w.dtype).tiny)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._judge import rounding
 from stackjax._linear import Factor, diagonal, factorise, restrict
 
 PyTree = Any
@@ -37,6 +38,20 @@ class Point(struct.PyTreeNode):
         return every[0] & every[1] & every[2]
 
 
+class Turn(NamedTuple):
+    """One Newton step.
+
+    Attributes:
+      step: `[d]`, 0 where y is blocked.
+      convex: scalar bool, whether the curvature is that of a minimum.
+      aux: what the objective hands on.
+    """
+
+    step: jax.Array
+    convex: jax.Array
+    aux: PyTree
+
+
 class Model(NamedTuple):
     """How a Hessian is held and used. All functions are pure; `free` is `[d]` bool.
 
@@ -47,8 +62,9 @@ class Model(NamedTuple):
       step: `(y, point, free, last, error, fresh) -> (step, convex)`, the Newton step on the free
         coordinates and whether the curvature is that of a minimum. `last` is the step before,
         `error` its length, and unless `fresh` it started from the same point.
-      full_step: `(y, aux, blocked, hessian, error) -> (step, convex, aux)`, all at once: `blocked`
-        is `(y, gradient) -> [d]`, and `hessian` may be that of another point, or None if `exact`.
+      full_step: `(y, aux, blocked, hessian, error) -> Turn`, all at once: `blocked` is
+        `(y, gradient) -> [d]`, and `hessian` may be that of another point, or None if `exact`.
+      rounding: `(y, value, hessian) -> [d]`, what rounding may leave of the gradient.
       product: `(y, hessian, aux) -> (v -> H v)`.
       exact: whether `step` takes no notice of `error`.
       finish: `(hessian, free, product) -> (factor, curvature)`, for the report.
@@ -59,6 +75,7 @@ class Model(NamedTuple):
     sizes: Callable
     step: Callable
     full_step: Callable
+    rounding: Callable
     product: Callable
     finish: Callable
     exact: bool
@@ -89,11 +106,15 @@ def dense(objective: Callable) -> Model:
 
     def full_step(
         y: jax.Array, aux: PyTree, blocked: Callable, hessian: None, error: jax.Array
-    ) -> tuple[jax.Array, jax.Array, PyTree]:
+    ) -> Turn:
         point = expand(y, aux)
         free = ~blocked(y, point.gradient)
         together, convex = step(y, point, free)
-        return jnp.where(free, together, 0), convex, point.aux
+        return Turn(jnp.where(free, together, 0), convex, point.aux)
+
+    def noise_of(y: jax.Array, value: jax.Array, hessian: jax.Array) -> jax.Array:
+        terms = jnp.sum(jnp.abs(hessian) * jnp.abs(y)[None, :], axis=1)
+        return rounding(value, terms, sizes(hessian))
 
     def product(y: jax.Array, hessian: jax.Array, aux: PyTree) -> Callable:
         return lambda v: hessian @ v
@@ -104,4 +125,4 @@ def dense(objective: Callable) -> Model:
 
     value = lambda y, aux: objective(y, aux)[0]
     sizes = lambda hessian: jnp.abs(diagonal(hessian))
-    return Model(value, expand, sizes, step, full_step, product, finish, exact=True)
+    return Model(value, expand, sizes, step, full_step, noise_of, product, finish, exact=True)

@@ -1,0 +1,107 @@
+"""Units in which a constrained problem is searched, chosen from the problem alone.
+
+Methods for constrained problems compare quantities of different kinds: a barrier with a slack, a
+multiplier with a slope, a violation with an improvement. In the units chosen here all are of order
+one, so that no unit of the user's decides what a search does. The numbers are powers of two:
+nothing is rounded on the way.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from stackjax._interior import inside
+
+Evaluate = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+
+
+class Scales(struct.PyTreeNode):
+    """The problem's units.
+
+    Attributes:
+      variables: `[n]`.
+      value: scalar, by which the objective is multiplied.
+      equality: `[p]` by which each is multiplied.
+      inequality: `[m]` likewise.
+    """
+
+    variables: jax.Array
+    value: jax.Array
+    equality: jax.Array
+    inequality: jax.Array
+
+    @property
+    def point(self) -> jax.Array:
+        """`[n + p + m]` by which a solution and its multipliers are multiplied to be the user's."""
+        rows = jnp.concatenate([self.equality, self.inequality])
+        return jnp.concatenate([self.variables, rows / self.value])
+
+    def inside(
+        self, start: jax.Array, lower: jax.Array, upper: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The start and the bounds in these units."""
+        return start / self.variables, lower / self.variables, upper / self.variables
+
+    def program(self, evaluate: Evaluate) -> Evaluate:
+        """The problem in these units."""
+
+        def scaled(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            f, c, g = evaluate(z * self.variables)
+            return f * self.value, c * self.equality, g * self.inequality
+
+        return scaled
+
+
+def scales_at(
+    evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax.Array
+) -> Scales:
+    """The units of a problem, as it looks from the start.
+
+    A variable's is its width; or else the least intercept of a constraint on its axis; or else its
+    start; or else what others have.
+
+    Args:
+      evaluate: `z -> (f, c [p], g [m])`.
+      start: `[n]`.
+      lower: `[n]`.
+      upper: `[n]`.
+    """
+    # Where the start is not inside, or f not a number, no more than the bounds is known.
+    z = inside(start, lower, upper)
+    values, pull = jax.vjp(lambda z: jnp.concatenate([jnp.ravel(x) for x in evaluate(z)]), z)
+    rows = jax.vmap(lambda e: pull(e)[0])(jnp.eye(len(values), dtype=z.dtype))
+    rows = jnp.where(jnp.isfinite(rows), rows, 0)
+    values = jnp.where(jnp.isfinite(values), values, 0)
+    p = jax.eval_shape(evaluate, z)[1].shape[0]
+
+    slopes, constants = rows[1:], values[1:] - rows[1:] @ z
+    steep = jnp.abs(slopes)
+    crosses = (steep > 0) & (jnp.abs(constants) > 0)[:, None]
+    axis = jnp.where(crosses, jnp.abs(constants)[:, None] / jnp.where(crosses, steep, 1), jnp.inf)
+    axis = jnp.min(axis, axis=0, initial=jnp.inf)
+    width = jnp.where(upper > lower, upper - lower, jnp.inf)
+    some = lambda x: jnp.where((x > 0) & jnp.isfinite(x), x, jnp.nan)
+    unit = some(width)
+    for other in (some(axis), some(jnp.abs(start))):
+        unit = jnp.where(jnp.isnan(unit), other, unit)
+    known = jnp.where(jnp.isnan(unit), 0, unit)
+    largest = jnp.max(known, initial=0)
+    unit = jnp.where(jnp.isnan(unit), jnp.where(largest > 0, largest, 1), unit)
+    unit = _power(unit)
+
+    once = lambda size: 1 / _power(jnp.where(size > 0, size, 1))
+    size = jnp.max(jnp.abs(rows) * unit[None], axis=1)
+    size = size.at[1:].max(jnp.abs(values[1:]))
+    # The objective may start flat: what its slope becomes a unit further on counts too.
+    _, bent = jax.jvp(jax.grad(lambda z: evaluate(z)[0]), (z,), (unit,))
+    bent = jnp.max(jnp.abs(bent) * unit)
+    size = size.at[0].max(jnp.where(jnp.isfinite(bent), bent, 0))
+    scale = once(size)
+    return Scales(unit, scale[0], scale[1 : 1 + p], scale[1 + p :])
+
+
+def _power(x: jax.Array) -> jax.Array:
+    """The power of two next to it."""
+    return jnp.exp2(jnp.round(jnp.log2(x)))
