@@ -53,7 +53,7 @@ class Outcome(struct.PyTreeNode):
 
     Attributes:
       point: the point chosen.
-      regret: scalar, what the follower could gain, relative to `1 + |U_F|`.
+      regret: scalar, what the follower could gain, in the program's unit of utility.
       steps: scalar, the most iterations that a starting point took.
       agree: scalar, starting points that ended at a point as good.
       local: scalar, 1 if the follower's problem is not concave where it was looked at.
@@ -235,7 +235,9 @@ def _choose(
     own, _ = jax.vmap(utility)(actions, responses)
     allowed = jnp.isfinite(gains) & (violations <= eps**0.5)
     best = jnp.max(jnp.where(allowed, gains, -jnp.inf), axis=1)
-    regret = jnp.maximum(best - own, 0) / (1 + jnp.abs(own))
+    # In the program's units (see _scales.py) utilities change by about one.
+    noise = 16 * eps * jnp.abs(own)
+    regret = jnp.maximum(best - own - noise, 0)
     regret = jnp.where(jnp.isfinite(own), regret, jnp.inf)
 
     stationary = (points.error <= loose) & (points.length <= loose)
@@ -243,9 +245,8 @@ def _choose(
     feasible = (points.infeasibility <= loose) & jnp.isfinite(points.value)
     candidate = feasible & (regret <= loose)
     value = jnp.where(jnp.isfinite(points.value), points.value, -jnp.inf)
-    unit = 1 + jnp.abs(value)
     top = jnp.max(jnp.where(candidate, value, -jnp.inf))
-    equal = candidate & (value >= top - loose * unit)
+    equal = candidate & (value >= top - loose - 16 * eps * jnp.abs(top))
     # A proven point before an unproven one of the same value; failing all, the least bad.
     badness = points.infeasibility + regret + 1e-3 * points.error
     rank = jnp.where(equal, jnp.where(stationary, 2, 1) - points.error, -1.0)
@@ -268,7 +269,8 @@ def _choose(
     local = jnp.any(least < -loose * largest)
     chosen = jax.tree.map(lambda x: x[index], points)
     agree = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
-    converged = (stationary & candidate)[index] & ~local
+    quasi = _quasiconcave(program, chosen, drawn[:, actions.shape[1] :])
+    converged = (stationary & candidate)[index] & (~local | quasi)
     number = lambda x: jnp.asarray(x).astype(dtype)
     return Outcome(
         point=chosen,
@@ -279,3 +281,27 @@ def _choose(
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
         converged=number(converged),
     )
+
+
+def _quasiconcave(program: Bilevel, chosen: Point, drawn: Vector) -> Vector:
+    """Whether the follower's problem looks like one with a single strict maximum; a scalar bool.
+
+    Its constraints are linear, and its utility falls on no segment that is looked at below both
+    ends: between the starting points, and from the answer to each of them.
+    """
+    parts = program.split(chosen.w[: len(program.bounds()[0])])
+    action, answer = parts.action, parts.response
+    shares = jnp.linspace(0, 1, 9, dtype=answer.dtype)
+    begins = jnp.concatenate([drawn, jnp.broadcast_to(answer, drawn.shape)])
+    ends = jnp.concatenate([jnp.roll(drawn, 3, axis=0), drawn])
+    along = lambda a, b: a[None] * (1 - shares)[:, None] + b[None] * shares[:, None]
+    height = jax.vmap(lambda r: program.follower(action, r))
+    heights = jax.vmap(lambda a, b: height(along(a, b)))(begins, ends)
+    eps = float(jnp.finfo(answer.dtype).eps)
+    largest = jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0), axis=1, keepdims=True)
+    lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
+    falls = (heights < lowest - 64 * eps * largest) & jnp.isfinite(lowest)
+    bent = jax.hessian(lambda r: program.follower_residuals(action, r)[0])(answer)
+    linear = jnp.max(jnp.abs(bent), initial=0) <= eps**0.5
+    strict = program.follower_curvature(chosen.w[: len(program.bounds()[0])]) > eps**0.5
+    return ~jnp.any(falls) & linear & strict

@@ -48,15 +48,11 @@ class Bounds(NamedTuple):
         """The nearest point of the box."""
         return jnp.clip(y, self.lower, self.upper)
 
-    def length(
-        self, y: jax.Array, step: jax.Array, natural: jax.Array | float = 0.0
-    ) -> jax.Array:
+    def length(self, y: jax.Array, step: jax.Array, natural: jax.Array | float = 0.0) -> jax.Array:
         """The largest coordinate of a step from `y`, as `Quality.residual` measures it."""
         return jnp.max(jnp.abs(self.clip(y + step) - y) / self.unit(y, step, natural))
 
-    def unit(
-        self, y: jax.Array, step: jax.Array, natural: jax.Array | float = 0.0
-    ) -> jax.Array:
+    def unit(self, y: jax.Array, step: jax.Array, natural: jax.Array | float = 0.0) -> jax.Array:
         """`[d]` what each coordinate of a step from `y` is measured in, at least `natural`."""
         tiny = float(jnp.finfo(y.dtype).tiny)
         reached = jnp.maximum(jnp.abs(y) + jnp.abs(step), natural)

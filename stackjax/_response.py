@@ -209,7 +209,11 @@ def _best_response(
     value = lax.stop_gradient(jax.vmap(utility)(every.value))
     value = jnp.where(every.converged, value, -jnp.inf)
     index, best = jnp.argmax(value), jnp.max(value)
-    slack = float(jnp.finfo(value.dtype).eps) ** 0.5 * (1 + jnp.abs(best))
+    eps, span = (
+        float(jnp.finfo(value.dtype).eps),
+        best - jnp.min(jnp.where(every.converged, value, best)),
+    )
+    slack = eps**0.5 * span + 64 * eps * jnp.abs(best)
     agree = jnp.sum(every.converged & (value >= best - slack)).astype(jnp.int32)
     return jax.tree.map(lambda x: x[index], every).replace(agree=agree)
 

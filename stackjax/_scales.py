@@ -54,9 +54,7 @@ class Scales(struct.PyTreeNode):
         return scaled
 
 
-def scales_at(
-    evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax.Array
-) -> Scales:
+def scales_at(evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax.Array) -> Scales:
     """The units of a problem, as it looks from the start.
 
     A variable's is its width; or else the least intercept of a constraint on its axis; or else its
@@ -91,15 +89,29 @@ def scales_at(
     unit = jnp.where(jnp.isnan(unit), jnp.where(largest > 0, largest, 1), unit)
     unit = _power(unit)
 
-    once = lambda size: 1 / _power(jnp.where(size > 0, size, 1))
-    size = jnp.max(jnp.abs(rows) * unit[None], axis=1)
-    size = size.at[1:].max(jnp.abs(values[1:]))
-    # The objective may start flat: what its slope becomes a unit further on counts too.
-    _, bent = jax.jvp(jax.grad(lambda z: evaluate(z)[0]), (z,), (unit,))
-    bent = jnp.max(jnp.abs(bent) * unit)
-    size = size.at[0].max(jnp.where(jnp.isfinite(bent), bent, 0))
-    scale = once(size)
-    return Scales(unit, scale[0], scale[1 : 1 + p], scale[1 + p :])
+    size = jnp.max(jnp.abs(slopes) * unit[None], axis=1, initial=0)
+    rows = _inverse(jnp.maximum(size, jnp.abs(values[1:])))
+    return Scales(unit, utility_scale(lambda z: evaluate(z)[0], z, unit), rows[:p], rows[p:])
+
+
+def utility_scale(
+    utility: Callable[[jax.Array], jax.Array], z: jax.Array, unit: jax.Array
+) -> jax.Array:
+    """By what to multiply a utility so that it changes by about one a unit; a scalar.
+
+    Args:
+      utility: `[n] -> scalar`.
+      z: `[n]` where to look at it.
+      unit: `[n]` the variables' units.
+    """
+    # It may be flat there: what its slope becomes a unit further on counts too.
+    slope, bent = jax.jvp(jax.grad(utility), (z,), (unit,))
+    sizes = [jnp.max(jnp.abs(jnp.where(jnp.isfinite(x), x, 0)) * unit) for x in (slope, bent)]
+    return _inverse(jnp.maximum(*sizes))
+
+
+def _inverse(size: jax.Array) -> jax.Array:
+    return 1 / _power(jnp.where(size > 0, size, 1))
 
 
 def _power(x: jax.Array) -> jax.Array:

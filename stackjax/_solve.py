@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._bilevel import Bilevel
@@ -22,11 +23,13 @@ from stackjax._checks import (
 )
 from stackjax._complementarity import search
 from stackjax._game import Game, evaluate, scalar
+from stackjax._interior import inside
 from stackjax._response import at_least_float32, filled_bounds, flat, like, vector_bounds
+from stackjax._scales import scales_at, utility_scale
 from stackjax._sets import Box
 from stackjax._settings import Complementarity, FirstOrder, Newton
 from stackjax._starts import shift, spread
-from stackjax._value_function import Optimum, ascend, climb, seems_concave
+from stackjax._value_function import Optimum, ascend, climb, shape_of
 
 PyTree = Any
 LeaderSolver = Newton | FirstOrder | Complementarity
@@ -239,21 +242,27 @@ def _by_value(
         )(every.action, every.response)
         proven = (every.leader.converged > 0) & (every.follower.converged > 0)
         value = jnp.where(every.follower.converged > 0, value, -jnp.inf)
-        equal = value >= jnp.max(value) - 1e-4 * (1 + jnp.abs(jnp.max(value)))
+        # As good as the best: beside the range of what the starts led to.
+        top, found = jnp.max(value), value > -jnp.inf
+        span = top - jnp.min(jnp.where(found, value, top))
+        equal = value >= top - 1e-4 * span - 64 * jnp.finfo(value.dtype).eps * jnp.abs(top)
         index = jnp.argmax(jnp.where(equal, 1.0 + proven, jnp.where(value > -jnp.inf, 0.0, -1.0)))
         best = jax.tree.map(lambda x: x[index], every)
         agree = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
     eps = float(jnp.finfo(start.dtype).eps)
     unique = best.follower.curvature > eps**0.5
     found = best.leader.converged * best.follower.converged > 0
-    local = jnp.zeros((), bool)
+    local, regret = jnp.zeros((), bool), jnp.zeros((), start.dtype)
     if isinstance(game.response_set, Box):
-        local = ~seems_concave(game, best.action, best.response, context)
+        shape = shape_of(game, best.action, best.response, context)
+        local, regret = ~shape.concave, shape.regret
+        # A strict maximum of a quasi-concave utility is the only one.
+        found &= shape.concave | (shape.quasiconcave & (regret == 0))
     report = {
         # With several best responses the one answered need not be the leader's favourite.
-        "converged": found & unique & ~local,
+        "converged": found & unique,
         "residual": best.leader.residual,
-        "regret": jnp.where(best.follower.converged > 0, 0.0, jnp.inf),
+        "regret": jnp.where(best.follower.converged > 0, regret, jnp.inf),
         "steps": best.leader.steps.astype(jnp.int32),
         "agree": agree,
         "local": local,
@@ -278,26 +287,63 @@ def _by_complementarity(
     start, begin = start.astype(dtype), begin.astype(dtype)
     number = lambda value, name: scalar(value, name).astype(dtype)
 
-    def play(a: jax.Array, r: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
-        return unravel(a.astype(start.dtype)), unravel_response(r.astype(begin.dtype)), context
-
-    def residuals(feasible: Any, of_action: bool) -> Any:
-        def both(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
-            action, response, x = play(a, r)
-            point = action if of_action else response
-            g, h = feasible.residuals(point, action, response, x)
-            return g.astype(dtype), h.astype(dtype)
-
-        return both
-
     lower, upper = filled_bounds(game.action_set, unravel(start))
+    own = [
+        None if side is None else side.astype(dtype)
+        for side in vector_bounds(game.response_set, unravel_response(begin))
+    ]
+    size = len(start)
+
+    def parts_of(z: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+        a, r = z[:size].astype(start.dtype), z[size:].astype(begin.dtype)
+        return unravel(a), unravel_response(r), context
+
+    def residuals(feasible: Any, z: jax.Array, of_action: bool) -> tuple[jax.Array, jax.Array]:
+        action, response, x = parts_of(z)
+        g, h = feasible.residuals(action if of_action else response, action, response, x)
+        return g.astype(dtype), h.astype(dtype)
+
+    def utility(name: str) -> Any:
+        return lambda z: number(getattr(game, name)(*parts_of(z)), name)
+
+    def everything(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        (g, h), (k, e) = (
+            residuals(game.response_set, z, False),
+            residuals(game.action_set, z, True),
+        )
+        return utility("follower_utility")(z), jnp.concatenate([h, e]), jnp.concatenate([g, k])
+
+    # The search is in units of its own: see _scales.py.
+    z = jnp.concatenate([start, begin])
+    filled = [
+        jnp.full_like(begin, x) if side is None else side
+        for side, x in zip(own, (-jnp.inf, jnp.inf))
+    ]
+    low, high = jnp.concatenate([lower, filled[0]]), jnp.concatenate([upper, filled[1]])
+    scales = lax.stop_gradient(scales_at(everything, z, low, high))
+    at = inside(z, low, high)
+    leads = lax.stop_gradient(utility_scale(utility("leader_utility"), at, scales.variables))
+    g, h = jax.eval_shape(lambda z: residuals(game.response_set, z, False), z)
+    m, p = g.shape[0], h.shape[0]
+    joined = lambda a, r: jnp.concatenate([a, r]) * scales.variables
+
+    def follower_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+        g, h = residuals(game.response_set, joined(a, r), False)
+        return g * scales.inequality[:m], h * scales.equality[:p]
+
+    def leader_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+        g, h = residuals(game.action_set, joined(a, r), True)
+        return g * scales.inequality[m:], h * scales.equality[p:]
+
+    action_unit, response_unit = scales.variables[:size], scales.variables[size:]
+    start, begin = start / action_unit, begin / response_unit
     program = Bilevel(
-        lambda a, r: number(game.leader_utility(*play(a, r)), "leader_utility"),
-        lambda a, r: number(game.follower_utility(*play(a, r)), "follower_utility"),
-        residuals(game.action_set, True),
-        residuals(game.response_set, False),
-        (lower.astype(dtype), upper.astype(dtype)),
-        vector_bounds(game.response_set, unravel_response(begin)),
+        lambda a, r: utility("leader_utility")(joined(a, r)) * leads,
+        lambda a, r: utility("follower_utility")(joined(a, r)) * scales.value,
+        leader_residuals,
+        follower_residuals,
+        (lower.astype(dtype) / action_unit, upper.astype(dtype) / action_unit),
+        tuple(None if side is None else side / response_unit for side in own),
         (start, begin),
     )
     w, outcome = search(
@@ -309,7 +355,14 @@ def _by_complementarity(
         rotation=shift(key, jnp.concatenate([start, begin])),
     )
     parts = program.split(w)
-    best, best_answer, _ = play(parts.action, parts.response)
+    best, best_answer, _ = parts_of(
+        jnp.concatenate(
+            [
+                jnp.clip(parts.action * action_unit, lower, upper),
+                jnp.clip(parts.response * response_unit, *filled),
+            ]
+        )
+    )
     report = {
         "converged": outcome.converged > 0,
         "residual": outcome.point.length,

@@ -7,9 +7,10 @@ the active set of the model. A quadratic program takes one step, and a second to
 
 A step ends in full, or, once derivatives were not numbers at some point, just short of any bound
 that it newly touches. That need not converge, and the model must be strictly convex. What comes
-back is therefore `verified` only where a step is small, the model's active set is that of the
-point, and nothing about it is degenerate to rounding; everything else is left to a search that
-needs none of this.
+back is therefore `verified` only where the judge (`_judge.py`) finds every condition met and the
+model's inverse is one; everything else is left to a search that needs none of this. Constraints
+that repeat each other are none of its business: the method needs no more of them than determine
+the point.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._active_set import Quadratic, Solved, Tableau, rounding, solve
+from stackjax._active_set import Quadratic, Solved, Tableau, solve
 from stackjax._judge import kkt_solved
 from stackjax._optimality import Active, Evaluate, exactly, lagrangian, step_length
 
@@ -143,27 +144,17 @@ def attempt(
     # The flag is computed in the body and only read here: see _newton.py.
     found = jax.lax.while_loop(lambda s: ~s.done & (s.attempt.steps < cap), body, state).attempt
     finite = jnp.isfinite(evaluate(found.program.w[:n])[0])
-    return found.replace(verified=found.verified & finite & _sound(found, equalities))
+    return found.replace(verified=found.verified & finite & _accurate(found))
 
 
-def _sound(found: Attempt, equalities: int) -> jax.Array:
-    """Whether no constraint is weakly active, and the inverse is one."""
+def _accurate(found: Attempt) -> jax.Array:
+    """Whether rounding has left the inverse one; a scalar bool."""
     program, solved = found.program, found.solved
-    w, n, p = program.w, len(program.lower), equalities
-    # Weakly active constraints, to rounding, may depend on each other.
-    z, swept = w + solved.step, solved.tableau.swept
-    units, dual_units = program.unit, program.dual_unit
-    room = jnp.minimum(z[:n] - program.lower, program.upper - z[:n]) / units[:n]
-    price = jnp.abs(solved.slope[:n]) / dual_units[:n]
-    bounds = jnp.where(swept[:n], room, price)
-    bounds = jnp.where(program.lower >= program.upper, jnp.inf, bounds)
-    rows = jnp.where(swept, z / dual_units, -solved.slope / units)[n + p :]
-    strict = jnp.min(jnp.concatenate([bounds, rows]), initial=jnp.inf) > rounding(w.dtype)
-    # Solving for a known vector shows what rounding has done to the inverse.
-    probe = jnp.where(swept, jnp.concatenate([units[:n], dual_units[n:]]), 0)
+    n, swept = len(program.lower), solved.tableau.swept
+    # Solving for a known vector shows it.
+    probe = jnp.where(swept, jnp.concatenate([program.unit[:n], program.dual_unit[n:]]), 0)
     again = exactly(solved.tableau.inverse, exactly(program.hessian, probe))
-    accurate = jnp.all(jnp.where(swept, jnp.abs(again - probe) <= 0.03 * probe, True))
-    return strict & accurate & jnp.all(jnp.isfinite(z))
+    return jnp.all(jnp.where(swept, jnp.abs(again - probe) <= 0.03 * probe, True))
 
 
 def _second_order(value: Callable, w: jax.Array, n: int) -> tuple[jax.Array, ...]:

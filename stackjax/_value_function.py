@@ -1,6 +1,6 @@
 """The leader's utility as a function of its action alone, and Newton's method on it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,32 +97,49 @@ def ascend(
         gain = jnp.where(quality.converged > 0, gain, -jnp.inf)
         return -gain.astype(dtype), (value, quality)
 
+    low, high = game.action_set.bounds(action)
+
+    def residual_of(action: PyTree, slope: PyTree, before: tuple[PyTree, PyTree]) -> jax.Array:
+        """The way left, from the curvature along the last step: an estimate, no proof."""
+        old, old_slope = before
+        moved, turned = (jax.tree.map(jnp.subtract, *pair) for pair in
+                         ((action, old), (slope, old_slope)))  # fmt: skip
+        squared, along = optax.tree.vdot(moved, moved), optax.tree.vdot(moved, turned)
+        bent = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)
+        rate = 1 / jnp.where(bent > 0, bent, 1)
+        ahead = project(jax.tree.map(lambda y, s: y - rate * s, action, slope))
+
+        def one(y: jax.Array, new: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+            size = jnp.minimum(jnp.maximum(jnp.abs(y), jnp.abs(new)), upper - lower)
+            return jnp.max(jnp.abs(new - y) / jnp.where(size > 0, size, 1))
+
+        way = jax.tree.leaves(jax.tree.map(one, action, ahead, low, high))
+        way = jnp.max(jnp.stack(way)).astype(dtype)
+        return jnp.where((bent > 0) | (way == 0), way, jnp.inf)
+
     def body(state: tuple) -> tuple:
-        action, response, memory, steps, *_ = state
+        action, response, memory, steps, _, done, _, before = state
         (value, (answer, _)), slope = jax.value_and_grad(loss, has_aux=True)(action, response)
-        downhill = project(jax.tree.map(lambda y, s: y - s, action, slope))
-        moves = jax.tree.map(
-            lambda y, new: jnp.max(jnp.abs(new - y) / (1 + jnp.abs(y))), action, downhill
-        )
-        residual = jnp.max(jnp.stack(jax.tree.leaves(moves)))
-        finite = jnp.isfinite(value) & jnp.isfinite(residual)
+        residual = residual_of(action, slope, before)
+        finite = jnp.isfinite(value)
         updates, memory = optimizer.update(
             slope, memory, action, value=value, grad=slope, value_fn=lambda a: loss(a, answer)[0]
         )
         moved = project(optax.apply_updates(action, updates))
-        done = (residual <= tol) | ~finite
+        converged = (residual <= tol) & finite
+        done = converged | ~finite
         keep = lambda new, old: jnp.where(done, old, new)
         return (
             jax.tree.map(keep, moved, action), answer, memory, steps + 1,
-            jnp.where(finite, residual, jnp.inf), done, (residual <= tol) & finite,
+            jnp.where(finite, residual, jnp.inf), done, converged, (action, slope),
         )  # fmt: skip
 
     begin = project(action)
-    no = jnp.zeros((), bool)
+    no, zero = jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, begin)
     state = (begin, response, optimizer.init(begin), jnp.zeros((), jnp.int32),
-             jnp.full((), jnp.inf, dtype), no, no)  # fmt: skip
+             jnp.full((), jnp.inf, dtype), no, no, (begin, zero))  # fmt: skip
     state = jax.lax.while_loop(lambda s: ~s[5] & (s[3] < settings.max_steps), body, state)
-    action, response, _, steps, residual, _, converged = lax.stop_gradient(state)
+    action, response, _, steps, residual, _, converged, _ = lax.stop_gradient(state)
     answer, report = respond(game, action, context, response, follower)
     blank = jnp.zeros((), dtype)
     quality = Quality(residual, steps.astype(dtype), converged.astype(dtype), blank, blank)
@@ -130,16 +147,31 @@ def ascend(
     return Optimum(best, answer, quality, report)
 
 
-_SAMPLES = 32
+_SAMPLES, _PARTS = 32, 9
 
 
-def seems_concave(game: Game, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
-    """Whether the follower's utility is concave in the response at a sample of plays, in boxes.
+class Shape(NamedTuple):
+    """How the follower's utility looks at a sample of plays. Scalars.
+
+    Attributes:
+      concave: bool, its Hessian was negative semidefinite wherever it was looked at.
+      quasiconcave: bool, on no segment that was looked at did it fall below both ends.
+      regret: how much more than at `response` it is at some other response to `action`, relative
+        to its range among them.
+    """
+
+    concave: jax.Array
+    quasiconcave: jax.Array
+    regret: jax.Array
+
+
+def shape_of(game: Game, action: PyTree, response: PyTree, context: PyTree) -> Shape:
+    """How the follower's utility looks as a function of the response, in boxes.
 
     Quasi-random responses, uniform between bounds and around `response` where there are none; half
     of them at `action`, half at actions drawn likewise, where both bounds are finite. Where the
     utility is not a number it is not looked at. Up to 64 coordinates the whole Hessian, above one
-    random direction a point. A scalar bool.
+    random direction a point.
     """
     own, unravel_action = ravel_pytree(at_least_float32(action))
     centre, unravel = ravel_pytree(at_least_float32(response))
@@ -165,4 +197,29 @@ def seems_concave(game: Game, action: PyTree, response: PyTree, context: PyTree)
         finite = jnp.all(jnp.isfinite(hessian))
         return ~finite | factorise(jnp.where(finite, (hessian + hessian.T) / 2, 0)).semidefinite
 
-    return jnp.all(jax.vmap(bends)(*lax.stop_gradient((actions, points, directions))))
+    actions, points, directions = lax.stop_gradient((actions, points, directions))
+    concave = jnp.all(jax.vmap(bends)(actions, points, directions))
+
+    def height(action: jax.Array, y: jax.Array) -> jax.Array:
+        value = game.follower_utility(unravel_action(action), unravel(y), context)
+        return lax.stop_gradient(scalar(value, "follower_utility").astype(centre.dtype))
+
+    # Segments between the points, and from the answer to each of them.
+    ends = jnp.concatenate([jnp.roll(points, 7, axis=0), jnp.broadcast_to(centre, points.shape)])
+    begins, both = jnp.concatenate([points, points]), jnp.concatenate([actions, actions])
+    parts = jnp.linspace(0, 1, _PARTS, dtype=centre.dtype)
+    between = lambda a, b: a[None] * (1 - parts)[:, None] + b[None] * parts[:, None]
+    heights = jax.vmap(lambda a, b, e: jax.vmap(lambda y: height(a, y))(between(b, e)))(
+        both, begins, ends
+    )
+    eps = float(jnp.finfo(centre.dtype).eps)
+    known = jnp.where(jnp.isfinite(heights), heights, 0)
+    noise = 64 * eps * jnp.max(jnp.abs(known), axis=1, keepdims=True)
+    lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
+    quasi = jnp.all(~(heights < lowest - noise) | ~jnp.isfinite(lowest))
+    fresh = jax.vmap(lambda y: height(own, y))(points)
+    at, valid = height(own, centre), jnp.isfinite(fresh)
+    top, bottom = jnp.max(jnp.where(valid, fresh, -jnp.inf)), jnp.min(jnp.where(valid, fresh, at))
+    spread_ = jnp.maximum(jnp.maximum(top, at) - bottom, jnp.finfo(centre.dtype).tiny)
+    gain = jnp.maximum(top - at - 64 * eps * jnp.abs(at), 0)
+    return Shape(concave, quasi, jnp.where(jnp.isfinite(at), gain / spread_, jnp.inf))
