@@ -100,7 +100,7 @@ def fit_leader(
         there, and ends with the same numbers, bit for bit, as if it had not been interrupted.
 
     Returns:
-      The fitted policy, and the `History`.
+      The fitted policy, and the `History`, whose `settled` says whether the fit was at its end.
 
     Raises:
       ValueError: no contexts, leading axes that differ, values that are not numbers, a policy

