@@ -84,7 +84,8 @@ def fit_follower(
     Returns:
       The fitted module, and the `History`, whose `utility` is minus the mean squared error or the
       mean log-likelihood of a row, and whose `noise` is what a likelihood learned beside the
-      module.
+      module. Look at its `settled`: the default options stop where they stop, and a loss may still
+      be falling there.
 
     Raises:
       ValueError: no observations, leading axes that differ, values that are not numbers outside

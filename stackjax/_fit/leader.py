@@ -85,7 +85,7 @@ def fit_leader(
         in units of utility over units of the average squared; the penalty's curvature is
         `max(10, steps / 20)` times it. None takes the curvature from the first step, as the
         spread of the utility over the mean square of what is constrained, less its bound; a
-        quarter of it with minibatches.
+        quarter of it with minibatches. It grows where a bound stays broken.
       follower: what is known of the follower: it answers best if None; `Suboptimal(delta)` for the
         worst of its nearly best responses; `Ensemble(...)` if it is one of several.
       steps: optimiser steps.
@@ -100,7 +100,7 @@ def fit_leader(
         there, and ends with the same numbers, bit for bit, as if it had not been interrupted.
 
     Returns:
-      The fitted policy, and the `History`.
+      The fitted policy, and the `History`, whose `settled` says whether the fit was at its end.
 
     Raises:
       ValueError: no contexts, leading axes that differ, values that are not numbers, a policy

@@ -26,6 +26,9 @@ Arrays = list[jax.Array]
 
 # Steps on end without a follower that converged, after which a fit has diverged.
 _PATIENCE = 20
+# The slope at the end: a mean over about this share of the steps, and what counts as none, in
+# standard errors of that mean and as a share of the steepest one; of a constraint, of the largest.
+_WINDOW, _ERRORS, _FLAT, _KEPT = 0.1, 3.0, 1e-4, 5e-3
 
 
 class History(struct.PyTreeNode):
@@ -35,7 +38,8 @@ class History(struct.PyTreeNode):
       utility: `[T]` what was maximised, over the step's minibatch: the leader's mean utility, or
         minus the follower's loss. Without the price of constraints.
       gradient_norm: `[T]` Euclidean norm of the gradient.
-      converged: `[T]` share of the minibatch whose follower converged; the others are left out.
+      converged: `[T]` share of the minibatch whose follower's solver converged; the others are
+        left out. It says nothing of the fit: `settled` does.
       validation: `[T]` the utility on the validation rows when it was last taken; NaN before the
         first time, and throughout without validation.
       constraints: `[T, k]` the averages that are to be at least 0, over the minibatch.
@@ -47,6 +51,11 @@ class History(struct.PyTreeNode):
       best: `[]` the module that is returned is the one after so many steps: `steps`; or the last
         at which all was finite and some follower converged, if the fit diverged; or, with a
         validation set, the one whose utility on it was highest.
+      settled: `[]` bool: in the last tenth of the steps there was on average no slope left to
+        climb, beyond the noise of minibatches and 1e-4 of the steepest, and no constraint was
+        broken, nor had room that it was still paid for. False where the loss still falls,
+        however slowly: take more steps, or larger ones. False too where there was never a slope,
+        as where all answers stand at a bound: the fit returns what it was given.
       noise: what a likelihood learned of a follower beside the returned module: the standard
         deviations, like one response, or the temperature, `[]`; None where nothing was.
 
@@ -57,6 +66,8 @@ class History(struct.PyTreeNode):
       >>> _, history = sj.fit_follower(rule, seen, **how)
       >>> print(history.utility.shape, history.utility[-1] > history.utility[0], history.diverged)
       (20,) True False
+      >>> print(history.converged[-1], history.settled)  # the followers did, the fit did not
+      1.0 False
     """
 
     utility: jax.Array
@@ -68,6 +79,7 @@ class History(struct.PyTreeNode):
     steps: jax.Array
     diverged: jax.Array
     best: jax.Array
+    settled: jax.Array
     noise: PyTree = None
 
 
@@ -196,6 +208,62 @@ class Best(struct.PyTreeNode):
     since: jax.Array
 
 
+class Slope(struct.PyTreeNode):
+    """Running means of the gradient, in which the latest steps count most.
+
+    Attributes:
+      mean: of the gradient, like the trained arrays.
+      square: `[]` of its squared norm.
+      most: `[]` the largest norm so far.
+      steps: `[]` how many have been averaged.
+    """
+
+    mean: Arrays
+    square: jax.Array
+    most: jax.Array
+    steps: jax.Array
+
+    @classmethod
+    def none(cls, arrays: Arrays, dtype: jnp.dtype) -> "Slope":
+        """Before the first step."""
+        zeros = [jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)) for x in arrays]
+        zero = jnp.zeros((), dtype)
+        return cls(zeros, zero, zero, jnp.zeros((), jnp.int32))
+
+    def after(self, slope: Arrays, norm: jax.Array, steps: int) -> "Slope":
+        """With one gradient more, in a fit of `steps` steps."""
+        keep = _forget(steps)
+        mean = [keep * old + (1 - keep) * new.astype(old.dtype)
+                for old, new in zip(self.mean, slope)]  # fmt: skip
+        norm = norm.astype(self.square.dtype)
+        square = keep * self.square + (1 - keep) * norm**2
+        return Slope(mean, square, jnp.maximum(self.most, norm), self.steps + 1)
+
+    def gone(self, steps: int, flat: float) -> jax.Array:
+        """Whether the mean is not known to differ from none, or is a share `flat` of the most."""
+        keep = _forget(steps)
+        lost = jnp.asarray(keep, self.square.dtype) ** jnp.maximum(self.steps, 1)
+        # the weights' sum, and that of their squares: what a mean of so many has for noise
+        whole = 1 - lost
+        share = (1 - keep) / (1 + keep) * (1 + lost) / whole
+        mean = optax.tree.norm(self.mean).astype(whole.dtype) / whole
+        noise = jnp.maximum(self.square / whole - mean**2, 0) / jnp.maximum(1 - share, 0.5)
+        return mean <= jnp.maximum(_ERRORS * jnp.sqrt(share * noise), flat * self.most)
+
+
+def _priced(kept: Slope, prices: Prices, constraints: jax.Array, options: Options) -> Slope:
+    """With the constraints `[k]` of one step more, but for room that costs nothing."""
+    if not options.constrained:
+        return kept
+    moves = jnp.where(prices.multiplier > 0, constraints, jnp.minimum(constraints, 0))
+    add = lambda one, move: one.after([move], jnp.abs(move), options.steps)
+    return jax.vmap(add)(kept, moves)
+
+
+def _forget(steps: int) -> float:
+    return 1 - 1 / max(1.0, _WINDOW * steps)
+
+
 class State(struct.PyTreeNode):
     """Where a fit is; all that it needs to go on.
 
@@ -204,6 +272,8 @@ class State(struct.PyTreeNode):
       moments: the optimiser's state.
       starts: the followers' last answers, `[N, ...]`.
       prices: of the constraints.
+      slope: of the objective, prices and all.
+      kept: `[k]` slopes in the constraints' prices.
       best: the best look at the validation rows.
       sound: the trained arrays of the last step that was of use.
       sound_step: `[]` steps taken before it.
@@ -216,6 +286,8 @@ class State(struct.PyTreeNode):
     moments: PyTree
     starts: PyTree
     prices: Prices
+    slope: Slope
+    kept: Slope
     best: Best
     sound: Arrays
     sound_step: jax.Array
@@ -282,6 +354,10 @@ def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> St
         moments=options.optimizer.init(arrays),
         starts=starts,
         prices=Prices.none(k, dtype),
+        slope=Slope.none(arrays, dtype),
+        kept=jax.tree.map(
+            lambda x: jnp.broadcast_to(x, k), Slope.none([jnp.zeros((), dtype)], dtype)
+        ),
         best=Best(
             arrays=arrays,
             highest=jnp.full((), -jnp.inf, dtype),
@@ -303,6 +379,7 @@ def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> St
             steps=zero,
             diverged=no,
             best=zero,
+            settled=no,
         ),
     )
 
@@ -347,6 +424,12 @@ def _run(
         idle = jnp.where(useful, 0, state.idle + 1)
         diverged = ~sound | (idle >= _PATIENCE)
         prices = state.prices.ascend(score.constraints, score.units, terms)
+        choose = lambda new, old: jax.tree.map(lambda x, y: jnp.where(useful, x, y), new, old)
+        seen = choose(state.slope.after(slope, norm, options.steps), state.slope)
+        kept = choose(_priced(state.kept, state.prices, score.constraints, options), state.kept)
+        flat = (seen.most > 0) & seen.gone(options.steps, _FLAT)
+        if options.constrained:
+            flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, _KEPT))(kept))
         history = state.history
         record = lambda table, entry: table.at[number].set(entry.astype(table.dtype))
         history = history.replace(
@@ -357,13 +440,15 @@ def _run(
             multipliers=record(history.multipliers, prices.multiplier),
             steps=number + jnp.where(sound, 1, 0),
             diverged=diverged,
+            settled=~diverged & flat,
         )
-        choose = lambda new, old: jax.tree.map(lambda x, y: jnp.where(useful, x, y), new, old)
         after = state.replace(
             arrays=choose(arrays, state.arrays),
             moments=choose(moments, state.moments),
             starts=jax.tree.map(lambda t, y: t.at[index].set(y), state.starts, score.starts),
             prices=choose(prices, state.prices),
+            slope=seen,
+            kept=kept,
             sound=choose(state.arrays, state.sound),
             sound_step=choose(number, state.sound_step),
             idle=idle,
