@@ -77,12 +77,10 @@ def componentwise(
         except _TooManyError:
             return plain(*arguments)
         except (_UnknownError, AttributeError, KeyError, TypeError) as error:
-            _warn(
-                str(error)
-                if isinstance(error, _UnknownError)
-                else f"{type(error).__name__}: {error}"
-            )
-            return plain(*arguments)  # which raises what was the user's error after all
+            out = plain(*arguments)  # which raises what was the user's error after all
+            known = isinstance(error, _UnknownError)
+            _warn(str(error) if known else f"{type(error).__name__}: {error}")
+            return out
         return jax.tree.unflatten(jax.tree.structure(shape), [value.whole for value in out])
 
     return call
@@ -370,9 +368,9 @@ class _Interpreter:
                 traced = jax.make_jaxpr(derive)(*map(tuple, arrays))
                 out = self.closed(traced, [*unpack(primals[0]), *unpack(tangents[0])])
             except (_TooManyError, _UnknownError) as error:  # this runs after all else was split
+                out = [_Value.of(x) for x in jax.tree.leaves(derive(*map(tuple, arrays)))]
                 if isinstance(error, _UnknownError):
                     _warn(str(error))
-                out = [_Value.of(x) for x in jax.tree.leaves(derive(*map(tuple, arrays)))]
             half = len(out) // 2
             return given(out[:half]), given(out[half:])
 

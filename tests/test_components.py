@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxprs import jaxprs
 
 import stackjax as sj
 from stackjax import _components
@@ -115,12 +115,11 @@ def test_blocks_are_a_loop(make, count):
 
 
 def conditions(jaxpr):
-    is_jaxpr = lambda value: isinstance(value, ClosedJaxpr | Jaxpr)
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "while":
             yield eqn.params["cond_jaxpr"].jaxpr
-        for inner in filter(is_jaxpr, jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr)):
-            yield from conditions(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+        for inner in jaxprs(eqn.params):
+            yield from conditions(inner.jaxpr)
 
 
 FOLLOWERS = {
