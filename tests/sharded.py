@@ -145,6 +145,8 @@ def meshes():
             for name, program in programs().items():
                 with jax.set_mesh(mesh) if entered else contextlib.nullcontext():
                     if kind == AxisType.Auto:
+                        if entered and name != "box":  # each compiles anew
+                            continue
                         found = program(*arrays)
                         np.testing.assert_allclose(found, wanted[name], rtol=1e-4, atol=1e-5)
                         continue

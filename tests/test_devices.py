@@ -27,8 +27,8 @@ def start(*arguments, devices):
     )
 
 
-def finish(*processes):
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+def finish(*processes, timeout=300):
+    outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     for process, output in zip(processes, outputs):
         assert process.returncode == 0 and output.endswith("the same\n"), output
 
@@ -38,7 +38,7 @@ def test_eight_devices():
 
 
 def test_meshes_of_either_kind():
-    finish(start("meshes", devices=2))
+    finish(start("meshes", devices=2), timeout=900)
 
 
 def test_gradient_over_two_processes():
