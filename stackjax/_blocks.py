@@ -1,17 +1,20 @@
 """A batch in blocks: small enough to stay in cache, and a slow member delays its block alone."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType
 
-try:
+if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-except ImportError:  # then a batch runs at once
-    ClosedJaxpr = jaxpr_as_fun = None  # type: ignore
+else:
+    try:
+        from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+    except ImportError:  # then a batch runs at once
+        ClosedJaxpr = jaxpr_as_fun = None
 
 PyTree = Any
 

@@ -19,7 +19,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,13 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-try:
+if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
-except ImportError:  # then every function stays as it is, as with STACKJAX_COMPONENTS=0
-    ClosedJaxpr = Jaxpr = JaxprEqn = Literal = jaxpr_as_fun = None  # type: ignore
+else:
+    try:
+        from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+    except ImportError:  # then every function stays as it is, as with STACKJAX_COMPONENTS=0
+        ClosedJaxpr = Jaxpr = JaxprEqn = Literal = jaxpr_as_fun = None
 
 from stackjax._blocks import closed_in_blocks, in_blocks
 from stackjax._component_rules import ELEMENTWISE, MOVES, REDUCTIONS, constant
