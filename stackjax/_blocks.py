@@ -35,7 +35,8 @@ def check_layout(batch: PyTree, name: str) -> None:
     """
     for x in jax.tree.leaves(batch):
         sharding = getattr(jax.typeof(x), "sharding", None)
-        spec, mesh = getattr(sharding, "spec", ()), getattr(sharding, "mesh", None)
+        spec: Any = getattr(sharding, "spec", ())
+        mesh = getattr(sharding, "mesh", None)
         if not len(spec) or spec[0] is None or mesh is None:
             continue
         names = spec[0] if isinstance(spec[0], tuple) else (spec[0],)
