@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from _compile import unoptimised_flags
+
 # Most programs here run once: unoptimised they compile in half the time.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+os.environ.setdefault("XLA_FLAGS", unoptimised_flags())
 
 import jax
 from _args import check_file, check_out, check_seed, parse

@@ -1,12 +1,20 @@
 """A batch in blocks: small enough to stay in cache, and a slow member delays its block alone."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.sharding import AxisType
+
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+else:
+    try:
+        from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+    except ImportError:  # then a batch runs at once
+        ClosedJaxpr = jaxpr_as_fun = None
 
 PyTree = Any
 
@@ -17,6 +25,29 @@ _ACCELERATED = 1 << 17
 def members(on_cpu: int) -> int:
     """How large a block should be: what fits in a processor's cache, or what fills a device."""
     return on_cpu if jax.default_backend() == "cpu" else _ACCELERATED
+
+
+def check_layout(batch: PyTree, name: str) -> None:
+    """Raises where the leading axis is split over axes of a mesh that JAX calls explicit.
+
+    It then wants to know the layout of every intermediate, and does not find it in loops that were
+    traced for one member.
+    """
+    for x in jax.tree.leaves(batch):
+        sharding = getattr(jax.typeof(x), "sharding", None)
+        spec: Any = getattr(sharding, "spec", ())
+        mesh = getattr(sharding, "mesh", None)
+        if not len(spec) or spec[0] is None or mesh is None:
+            continue
+        names = spec[0] if isinstance(spec[0], tuple) else (spec[0],)
+        kinds = dict(zip(mesh.axis_names, mesh.axis_types))
+        if any(kinds.get(axis) == AxisType.Explicit for axis in names):
+            raise ValueError(
+                f"{name} is split over {', '.join(map(repr, names))} of a mesh with Explicit axes, "
+                "which is what `jax.make_mesh` makes if it is not told otherwise. Make it with "
+                f"`jax.make_mesh({mesh.axis_sizes}, {mesh.axis_names}, "
+                f"axis_types=(jax.sharding.AxisType.Auto,) * {len(mesh.axis_names)})`."
+            )
 
 
 def in_blocks(function: Callable[[PyTree], PyTree], size: int) -> Callable[[PyTree], PyTree]:
@@ -32,6 +63,8 @@ def in_blocks(function: Callable[[PyTree], PyTree], size: int) -> Callable[[PyTr
 
     @mapped.def_vmap
     def rule(count: int, batched: list, values: PyTree) -> tuple[PyTree, PyTree]:
+        members = jax.tree.map(lambda x, b: x if b else None, values, batched[0])
+        check_layout(members, "the batch")
         axes = jax.tree.map(lambda b: 0 if b else None, batched[0])
         run = jax.vmap(function, in_axes=(axes,))
         if count > size:
@@ -51,6 +84,8 @@ def closed_in_blocks(function: Callable, size: int) -> Callable:
     """
 
     def call(*arguments: PyTree) -> PyTree:
+        if ClosedJaxpr is None or jaxpr_as_fun is None:
+            return lax.stop_gradient(function(*lax.stop_gradient(arguments)))
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
         count = len(closed.consts)
         # what the function closes over must be an argument too, for its axes to be seen

@@ -9,18 +9,31 @@ with its gradient, Hessian and factorisation is elementwise arithmetic on such v
 is split, elementwise operations run component by component, those that only move numbers about
 cost nothing, and what has no rule here runs on the array itself, put together again. The values
 are those of `f` but for rounding: sums are added up in order.
+
+JAX promises neither the names of its operations' parameters nor what is in them. Where one is not
+as expected here, `f` runs as it is, with the same values and more slowly, and one warning for each
+reason says so. With `STACKJAX_COMPONENTS=0` in the environment every function does, silently.
 """
 
+import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+
+if TYPE_CHECKING:
+    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+else:
+    try:
+        from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+    except ImportError:  # then every function stays as it is, as with STACKJAX_COMPONENTS=0
+        ClosedJaxpr = Jaxpr = JaxprEqn = Literal = jaxpr_as_fun = None
 
 from stackjax._blocks import closed_in_blocks, in_blocks
 from stackjax._component_rules import ELEMENTWISE, MOVES, REDUCTIONS, constant
@@ -52,21 +65,32 @@ def componentwise(
     """
 
     def call(*arguments: PyTree) -> PyTree:
+        plain = function if block is None else closed_in_blocks(function, block)
+        if os.environ.get("STACKJAX_COMPONENTS", "1") == "0":
+            return plain(*arguments)
+        if jaxpr_as_fun is None:
+            _warn(f"JAX {jax.__version__} has no `jax.extend.core` as it is known here")
+            return plain(*arguments)
+        # errors in the function itself are raised here, and not taken for ours
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        values = [_Value.of(x) for x in (*closed.consts, *jax.tree.leaves(arguments))]
-        avals = [v.aval for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
         try:
+            values = [_Value.of(x) for x in (*closed.consts, *jax.tree.leaves(arguments))]
+            avals = [v.aval for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
             out = _run(closed.jaxpr, values, avals, detached, block)
         except _TooManyError:
-            plain = function if block is None else closed_in_blocks(function, block)
             return plain(*arguments)
+        except (_UnknownError, AttributeError, KeyError, TypeError) as error:
+            out = plain(*arguments)  # which raises what was the user's error after all
+            known = isinstance(error, _UnknownError)
+            _warn(str(error) if known else f"{type(error).__name__}: {error}")
+            return out
         return jax.tree.unflatten(jax.tree.structure(shape), [value.whole for value in out])
 
     return call
 
 
 def _run(
-    jaxpr: Jaxpr, values: list["_Value"], avals: list, detached: bool, block: int | None
+    jaxpr: "Jaxpr", values: list["_Value"], avals: list, detached: bool, block: int | None
 ) -> list["_Value"]:
     count = len(jaxpr.constvars)
     run = lambda values: _Interpreter(detached).run(jaxpr, values[:count], values[count:])
@@ -99,6 +123,26 @@ def kept(function: Callable) -> Callable:
 
 class _TooManyError(Exception):
     """The function does not pay to be split."""
+
+
+class _UnknownError(Exception):
+    """This JAX has an operation that is not as we know it."""
+
+
+# What is raised where a parameter is missing, has another form, or a function another signature.
+_SURPRISES = (KeyError, AttributeError, TypeError, IndexError, ValueError, NotImplementedError)
+_warned: set[str] = set()
+
+
+def _warn(reason: str) -> None:
+    if reason not in _warned:
+        _warned.add(reason)
+        warnings.warn(
+            f"stackjax: {reason}, so a function runs as it is, which may be slower; its values are "
+            "the same. STACKJAX_COMPONENTS=0 turns this rewriting off.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 class _Value:
@@ -179,7 +223,7 @@ def _objects(scalars: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
     return out.reshape(shape)
 
 
-def _apply(jaxpr: Jaxpr, eqn: JaxprEqn) -> Callable[..., list]:
+def _apply(jaxpr: "Jaxpr", eqn: "JaxprEqn") -> Callable[..., list]:
     """The operation itself, custom derivative rules and all; of arrays, to a list of them."""
     if not eqn.primitive.name.startswith("custom_"):
         bind = lambda *arrays: eqn.primitive.bind(*arrays, **eqn.params)
@@ -225,10 +269,12 @@ class _Interpreter:
     def __init__(self, detached: bool) -> None:
         self.detached, self.count = detached, 0
 
-    def closed(self, closed: ClosedJaxpr, values: Sequence[_Value]) -> list[_Value]:
+    def closed(self, closed: "ClosedJaxpr", values: Sequence[_Value]) -> list[_Value]:
         return self.run(closed.jaxpr, [_Value.of(c) for c in closed.consts], values)
 
-    def run(self, jaxpr: Jaxpr, consts: Sequence[_Value], values: Sequence[_Value]) -> list[_Value]:
+    def run(
+        self, jaxpr: "Jaxpr", consts: Sequence[_Value], values: Sequence[_Value]
+    ) -> list[_Value]:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *values]))
 
         def read(atom: Any) -> _Value:
@@ -241,7 +287,17 @@ class _Interpreter:
             env.update(zip(eqn.outvars, out))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def step(self, jaxpr: Jaxpr, eqn: JaxprEqn, values: list[_Value]) -> list[_Value]:
+    def step(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[_Value]) -> list[_Value]:
+        try:
+            return self.known_step(jaxpr, eqn, values)
+        except _SURPRISES as error:
+            name = getattr(getattr(eqn, "primitive", None), "name", "?")
+            raise _UnknownError(
+                f"the operation `{name}` of JAX {jax.__version__} is not as expected "
+                f"({type(error).__name__}: {str(error)[:200]})"
+            ) from error
+
+    def known_step(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[_Value]) -> list[_Value]:
         """One operation, by the first way that fits."""
         shapes = [v.aval.shape for v in eqn.outvars]  # type: ignore
         inside = self.inside(jaxpr, eqn, values)
@@ -266,7 +322,7 @@ class _Interpreter:
             value.layer = value.size > LAYER and (layer or eqn.primitive.name == "dot_general")
         return out
 
-    def inside(self, jaxpr: Jaxpr, eqn: JaxprEqn, values: list[_Value]) -> list[_Value] | None:
+    def inside(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[_Value]) -> list[_Value] | None:
         """Operations made of jaxprs; None if it is not one, or to be taken as it is."""
         name, params = eqn.primitive.name, eqn.params
         if name in ("jit", "pjit") and params["name"] == "stackjax_kept":
@@ -314,8 +370,10 @@ class _Interpreter:
                     raise _TooManyError
                 traced = jax.make_jaxpr(derive)(*map(tuple, arrays))
                 out = self.closed(traced, [*unpack(primals[0]), *unpack(tangents[0])])
-            except _TooManyError:  # this runs after all else was split
+            except (_TooManyError, _UnknownError) as error:  # this runs after all else was split
                 out = [_Value.of(x) for x in jax.tree.leaves(derive(*map(tuple, arrays)))]
+                if isinstance(error, _UnknownError):
+                    _warn(str(error))
             half = len(out) // 2
             return given(out[:half]), given(out[half:])
 
@@ -347,7 +405,7 @@ class _Interpreter:
         return unpack(lax.switch(index.whole, bodies))
 
     def split(
-        self, eqn: JaxprEqn, values: list[_Value], shape: tuple[int, ...]
+        self, eqn: "JaxprEqn", values: list[_Value], shape: tuple[int, ...]
     ) -> list[np.ndarray] | None:
         """The components of the results, the first in `shape`; None if there is no rule for it."""
         name, params = eqn.primitive.name, eqn.params
@@ -373,7 +431,7 @@ class _Interpreter:
             return [self.contract(params, left, right, shape)]
         return None
 
-    def gather(self, eqn: JaxprEqn, value: _Value, index: _Value) -> list[np.ndarray] | None:
+    def gather(self, eqn: "JaxprEqn", value: _Value, index: _Value) -> list[np.ndarray] | None:
         """With constant indices: done once, on the components' positions."""
         places = np.arange(value.size, dtype=np.int32).reshape(value.shape)
         with jax.ensure_compile_time_eval():

@@ -24,8 +24,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 PyTree = Any
 
@@ -124,29 +122,46 @@ def _at_root(
     def polish(residual: Callable, w: jax.Array) -> jax.Array:
         # JAX drops custom rules when it differentiates a scan a second time, and then
         # differentiates this instead: right to first order.
-        return _step_to_first_order.bind(w, solve(residual, residual(w)))
+        return _step_to_first_order(w, solve(residual, residual(w)))
 
     return lax.custom_root(residual, w, polish, tangent_solve)
 
 
-# `w`, with the derivative of `w - step`: a Newton step at the root, where its length is 0. Written
-# as arithmetic, `w - (step - stop_gradient(step))`, the zero would be computed.
-_step_to_first_order = Primitive("step_to_first_order")
-_step_to_first_order.def_impl(lambda w, step: w)
-_step_to_first_order.def_abstract_eval(lambda w, step: w)
+def _step_to_first_order(w: jax.Array, step: jax.Array) -> jax.Array:
+    """`w`, with the derivative of `w - step`: a Newton step at the root, where its length is 0."""
+    if _primitive is None:
+        # the zero is then computed; one that is not a number must not be
+        zero = step - lax.stop_gradient(step)
+        return w - jnp.where(jnp.isfinite(step), zero, 0)
+    return _primitive.bind(w, step)
 
 
-def _derive(primals: tuple, tangents: tuple) -> tuple[jax.Array, Any]:
-    dw, dstep = (ad.instantiate_zeros(tangent) for tangent in tangents)
-    return _step_to_first_order.bind(*primals), lax.sub(dw, dstep)
+def _registered() -> Any:
+    """The same as an operation that costs nothing; None where this JAX has other names for it."""
+    try:
+        from jax.extend.core import Primitive
+        from jax.interpreters import ad, batching, mlir
+
+        primitive = Primitive("step_to_first_order")
+        primitive.def_impl(lambda w, step: w)
+        primitive.def_abstract_eval(lambda w, step: w)
+
+        def derive(primals: tuple, tangents: tuple) -> tuple[jax.Array, Any]:
+            dw, dstep = (ad.instantiate_zeros(tangent) for tangent in tangents)
+            return primitive.bind(*primals), lax.sub(dw, dstep)
+
+        def over_a_batch(values: tuple, axes: tuple) -> tuple[jax.Array, int]:
+            size = next(x.shape[axis] for x, axis in zip(values, axes) if axis is not None)
+            moved = (batching.bdim_at_front(x, axis, size) for x, axis in zip(values, axes))
+            return primitive.bind(*moved), 0
+
+        ad.primitive_jvps[primitive] = derive
+        batching.primitive_batchers[primitive] = over_a_batch
+        mlir.register_lowering(primitive, mlir.lower_fun(lambda w, step: w, False))
+        _ = ad.instantiate_zeros, batching.bdim_at_front  # used later, missed now
+        return primitive
+    except (ImportError, AttributeError, TypeError):
+        return None
 
 
-def _over_a_batch(values: tuple, axes: tuple) -> tuple[jax.Array, int]:
-    size = next(x.shape[axis] for x, axis in zip(values, axes) if axis is not None)
-    moved = (batching.bdim_at_front(x, axis, size) for x, axis in zip(values, axes))
-    return _step_to_first_order.bind(*moved), 0
-
-
-ad.primitive_jvps[_step_to_first_order] = _derive
-batching.primitive_batchers[_step_to_first_order] = _over_a_batch
-mlir.register_lowering(_step_to_first_order, mlir.lower_fun(lambda w, step: w, False))
+_primitive = _registered()

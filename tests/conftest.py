@@ -1,10 +1,10 @@
 import os
 
+from _compile import unoptimised_flags
+
 # Most programs here run once: unoptimised they compile in half the time. What optimisation can
 # change, rounding above all, `test_as_users_compile.py` runs again as users do.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+os.environ.setdefault("XLA_FLAGS", unoptimised_flags())
 
 import jax
 import pytest

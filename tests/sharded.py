@@ -1,5 +1,6 @@
 """Run by `test_devices`: a batch over eight devices, and a training step over two processes."""
 
+import contextlib
 import sys
 
 import jax
@@ -96,9 +97,73 @@ def two_processes(rank, address):
         np.testing.assert_allclose(both.addressable_data(0), one, rtol=1e-4, atol=1e-3)
 
 
+def programs():
+    """Of actions and contexts; what a user would write, without `shard_map`."""
+    shares = sj.Game(leader_utility, follower_utility, response_set=sj.Simplex())
+    led = sj.Game(
+        leader_utility,
+        follower_utility,
+        action_set=sj.Box(0.1, 0.9),
+        response_set=sj.Box(0.0, 1.0),
+    )
+
+    def respond(game, start):
+        answer = lambda a, x: sj.best_response(game, a, x, response=jnp.full(3, start)).value
+        return jax.jit(jax.vmap(answer))
+
+    def solve(action, x):
+        return sj.solve(led, action=action, response=jnp.full(3, 0.5), context=x).action
+
+    def fit(_, x):
+        options = {"response": jnp.full(3, 0.5), "key": jax.random.key(0), "steps": 5}
+        return sj.fit_leader(Policy(), led, x, **options, batch_size=64)[1].utility
+
+    return {
+        "box": respond(game, 0.5),
+        "simplex": respond(shares, 1 / 3),
+        "solve": jax.jit(jax.vmap(solve)),
+        "fit": fit,
+    }
+
+
+class Policy(nnx.Module):
+    def __init__(self):
+        self.linear = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return nnx.sigmoid(self.linear(x))
+
+
+def meshes():
+    """With and without `jax.set_mesh`: the same numbers, or an error that names the right mesh."""
+    plain = jax.tree.map(lambda x: x[:64], plays())
+    wanted = {name: program(*plain) for name, program in programs().items()}
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(kind,))
+        arrays = jax.device_put(plain, NamedSharding(mesh, PartitionSpec("x")))
+        for entered in (False, True):
+            for name, program in programs().items():
+                with jax.set_mesh(mesh) if entered else contextlib.nullcontext():
+                    if kind == AxisType.Auto:
+                        if entered and name != "box":  # each compiles anew
+                            continue
+                        found = program(*arrays)
+                        np.testing.assert_allclose(found, wanted[name], rtol=1e-4, atol=1e-5)
+                        continue
+                    try:
+                        program(*arrays)
+                    except ValueError as error:
+                        assert "'x' of a mesh with Explicit axes" in str(error), error
+                        assert "axis_types=(jax.sharding.AxisType.Auto,)" in str(error), error
+                    else:
+                        raise AssertionError(f"{name}: no error on explicit axes")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "devices":
         eight_devices()
+    elif sys.argv[1] == "meshes":
+        meshes()
     else:
         two_processes(int(sys.argv[2]), sys.argv[3])
     print("the same")

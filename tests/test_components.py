@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxprs import jaxprs
 
 import stackjax as sj
 from stackjax import _components
@@ -115,12 +115,11 @@ def test_blocks_are_a_loop(make, count):
 
 
 def conditions(jaxpr):
-    is_jaxpr = lambda value: isinstance(value, ClosedJaxpr | Jaxpr)
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "while":
             yield eqn.params["cond_jaxpr"].jaxpr
-        for inner in filter(is_jaxpr, jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr)):
-            yield from conditions(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+        for inner in jaxprs(eqn.params):
+            yield from conditions(inner.jaxpr)
 
 
 FOLLOWERS = {
@@ -301,3 +300,63 @@ def test_layers_of_a_network_stay_whole():
         chex.assert_trees_all_close(split(y), function(y), rtol=1e-5)
         # a handful of operations a layer, not one or more for each of its numbers
         assert len(jax.make_jaxpr(split)(y).eqns) < 120
+
+
+def test_a_rule_that_does_not_know_this_jax(monkeypatch):
+    """As it is, with one warning for each reason, also where blocks are asked for."""
+
+    def renamed(*_):
+        raise KeyError("dimensions")
+
+    monkeypatch.setitem(_components.MOVES, "rev", renamed)
+    monkeypatch.setattr(_components, "_warned", set())
+    backwards = lambda y, x: y[::-1] @ x
+    with pytest.warns(UserWarning, match="`rev` of JAX .*KeyError.*STACKJAX_COMPONENTS=0") as shown:
+        for block in (None, 2):
+            split = componentwise(backwards, detached=block is not None, block=block)
+            batch = jnp.stack([Y, -Y, 2 * Y])
+            found = jax.jit(jax.vmap(split, (0, None)))(batch, X)
+            np.testing.assert_allclose(found, jax.vmap(backwards, (0, None))(batch, X), rtol=1e-6)
+            assert "reduce" in str(jax.make_jaxpr(split)(Y, X)) or "dot" in str(
+                jax.make_jaxpr(split)(Y, X)
+            )
+    assert len(shown) == 1
+
+
+def test_a_rule_that_does_not_know_this_jax_within_a_derivative(monkeypatch):
+    """Only the derivative of the function with a rule of its own needs it."""
+    own = jax.custom_jvp(lambda y: jnp.sum(y))
+    own.defjvp(lambda primals, tangents: (own(*primals), jnp.sum(tangents[0][::-1] * 2)))
+
+    def renamed(*_):
+        raise TypeError("three arguments")
+
+    monkeypatch.setitem(_components.MOVES, "rev", renamed)
+    monkeypatch.setattr(_components, "_warned", set())
+    split = componentwise(lambda y: own(y) + y[0])
+    with pytest.warns(UserWarning, match="`rev` of JAX"):
+        np.testing.assert_allclose(jax.grad(split)(Y), [3, 2, 2])
+
+
+def test_the_switch(monkeypatch):
+    monkeypatch.setenv("STACKJAX_COMPONENTS", "0")
+    assert "rev" in str(jax.make_jaxpr(componentwise(lambda y: y[::-1]))(Y))
+    game = sj.Game(
+        lambda a, r, x: r @ x, lambda a, r, x: r @ x - r @ r, response_set=sj.Box(0.0, 1.0)
+    )
+    respond = lambda x: sj.best_response(game, 1.0, x, response=jnp.full(3, 0.5)).value
+    x = jnp.linspace(0, 2, 15).reshape(5, 3)
+    np.testing.assert_allclose(jax.vmap(respond)(x), x / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, AttributeError, ValueError])
+def test_errors_of_the_user_are_the_user_s(error):
+    def wrong(y):
+        raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        componentwise(wrong)(Y)
+    own = jax.custom_jvp(lambda y: jnp.sum(y))
+    own.defjvp(lambda primals, tangents: wrong(tangents[0]))
+    with pytest.raises(error, match="mine"):
+        jax.grad(componentwise(lambda y: own(y) * 2))(Y)

@@ -6,29 +6,39 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _compile import known_flags
+
 SCRIPT = Path(__file__).with_name("sharded.py")
 FLAGS = "--xla_backend_optimization_level=0"
 
 
 def start(*arguments, devices):
-    flags = f"{FLAGS} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *arguments],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "XLA_FLAGS": " ".join(known_flags([FLAGS])),
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_PLATFORMS": "cpu",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def finish(*processes):
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+def finish(*processes, timeout=300):
+    outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     for process, output in zip(processes, outputs):
         assert process.returncode == 0 and output.endswith("the same\n"), output
 
 
 def test_eight_devices():
     finish(start("devices", devices=8))
+
+
+def test_meshes_of_either_kind():
+    finish(start("meshes", devices=2), timeout=900)
 
 
 def test_gradient_over_two_processes():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxprs import jaxprs
 from quick import quick, quick_jit
 
 import stackjax as sj
@@ -285,13 +286,8 @@ def shapes(jaxpr):
     found = set()
     for equation in jaxpr.eqns:
         found |= {v.aval.shape for v in (*equation.invars, *equation.outvars)}
-        for part in jax.tree.leaves(
-            list(equation.params.values()),
-            is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"),
-        ):
-            inner = getattr(part, "jaxpr", part)
-            if hasattr(inner, "eqns"):
-                found |= shapes(inner)
+        for inner in jaxprs(equation.params):
+            found |= shapes(inner.jaxpr)
     return found
 
 

@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from _args import check_out, check_seed, parse  # noqa: E402
 from _command import launch  # noqa: E402
+from _compile import known_flags  # noqa: E402
 from _contender import version  # noqa: E402
 from _phases import KEPT_RESULTS, Kept, Phases  # noqa: E402
 from _report import PACKAGES, draw, tables  # noqa: E402
@@ -148,7 +149,8 @@ def measure(
         **{name: getattr(args, name) for name in ("rounds", "budget", "limit")},
     }
     inherited = os.environ.get("XLA_FLAGS", "")
-    added = {"XLA_FLAGS": f"{inherited} {XLA_FLAGS}".strip()} if flags else {}
+    # where this jaxlib has the flag: one that it has not would end the process
+    added = {"XLA_FLAGS": " ".join([inherited, *known_flags([XLA_FLAGS])]).strip()} if flags else {}
     command = [sys.executable, str(HERE / "_process.py"), json.dumps(task)]
     done = subprocess.run(command, env=os.environ | added, stdout=subprocess.PIPE, text=True)
     print(f"\n{done.stdout.rstrip()}", end=" ", flush=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._blocks import check_layout
 from stackjax._checks import concrete
 from stackjax._fit.training import Score
 
@@ -54,6 +55,7 @@ def as_batch(data: PyTree, name: str) -> PyTree:
     if () in sizes.values() or len(set(sizes.values())) > 1:
         listed = ", ".join(f"{k}: {v[0] if v else 'none'}" for k, v in sizes.items())
         raise ValueError(f"`{name}` must share one leading axis (rows); got {listed}.")
+    check_layout(data, f"`{name}`")
     for path, leaf in leaves if concrete(data) else ():
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
         if inexact and not (finite := np.isfinite(np.asarray(leaf))).all():
