@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stackjax._play import Play, Vector, pressing, unit_of
+from stackjax._optimality import row_sizes
+from stackjax._play import Play, Vector, pressing
 from stackjax._response import Response
 
 _STEPS = (1e-2, 1e-3, 1e-4)  # to nearby actions, in each coordinate's unit
@@ -93,7 +94,8 @@ def around(play: Play, base: Vector, other: Vector, report: Response) -> Around:
     counted = visits.valid & (visits.violation <= allowed)
     counted &= jnp.any(visits.actions != play.action[None], axis=1)
     counted &= jnp.arange(len(points)) >= 2 * m
-    gains = (visits.gain - value) / (1 + jnp.abs(value))
+    noise = 64 * float(jnp.finfo(play.dtype).eps) * jnp.abs(value)
+    gains = jnp.maximum(visits.gain - value - noise, 0) * play.per_leader
     gain = jnp.max(jnp.where(counted, gains, 0), initial=0)
     gain = jnp.where(jnp.isfinite(value), gain, jnp.nan)
     return Around(error, straddles, gain, jnp.sum(counted))
@@ -108,7 +110,7 @@ def _slopes(play: Play, base: Vector) -> Slopes:
 
 def _stencil(play: Play) -> Stencil:
     a, (lower, upper) = play.action, play.action_bounds
-    step = jnp.minimum(play.limits.step * (1 + jnp.abs(a)), (upper - lower) / 4)
+    step = jnp.minimum(play.limits.step * play.action_unit, (upper - lower) / 4)
     side = jnp.where(a - step < lower, 1.0, jnp.where(a + step > upper, -1.0, 0.0)).astype(a.dtype)
     near = jnp.where(side == 0, 1, side) * step
     far = jnp.where(side == 0, -1, 2 * side) * step
@@ -124,7 +126,8 @@ def _gradient_error(
     step = jnp.where(free, stencil.step, 1)
     one_sided = stencil.side * (4 * near - far - 3 * value)
     numeric = jnp.where(stencil.side == 0, near - far, one_sided) / (2 * step)
-    noise = 64 * jnp.finfo(play.dtype).eps * (1 + jnp.abs(value)) / step
+    size = jnp.abs(value) + 1 / play.per_leader
+    noise = 64 * jnp.finfo(play.dtype).eps * size / step
     error = jnp.abs(slopes.total - numeric) / (slopes.size + noise / play.limits.gradient)
     error = jnp.where(jnp.isfinite(slopes.total), error, jnp.inf)
     error = jnp.where(jnp.isfinite(numeric), error, jnp.nan)
@@ -136,9 +139,10 @@ def _constraints(play: Play, base: Vector, response_slope: Vector) -> tuple[Vect
     a, (lower, upper) = play.action, play.action_bounds
     rows = lambda a, r: jnp.concatenate(play.action_residuals(a, r))
     by_action, by_response = jax.jacrev(rows, argnums=(0, 1))(a, base)
-    near = play.limits.exact * (1 + jnp.max(jnp.abs(a)))
     g, h = play.action_residuals(a, base)
-    active = jnp.concatenate([g >= -near, jnp.ones(len(h), bool)])
+    sizes = row_sizes(by_action, jnp.concatenate([g, h]), a)[: len(g)]
+    active = jnp.concatenate([g >= -play.limits.exact * sizes, jnp.ones(len(h), bool)])
+    near = play.limits.exact * play.action_unit
     held = (a - lower <= near) | (upper - a <= near)
     normals = jnp.where(active[:, None], by_action + by_response @ response_slope, 0)
     normals = jnp.concatenate([normals, jnp.diag(held.astype(normals.dtype))])
@@ -151,7 +155,7 @@ def _constraints(play: Play, base: Vector, response_slope: Vector) -> tuple[Vect
 def _trials(play: Play, slope: Vector, along: Vector) -> tuple[Vector, Vector]:
     """`[k, m]` actions nearby, `[k', m]` those along the active constraints of other sets."""
     a, (lower, upper) = play.action, play.action_bounds
-    unit = unit_of(a, lower, upper)
+    unit = play.action_unit
     push = slope * unit
     blocked = ((a <= lower) & (push < 0)) | ((a >= upper) & (push > 0))
     push = jnp.where(jnp.isfinite(push) & ~blocked, push, 0)
@@ -180,7 +184,8 @@ def _visit(play: Play, actions: Vector, corrected: Vector, back: Vector, starts:
         wants = jax.vmap(lambda r: play.follower(a, r))(found)
         wants = jnp.where(reports.converged, wants, -jnp.inf)
         top = jnp.max(wants)
-        taken = wants >= top - play.limits.exact * (1 + jnp.abs(top))
+        slack = 64 * float(jnp.finfo(play.dtype).eps) * jnp.abs(top)
+        taken = wants >= top - play.limits.exact / play.per_follower - slack
         index = jnp.argmax(jnp.where(taken, gains, -jnp.inf))
         constraints = jnp.concatenate(play.action_residuals(a, found[index]))
         better = a - back @ constraints

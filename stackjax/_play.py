@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from stackjax._checks import Solver
-from stackjax._game import Game, evaluate
+from stackjax._game import Game, evaluate, scalar
+from stackjax._optimality import row_sizes
 from stackjax._response import Response, at_least_float32, best_response, flat
+from stackjax._scales import scales_at, utility_scale
 
 PyTree = Any
 Vector = jax.Array
@@ -50,12 +52,45 @@ class Play:
         self.response, self._unravel_response = ravel_pytree(response)
         self.action_bounds = _vectors(game.action_set.bounds(action))
         self.response_bounds = _vectors(game.response_set.bounds(response))
+        low, high = (
+            jnp.concatenate([a, r]) for a, r in zip(self.action_bounds, self.response_bounds)
+        )
+        joint = jnp.concatenate([self.action, self.response])
+        scales = scales_at(self._parts, joint, low, high)
+        leads = lambda z: self._number("leader_utility", z)
+        m = len(self.action)
+        self.action_unit, self.response_unit = (
+            unit_of(y, *bounds, unit)
+            for y, bounds, unit in zip(
+                (self.action, self.response),
+                (self.action_bounds, self.response_bounds),
+                (scales.variables[:m], scales.variables[m:]),
+            )
+        )
+        # By what utilities are multiplied to change by about one where variables do by a unit.
+        unit = jnp.concatenate([self.action_unit, self.response_unit])
+        follows = lambda z: self._number("follower_utility", z)
+        self.per_leader = utility_scale(leads, joint, unit)
+        self.per_follower = utility_scale(follows, joint, unit)
         dtypes = self.action.dtype, self.response.dtype
         self.dtype = max(dtypes, key=lambda dtype: float(jnp.finfo(dtype).eps))  # the coarser
         self.limits = Thresholds(self.dtype)
 
     def _pytrees(self, a: Vector, r: Vector) -> tuple[PyTree, PyTree, PyTree]:
         return self._unravel_action(a), self._unravel_response(r), self.context
+
+    def _number(self, name: str, z: Vector) -> Vector:
+        m = len(self.action)
+        a, r = z[:m].astype(self.action.dtype), z[m:].astype(self.response.dtype)
+        return scalar(getattr(self.game, name)(*self._pytrees(a, r)), name).astype(z.dtype)
+
+    def _parts(self, z: Vector) -> tuple[Vector, Vector, Vector]:
+        """The follower's utility and all constraints, of both variables."""
+        m = len(self.action)
+        a, r = z[:m].astype(self.action.dtype), z[m:].astype(self.response.dtype)
+        (g, h), (k, e) = self.response_residuals(a, r), self.action_residuals(a, r)
+        join = lambda *parts: jnp.concatenate([part.astype(z.dtype) for part in parts])
+        return self._number("follower_utility", z), join(h, e), join(g, k)
 
     def leader(self, a: Vector, r: Vector) -> Vector:
         """U_L; -inf where it is not finite."""
@@ -82,12 +117,14 @@ class Play:
         return self.game.response_set.residuals(response, action, response, context)
 
     def action_violation(self, a: Vector, r: Vector) -> Vector:
-        """The action set's largest, relative to `1 + max |a|`."""
-        return _violation(a, self.action_bounds, self.action_residuals(a, r))
+        """The action set's largest, beside the terms of each constraint."""
+        rows = lambda a: jnp.concatenate(self.action_residuals(a, r))
+        return _violation(a, self.action_bounds, self.action_residuals(a, r), rows)
 
     def response_violation(self, a: Vector, r: Vector) -> Vector:
-        """The response set's largest, relative to `1 + max |r|`."""
-        return _violation(r, self.response_bounds, self.response_residuals(a, r))
+        """The response set's largest, beside the terms of each constraint."""
+        rows = lambda r: jnp.concatenate(self.response_residuals(a, r))
+        return _violation(r, self.response_bounds, self.response_residuals(a, r), rows)
 
     def project(self, a: Vector) -> Vector:
         """Onto the action set; where that is not cheap, only onto its bounds."""
@@ -102,19 +139,27 @@ def _vectors(bounds: tuple[PyTree, PyTree]) -> tuple[Vector, Vector]:
 
 
 def _violation(
-    y: Vector, bounds: tuple[Vector, Vector], residuals: tuple[Vector, Vector]
+    y: Vector, bounds: tuple[Vector, Vector], residuals: tuple[Vector, Vector], rows: Any
 ) -> Vector:
-    """`inf` where it is not a number."""
+    """Of each bound and row, relative to its terms; `inf` where it is not a number."""
     (lower, upper), (inequality, equality) = bounds, residuals
-    every = jnp.concatenate([lower - y, y - upper, inequality, jnp.abs(equality)])
-    worst = jnp.max(every, initial=0) / (1 + jnp.max(jnp.abs(y)))
+    values = jnp.concatenate([inequality, equality])
+    normals = jax.jacrev(rows)(y) if len(values) else jnp.zeros((0, len(y)), y.dtype)
+    sizes = row_sizes(jnp.where(jnp.isfinite(normals), normals, 0), values, y)
+    over = jnp.concatenate([jnp.maximum(inequality, 0), jnp.abs(equality)])
+    over = jnp.where(over > 0, over / jnp.where(sizes > 0, sizes, 1), over)
+    side = jnp.maximum(lower - y, y - upper)
+    nearest = jnp.maximum(jnp.abs(y), jnp.abs(jnp.clip(y, lower, upper)))
+    outside = jnp.where(side > 0, side / jnp.where(nearest > 0, nearest, 1), 0)
+    worst = jnp.max(jnp.concatenate([outside, over]), initial=0)
     return jnp.where(jnp.isnan(worst), jnp.inf, worst)
 
 
-def unit_of(y: Vector, lower: Vector, upper: Vector) -> Vector:
-    """What counts as a length of 1 in each coordinate: `min(1 + |y|, upper - lower)`."""
+def unit_of(y: Vector, lower: Vector, upper: Vector, natural: Vector) -> Vector:
+    """What counts as a length of 1 in each coordinate: `|y|`, or next to 0 what is natural."""
     width = jnp.where(upper > lower, upper - lower, jnp.inf)
-    return jnp.minimum(1 + jnp.abs(y), width)
+    size = jnp.abs(y)
+    return jnp.minimum(jnp.where(size > 1e-3 * natural, size, natural), width)
 
 
 def pressing(report: Response) -> Vector:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from stackjax._checks import Solver
 from stackjax._game import Game
 from stackjax._nearby import around
-from stackjax._play import Play, Vector, unit_of
+from stackjax._play import Play, Vector
 from stackjax._starts import shift, spread
 
 PyTree = Any
@@ -42,15 +42,16 @@ def probe(
     allowed = jax.vmap(lambda y: play.response_violation(a, y))(answers) <= exact
     utilities = jax.vmap(lambda y: play.follower(a, y))(answers)
     utilities = jnp.where(allowed, utilities, -jnp.inf)
-    regret = jnp.maximum(jnp.max(utilities) - value, 0) / (1 + jnp.abs(value))
+    noise = 64 * float(jnp.finfo(play.dtype).eps) * jnp.abs(value)
+    regret = jnp.maximum(jnp.max(utilities) - value - noise, 0) * play.per_follower
     regret = jnp.where(jnp.isfinite(value), regret, jnp.inf)
-    distance = jnp.max(jnp.abs(own - r) / unit_of(r, lower, upper))
+    distance = jnp.max(jnp.abs(own - r) / play.response_unit)
 
     # The response around which to look (one of several: the one given), and the follower's best
     # one somewhere else.
     keep = ~(report.curvature > exact) & (regret <= exact) & (violation <= exact)
     base = jnp.where(keep, r, own)
-    apart = jnp.abs(answers - base[None]) / unit_of(base, lower, upper)[None]
+    apart = jnp.abs(answers - base[None]) / play.response_unit[None]
     elsewhere = jnp.max(apart, axis=1) > play.limits.gradient
     utilities = jnp.where(elsewhere, utilities, -jnp.inf)
     other = jnp.where(jnp.max(utilities) > -jnp.inf, answers[jnp.argmax(utilities)], base)

@@ -38,16 +38,16 @@ class Check(struct.PyTreeNode):
     """What `check` measured; scalars. `print` shows a table; `verdicts` judges.
 
     Attributes:
-      leader_violation: the largest violation of the action set, relative to `1 + max |action|`.
-      follower_violation: of the response set, relative to `1 + max |response|`.
+      leader_violation: the largest violation of the action set, each constraint's beside its terms.
+      follower_violation: of the response set, likewise.
       residual: the follower's last Newton step when it answers again from the given response, as
         in `Response.residual`.
       tolerance: what the follower's solver accepts as `residual`.
       converged: bool, the follower's solver converged there.
       distance: from the given response to that answer, the largest over coordinates, each
-        relative to `min(1 + |response|, upper - lower)`.
+        relative to its own size, at most `upper - lower`.
       regret: how much more the follower gets at the best answer from all starting points,
-        relative to `1 + |U_F|`; `inf` where U_F is not finite.
+        beside what U_F changes by over a unit of its variables; `inf` where U_F is not finite.
       curvature: the follower's least along free directions, without a unit; `Response.curvature`.
       degeneracy: the smallest of all `max(slack, multiplier)` of the follower's constraints, in
         their units; `Response.degeneracy`.
@@ -57,7 +57,7 @@ class Check(struct.PyTreeNode):
         difference has no value.
       straddles: bool, the follower's active constraints change within the differences.
       gain: how much more the leader gets at the best nearby feasible action that was tried, the
-        follower answering again, relative to `1 + |U_L|`; NaN where U_L is not finite.
+        follower answering again, beside what U_L changes by likewise; NaN where U_L is not finite.
       trials: int, how many nearby actions that is the best of.
       concavity: the smallest eigenvalue of -Hessian of U_F (and of Hessians of the response set's
         inequalities) at feasible sampled responses, relative to the matrix's largest entry: 1 at
