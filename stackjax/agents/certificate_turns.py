@@ -183,6 +183,7 @@ def logged_turns(
     player: str = "leader",
     first_signal: Sequence[float] = (0.775, 0.5),
     clip: float | None = None,
+    least_propensity: float | None = None,
     weights: Weights = DEFAULT,
 ) -> RealTurns:
     """Policies valued off-policy on randomised turns, doubly robust with the surrogate.
@@ -203,6 +204,9 @@ def logged_turns(
       player: whose score.
       first_signal: `[2]`, what counts as the previous signal at every turn.
       clip: largest importance weight.
+      least_propensity: the logging policy's least probability of a response that a policy plays, by
+        its design: `1 / K` for one that draws from K cells. Without it or `clip` nothing is
+        certified.
       weights: of the payoffs.
 
     Raises:
@@ -218,7 +222,7 @@ def logged_turns(
       >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
       >>> found = sj.agents.logged_turns(
       ...     policies, turns, np.full(16, 1 / 8), known_world.surrogate(), (1, 1, 1),
-      ...     deployed="all",
+      ...     deployed="all", least_propensity=1 / 8,
       ... )
       >>> print(found.value.shape, found.target.sum(axis=1))
       (2, 16) [2. 2.]
@@ -245,6 +249,7 @@ def logged_turns(
         target=np.stack([match(choices[name][0]) for name in names]).astype(float),
         predicted=value(turns.executed),
         clip=clip,
+        least_propensity=least_propensity,
         names=names,
         deployed=names.index(deployed),
         baseline=None if baseline is None else names.index(baseline),
