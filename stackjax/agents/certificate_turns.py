@@ -27,7 +27,13 @@ from stackjax.agents.certificate import PolicyOfStates
 from stackjax.agents.controllers import contexts_of
 from stackjax.agents.dynamics import Script, Session, begin_session
 from stackjax.agents.evaluation import Factorial
-from stackjax.agents.payoffs import DEFAULT, ResourceContext, Weights, smooth_hinge
+from stackjax.agents.payoffs import (
+    DEFAULT,
+    ResourceContext,
+    Weights,
+    follower_payoff,
+    leader_payoff,
+)
 from stackjax.agents.predictors import Surrogate
 from stackjax.agents.session import TURN_BUDGET
 from stackjax.agents.state import State, stack_states
@@ -90,15 +96,11 @@ def turn_score(
       >>> print(round(float(score), 3))
       0.5
     """
-    share, soft = tokens / context.reference_tokens, weights.softness
+    share = tokens / context.reference_tokens
     if player == "leader":
-        score = weights.savings * jnp.clip(1.0 - share, -weights.kappa, 1.0)
-        score -= weights.degradation * smooth_hinge(context.target_quality - correct, soft)
-        low = smooth_hinge(weights.low_budget - context.budget, soft)
-        score -= weights.budget * low * smooth_hinge(share - weights.dear_turn, soft)
+        score = leader_payoff(correct, share, context, weights)
     else:
-        score = weights.quality * correct - weights.cost * (1.0 - signal[1]) * share
-        score -= weights.gap * smooth_hinge(signal[0] - correct, soft)
+        score = follower_payoff(signal, correct, share, weights)
     return jnp.clip(score, *score_bounds(player, weights))
 
 

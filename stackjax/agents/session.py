@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
+from stackjax.agents.accounts import Accounts
 from stackjax.agents.adapter import ADAPTER_VERSION, PASSAGES, Message, executed_action
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.tasks import Episode, Turn, is_correct
 from stackjax.agents.turn_log import TurnLog, TurnRecord, latest, turn_key
 
-QUALITY_DECAY = 0.6
-HEALTH_RECOVERY = 0.3
 TURN_BUDGET = 400.0
 TOKENS_PER_WORD = 1.35
 
@@ -56,30 +55,20 @@ class SessionState:
         token_budget: Tokens that the session may use in all.
         history: All messages so far, oldest first.
         notes: All notes so far, oldest first.
-        turn_index: Turns finished.
-        total_tokens: Tokens used.
-        last_tokens: Tokens of the last turn.
-        previous_tokens: Tokens of the turn before it, None before two turns.
-        recent_quality: Exponential mean of checked correctness, 0.5 at the start.
-        model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
+        accounts: Turns, tokens, recent quality and the model's condition.
 
     Example:
         >>> state, turn = sj.agents.SessionState(1000.0), sj.agents.make_episode(0, 7).turns[0]
         >>> state.hear(turn)
         >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
-        >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
-        (1, 0.75, 0.7)
+        >>> state.accounts.turn_index, state.features(turn)["budget"]
+        (1, 0.75)
     """
 
     token_budget: float
     history: list[Message] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    turn_index: int = 0
-    total_tokens: int = 0
-    last_tokens: int = 0
-    previous_tokens: int | None = None
-    recent_quality: float = 0.5
-    model_condition: float = 1.0
+    accounts: Accounts = field(default_factory=Accounts)
 
     def hear(self, turn: Turn) -> None:
         """Adds the turn's notes, before anything is decided."""
@@ -88,31 +77,18 @@ class SessionState:
 
     def features(self, turn: Turn) -> dict[str, float]:
         """Returns the raw features at decision time."""
-        mean = self.total_tokens / self.turn_index if self.turn_index else 0.0
         sendable = [Message("passage", text) for text in turn.passages[-PASSAGES:]]
-        trend = 0.0
-        if self.previous_tokens is not None and mean > 0:
-            trend = (self.last_tokens - self.previous_tokens) / mean
+        measured = self.accounts.measured(self.token_budget)
         return {
             "task_complexity": turn.complexity,
             "context_tokens": count_tokens([*self.history, *sendable]),
-            "turn_index": self.turn_index,
-            "mean_tokens": round(mean, 3),
-            "recent_quality": round(self.recent_quality, 6),
-            "token_trend": round(trend, 6),
-            "model_condition": round(self.model_condition, 6),
-            "budget": round(1.0 - self.total_tokens / self.token_budget, 6),
+            **{k: round(v, 3 if k == "mean_tokens" else 6) for k, v in measured.items()},
         }
 
     def update(self, turn: Turn, tokens: int, correct: bool, fallback: bool, reply: str) -> None:
         """Adds a finished turn: its cost, its quality and its two messages."""
-        self.previous_tokens = self.last_tokens if self.turn_index else None
-        self.last_tokens = tokens
-        self.total_tokens += tokens
-        self.turn_index += 1
-        self.recent_quality += (1 - QUALITY_DECAY) * (float(correct) - self.recent_quality)
-        gap = 1.0 - self.model_condition
-        self.model_condition += -0.5 * self.model_condition if fallback else HEALTH_RECOVERY * gap
+        right, failed = float(correct), float(fallback)
+        self.accounts = self.accounts.after(tokens, correct=right, failed=failed)
         self.history += [Message("question", turn.question), Message("reply", reply)]
 
 
