@@ -27,8 +27,12 @@ class Game:
     of arrays, to a scalar. A utility is a function or a callable pytree such as an `nnx.Module`;
     the arrays in the latter are leaves of the game, so a game can be passed through `jax.jit`,
     `jax.vmap` and `jax.grad`. Functions are static: calls with the same function and shapes share
-    one compilation, and, as under `jax.jit`, a global that the function reads is read once. Pass
-    what changes in the context, or make a new function.
+    one compilation for as long as nothing changes that the function reads besides its arguments:
+    attributes of its object, variables that it closes over, its globals and those of its module's
+    functions that it calls. NumPy arrays among them are read through at every call, JAX arrays are
+    not. A change compiles anew, so pass what changes often in the context. What the function itself
+    writes, such as a counter, does not count; what it reaches by other ways (another module's
+    globals, a file) is read once.
 
     Args:
       leader_utility: the leader's utility.
@@ -38,7 +42,8 @@ class Game:
       response_set: the follower's feasible set; the whole space if None.
 
     Raises:
-      TypeError: a utility is not callable, or a set is not one of the library's.
+      TypeError: a utility is not callable, or reads something whose changes could not be noticed
+        (a random generator, a file, an extension's object); a set is not one of the library's.
       ValueError: a utility is a module with state that is not a parameter.
 
     Source: arXiv 2606.23026, Section 4.

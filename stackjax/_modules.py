@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from stackjax._reads import check_reads
+
 PyTree = Any
 
 
@@ -26,9 +28,13 @@ def check_stateless(module: Any, name: str) -> None:
     Under `jax.*` transforms such state (a BatchNorm's mean, a Dropout's key) is silently not
     updated, so that results would be wrong without a word.
 
+    So are functions that read something whose changes could not be noticed.
+
     Raises:
       ValueError: `module` holds an `nnx.Variable` that is not an `nnx.Param`.
+      TypeError: a function reads a mutable object whose content cannot be seen.
     """
+    check_reads(module, name)
     paths = jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_variable)
     for path, leaf in paths:
         if _is_variable(leaf) and not isinstance(leaf, nnx.Param):

@@ -267,7 +267,7 @@ def test_nothing_is_certified_without_a_bound_of_the_weights():
     statement, _, sound = transfer(turns)
     assert statement.verdict == "not checked" and not sound
     assert "state the logging policy's `least_propensity`" in statement.note
-    two = {"value": np.zeros((2, 5000)), "target": np.tile(turns.target, (2, 1))}
+    two = {"value": np.zeros((2, 5000)), "target": np.full((2, 5000), 0.5)}
     turns = dataclasses.replace(turns, names=None, baseline=1, **two)
     found, given = discrepancies(turns, alpha=0.05), {"method": "betting", "sound": sound}
     for statement in (

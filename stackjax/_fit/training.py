@@ -20,6 +20,8 @@ from stackjax._fit.lagrangian import Prices, Terms
 from stackjax._game import finite
 from stackjax._modules import check_stateless, check_untied, is_floating, partition
 from stackjax._progress import chunks
+from stackjax._reads import first_made
+from stackjax._static import split_static
 
 PyTree = Any
 Arrays = list[jax.Array]
@@ -118,7 +120,7 @@ class Validation(struct.PyTreeNode):
 
 
 class Options(struct.PyTreeNode):
-    """What the loop is compiled for, and its key."""
+    """What the loop is compiled for, and its key; `reads` is what the module's function reads."""
 
     key: jax.Array
     steps: int = struct.field(pytree_node=False)
@@ -126,6 +128,7 @@ class Options(struct.PyTreeNode):
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     dual_rate: float | None = struct.field(pytree_node=False, default=None)
     constrained: int = struct.field(pytree_node=False, default=0)
+    reads: tuple = struct.field(pytree_node=False, default=())
 
     @classmethod
     def checked(
@@ -161,8 +164,9 @@ class Options(struct.PyTreeNode):
                 "`optimizer` must be an optax.GradientTransformation such as optax.adam(0.01), or "
                 f"None; got {optimizer!r}."
             )
-        optimizer = _default_optimizer(steps) if optimizer is None else optimizer
-        return cls(key, steps, batch_size, optimizer, dual_rate, constrained)
+        optimizer = _default_optimizer(steps) if optimizer is None else first_made(optimizer)
+        _, reads = split_static((module,))
+        return cls(key, steps, batch_size, optimizer, dual_rate, constrained, reads)
 
 
 def check_count(name: str, value: Any) -> None:
@@ -252,7 +256,9 @@ def train(
     state = _begin(module, rows, starts, options)
     saved = None
     if checkpoint is not None:
-        saved = Checkpoint(checkpoint, (module, objective, rows, options, validation))
+        # what the module's function reads is part of the module
+        given = options.replace(reads=())
+        saved = Checkpoint(checkpoint, (module, objective, rows, given, validation))
         state = saved.restore(state)
     watched = callback is not None or saved is not None
     for first, length in chunks(options.steps, progress, watched):
@@ -260,7 +266,8 @@ def train(
             continue  # what a checkpoint holds is not done again
         if watched and state.stopped:
             break
-        state = _run(state, module, objective, rows, options, validation, first + length)
+        with jax.numpy_dtype_promotion("standard"):  # as in `stackjax._implicit.detached`
+            state = _run(state, module, objective, rows, options, validation, first + length)
         if saved is not None:
             saved.save(first + length, state)
         if callback is not None:

@@ -23,8 +23,8 @@ class Constrained(FeasibleSet):
     Both are functions `(action, response, context) -> g` of three unbatched pytrees; every number
     in `g` (an array, a scalar, a list or any pytree of such) is one constraint. They may depend
     on the whole play in either role: those of a response set on the action, as a shared budget
-    does, and those of an action set on the follower's response. A plain function is static; the
-    arrays of a callable pytree, such as an `nnx.Module`, are leaves.
+    does, and those of an action set on the follower's response. A plain function is static, as in
+    a `Game`; the arrays of a callable pytree, such as an `nnx.Module`, are leaves.
 
     Attributes:
       inequality: what must be <= 0, or None.
