@@ -4,10 +4,11 @@ One jitted `while_loop` over optimiser steps. It ends early where a fit diverges
 validation set says that it no longer gets better; what a fit is for is an `Objective`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -253,13 +254,15 @@ def train(
       callback: called about twenty times as `callback(step, module, history)`.
       checkpoint: folder of the state, written about twenty times, and read first if it is there.
     """
-    state = _begin(module, rows, starts, options)
+    begin = lambda steps: _begin(module, rows, starts, options.replace(steps=steps))
     saved = None
-    if checkpoint is not None:
-        # what the module's function reads is part of the module
-        given = options.replace(reads=())
-        saved = Checkpoint(checkpoint, (module, objective, rows, given, validation))
-        state = saved.restore(state)
+    if checkpoint is None:
+        state = begin(options.steps)
+    else:
+        inputs = _inputs(module, objective, rows, starts, options, validation)
+        extend = validation is None and not options.constrained
+        saved = Checkpoint(checkpoint, inputs, options.steps, extend=extend)
+        state = saved.restore(begin)
     watched = callback is not None or saved is not None
     for first, length in chunks(options.steps, progress, watched):
         if saved is not None and saved.step >= first + length:
@@ -273,6 +276,28 @@ def train(
         if callback is not None:
             callback(*_so_far(module, state))
     return _end(module, state, validation is not None)
+
+
+# What users call the parts of objectives.
+_NAMES = {"settings": "solver", "averages": "constraints"}
+
+
+def _inputs(
+    module: PyTree,
+    objective: Objective,
+    rows: PyTree,
+    starts: PyTree,
+    options: Options,
+    validation: Validation | None,
+) -> dict[str, PyTree]:
+    """What a fit depends on but its steps, by the names of arguments."""
+    parts = {name: getattr(options, name) for name in ("key", "batch_size", "optimizer")}
+    for field in dataclasses.fields(cast(Any, objective)):
+        parts[_NAMES.get(field.name, field.name)] = getattr(objective, field.name)
+    return {
+        "module": module, "data": rows, "response": starts, "estimator": type(objective).__name__,
+        "dual_rate": options.dual_rate, "validation": validation, **parts,
+    }  # fmt: skip
 
 
 def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> State:
