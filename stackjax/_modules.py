@@ -1,5 +1,6 @@
 """What the library asks of modules: callable pytrees, with parameters as their only state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -44,6 +45,27 @@ def check_stateless(module: Any, name: str) -> None:
                 "module whose only variables are nnx.Param (LayerNorm instead of BatchNorm, no "
                 "Dropout)."
             )
+
+
+def call(function: Callable[..., Any], name: str, *arguments: PyTree) -> Any:
+    """`function(*arguments)`; what JAX cannot trace is said in terms of the user's function.
+
+    Raises:
+      TypeError: it decides by, or hands to NumPy or Python, a number that is traced.
+    """
+    try:
+        return function(*arguments)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"`{name}` must compute with jax.numpy; it hands a traced array to NumPy. Write "
+            "jnp.log for np.log, jnp.asarray for np.asarray, and so on."
+        ) from error
+    except jax.errors.ConcretizationTypeError as error:  # of bool(...), too
+        raise TypeError(
+            f"`{name}` must not depend on numbers by `if`, `while`, `and`, `min`, `max`, `float` "
+            "or `int`: its arguments are traced, and have no value yet. Write jnp.where(condition, "
+            "a, b) or jax.lax.cond, jnp.logical_and, jnp.minimum, jnp.maximum."
+        ) from error
 
 
 def check_untied(module: Any, name: str) -> None:

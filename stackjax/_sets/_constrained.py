@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stackjax._modules import check_stateless
+from stackjax._modules import call, check_stateless
 from stackjax._sets._arguments import ravel
 from stackjax._sets._base import FeasibleSet
 from stackjax._sets._box import Box, check_box
@@ -89,7 +89,7 @@ class Constrained(FeasibleSet):
             function = getattr(self, name)
             if function is None:
                 return jnp.zeros(0, dtype)
-            returned = function(action, response, context)
+            returned = call(function, f"Constrained.{name}", action, response, context)
             _check_floating(name, returned)
             return ravel(returned).astype(dtype)
 
