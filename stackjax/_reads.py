@@ -329,8 +329,8 @@ class _Walk:
         array = np.ascontiguousarray(value)
         if array.nbytes <= 64:
             return value.shape, value.dtype.str, array.tobytes()
-        digest = hashlib.blake2b(array.reshape(-1).view(np.uint8).data, digest_size=16)
-        return value.shape, value.dtype.str, digest.digest()
+        digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).digest()
+        return value.shape, value.dtype.str, digest
 
 
 def _is_changed(name: str, value: Any, reader: _Code) -> bool:
