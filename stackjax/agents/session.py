@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from stackjax.agents.accounts import Accounts
+from stackjax.agents.accounts import START_QUALITY, Accounts
 from stackjax.agents.adapter import ADAPTER_VERSION, PASSAGES, Message, executed_action
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.tasks import Episode, Turn, is_correct
@@ -55,20 +55,36 @@ class SessionState:
         token_budget: Tokens that the session may use in all.
         history: All messages so far, oldest first.
         notes: All notes so far, oldest first.
-        accounts: Turns, tokens, recent quality and the model's condition.
+        turn_index: Turns finished, failed ones among them.
+        total_tokens: Tokens used.
+        last_tokens: Tokens of the last turn.
+        previous_tokens: Tokens of the turn before it.
+        recent_quality: Exponential mean of checked correctness, 0.5 at the start.
+        model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
 
     Example:
         >>> state, turn = sj.agents.SessionState(1000.0), sj.agents.make_episode(0, 7).turns[0]
         >>> state.hear(turn)
         >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
-        >>> state.accounts.turn_index, state.features(turn)["budget"]
-        (1, 0.75)
+        >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
+        (1, 0.75, 0.7)
     """
 
     token_budget: float
     history: list[Message] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    accounts: Accounts = field(default_factory=Accounts)
+    turn_index: int = 0
+    total_tokens: int = 0
+    last_tokens: int = 0
+    previous_tokens: int | None = 0
+    recent_quality: float = START_QUALITY
+    model_condition: float = 1.0
+
+    @property
+    def accounts(self) -> Accounts:
+        """The six numbers below `notes` as one."""
+        numbers = {name: getattr(self, name) for name in Accounts._fields}
+        return Accounts(**numbers | {"previous_tokens": self.previous_tokens or 0})
 
     def hear(self, turn: Turn) -> None:
         """Adds the turn's notes, before anything is decided."""
@@ -88,7 +104,9 @@ class SessionState:
     def update(self, turn: Turn, tokens: int, correct: bool, fallback: bool, reply: str) -> None:
         """Adds a finished turn: its cost, its quality and its two messages."""
         right, failed = float(correct), float(fallback)
-        self.accounts = self.accounts.after(tokens, correct=right, failed=failed)
+        after = self.accounts.after(tokens, correct=right, failed=failed)
+        for name, value in after._asdict().items():
+            setattr(self, name, value)
         self.history += [Message("question", turn.question), Message("reply", reply)]
 
 
