@@ -42,6 +42,7 @@ DEPLOYED, BASELINE = "deployed", "Conservative"
 
 _SIGNALS = tuple(itertools.product((ACTION_LOWER[0], ACTION_UPPER[0]), (0.0, 1.0)))
 _CELLS = ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0), (1.0, 0.5, 0.0))
+_DRAWN = 27  # cells from which the design 'random' draws (collect.py)
 _FRUGAL = Weights(savings=2.0)
 
 
@@ -147,8 +148,9 @@ def evidence(fitted: Fitted, records: Sequence[TurnRecord]) -> dict[str, RealTur
     }
     if fitted.held is not None:
         found["logged"] = logged_turns(
-            policies, fitted.held, fitted.propensity, surrogate, reference, **roles
-        )
+            policies, fitted.held, fitted.propensity, surrogate, reference,
+            least_propensity=1 / _DRAWN, **roles,
+        )  # fmt: skip
     return found
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stackjax._modules import check_stateless
+from stackjax._actions import ActionSet, ConvexHull
+from stackjax._modules import call, check_stateless
 from stackjax._sets import Box, FeasibleSet
 from stackjax._static import join_static, split_static
 from stackjax._ties import TieBroken
@@ -27,8 +28,12 @@ class Game:
     of arrays, to a scalar. A utility is a function or a callable pytree such as an `nnx.Module`;
     the arrays in the latter are leaves of the game, so a game can be passed through `jax.jit`,
     `jax.vmap` and `jax.grad`. Functions are static: calls with the same function and shapes share
-    one compilation, and, as under `jax.jit`, a global that the function reads is read once. Pass
-    what changes in the context, or make a new function.
+    one compilation for as long as nothing changes that the function reads besides its arguments:
+    attributes of its object, variables that it closes over, its globals and those of its module's
+    functions that it calls. NumPy arrays among them are read through at every call, JAX arrays are
+    not. A change compiles anew, so pass what changes often in the context. What the function itself
+    writes, such as a counter, does not count; what it reaches by other ways (another module's
+    globals, a file) is read once.
 
     Args:
       leader_utility: the leader's utility.
@@ -38,7 +43,8 @@ class Game:
       response_set: the follower's feasible set; the whole space if None.
 
     Raises:
-      TypeError: a utility is not callable, or a set is not one of the library's.
+      TypeError: a utility is not callable, or reads something whose changes could not be noticed
+        (a random generator, a file, an extension's object); a set is not one of the library's.
       ValueError: a utility is a module with state that is not a parameter.
 
     Source: arXiv 2606.23026, Section 4.
@@ -80,9 +86,17 @@ class Game:
             check_stateless(utility, name)
         for name, feasible in (("action_set", action_set), ("response_set", response_set)):
             if feasible is not None and not isinstance(feasible, FeasibleSet):
+                kind, way_out = type(feasible).__name__, ""
+                if isinstance(feasible, ActionSet | ConvexHull):
+                    way_out = (
+                        " Recorded actions are no set of constraints: solvers move along "
+                        "gradients, which stop at a point. Solve in a Box around them, then take "
+                        f"`stackjax.project(action, {name})` and ask for the response to that; "
+                        "for a game of finitely many actions see stackjax.finite."
+                    )
                 raise TypeError(
                     f"`{name}` must be one of stackjax's sets (Box, Simplex, ...) or None; got "
-                    f"{type(feasible).__name__}."
+                    f"{kind}.{way_out}"
                 )
         self.leader_utility = leader_utility
         self.follower_utility = follower_utility
@@ -164,7 +178,7 @@ def evaluate(
       TypeError: it does not return a real floating-point number.
     """
     # Traced once; what the utility closes over, a module's parameters too, becomes explicit.
-    checked = lambda *arguments: scalar(utility(*arguments), name)
+    checked = lambda *arguments: scalar(call(utility, name, *arguments), name)
     pure, theta = jax.closure_convert(checked, action, response, context)
     arguments = action, response, context, *theta
     valid = jnp.isfinite(pure(*lax.stop_gradient(arguments)))
@@ -193,9 +207,16 @@ def scalar(value: Any, name: str) -> jax.Array:
     if jax.tree.structure(value) != jax.tree.structure(0.0):
         raise TypeError(f"`{name}` must return one scalar; it returned a {type(value).__name__}.")
     if jnp.shape(value) != ():
+        ones = set(jnp.shape(value)) == {1}
+        advice = (
+            "An argument seems to have an axis of length 1 too many, as a column [N, 1] has where "
+            "[N] is meant: give column[:, 0], or sum in the utility."
+            if ones
+            else "Utilities are unbatched: use jax.vmap over contexts."
+        )
         raise ValueError(
             f"`{name}` must return a scalar (shape ()); it returned shape {jnp.shape(value)}. "
-            "Utilities are unbatched: use jax.vmap over contexts."
+            f"{advice}"
         )
     if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         raise TypeError(

@@ -31,13 +31,16 @@ PyTree = Any
 def detached(search: Callable[[jax.Array], tuple[jax.Array, PyTree]], start: jax.Array) -> Any:
     """`search(start) -> (w, report)`, with no derivative entering, not by closure either.
 
-    Arrays must be floating point: `custom_root` wants that.
+    Arrays must be floating point: `custom_root` wants that. Flags are, too, and are multiplied
+    with numbers: the user's strict promotion of dtypes is for the user's functions, which were
+    traced under it before.
     """
-    # The identity as residual, whose root search returns.
-    found = lax.custom_root(
-        lambda w: w, start, lambda _, guess: search(guess), lambda _, b: b, has_aux=True
-    )
-    return lax.stop_gradient(found)
+    with jax.numpy_dtype_promotion("standard"):
+        # The identity as residual, whose root search returns.
+        found = lax.custom_root(
+            lambda w: w, start, lambda _, guess: search(guess), lambda _, b: b, has_aux=True
+        )
+        return lax.stop_gradient(found)
 
 
 def differentiate(

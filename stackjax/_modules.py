@@ -1,11 +1,14 @@
 """What the library asks of modules: callable pytrees, with parameters as their only state."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from stackjax._reads import check_reads
 
 PyTree = Any
 
@@ -26,9 +29,13 @@ def check_stateless(module: Any, name: str) -> None:
     Under `jax.*` transforms such state (a BatchNorm's mean, a Dropout's key) is silently not
     updated, so that results would be wrong without a word.
 
+    So are functions that read something whose changes could not be noticed.
+
     Raises:
       ValueError: `module` holds an `nnx.Variable` that is not an `nnx.Param`.
+      TypeError: a function reads a mutable object whose content cannot be seen.
     """
+    check_reads(module, name)
     paths = jax.tree_util.tree_leaves_with_path(module, is_leaf=_is_variable)
     for path, leaf in paths:
         if _is_variable(leaf) and not isinstance(leaf, nnx.Param):
@@ -38,6 +45,27 @@ def check_stateless(module: Any, name: str) -> None:
                 "module whose only variables are nnx.Param (LayerNorm instead of BatchNorm, no "
                 "Dropout)."
             )
+
+
+def call(function: Callable[..., Any], name: str, *arguments: PyTree) -> Any:
+    """`function(*arguments)`; what JAX cannot trace is said in terms of the user's function.
+
+    Raises:
+      TypeError: it decides by, or hands to NumPy or Python, a number that is traced.
+    """
+    try:
+        return function(*arguments)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"`{name}` must compute with jax.numpy; it hands a traced array to NumPy. Write "
+            "jnp.log for np.log, jnp.asarray for np.asarray, and so on."
+        ) from error
+    except jax.errors.ConcretizationTypeError as error:  # of bool(...), too
+        raise TypeError(
+            f"`{name}` must not depend on numbers by `if`, `while`, `and`, `min`, `max`, `float` "
+            "or `int`: its arguments are traced, and have no value yet. Write jnp.where(condition, "
+            "a, b) or jax.lax.cond, jnp.logical_and, jnp.minimum, jnp.maximum."
+        ) from error
 
 
 def check_untied(module: Any, name: str) -> None:

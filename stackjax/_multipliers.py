@@ -43,8 +43,8 @@ def held(
       slope: the utility's gradient there, with the structure of `point`.
       bounds: `[d]` lower and upper.
     """
-    method = {Simplex: _simplex, Ball: _ball}.get(type(feasible), _box)
-    return method(feasible, point, slope, *bounds)
+    methods = (method for kind, method in _METHODS if isinstance(feasible, kind))
+    return next(methods, _box)(feasible, point, slope, *bounds)
 
 
 def _box(
@@ -92,3 +92,6 @@ def _ball(
     open_ = jnp.zeros(y.shape, bool)
     none = jnp.zeros(0, y.dtype)
     return Held(open_, open_, multiplier[None], none, jnp.maximum(-excess, multiplier))
+
+
+_METHODS = (Simplex, _simplex), (Ball, _ball)

@@ -6,6 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from stackjax._reads import first_made
+
 # The most unknowns for which a Hessian is formed by default: of a follower's utility (conjugate
 # gradients take half the time at 8, and a tenth at 64), and where a product with it is dear.
 SMALL, DENSE = 7, 64
@@ -203,6 +205,7 @@ class FirstOrder:
                 "FirstOrder: `optimizer` must be an optax.GradientTransformation such as "
                 f"optax.adam(0.01); got {self.optimizer!r}."
             )
+        object.__setattr__(self, "optimizer", first_made(self.optimizer))
         _check(self)
 
 

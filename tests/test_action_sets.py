@@ -265,6 +265,32 @@ def test_a_policy_of_its_own_is_confirmed(log, fresh):
         sj.agents.confirm_action_set(choice, sj.agents.outcomes(FACTORIAL[:3]))
 
 
+def test_what_the_log_never_ran_is_not_confirmed():
+    """The baseline, right nine times in ten, and a cheap cell with a propensity of 1e-4, never run.
+
+    Half of the play is of the cheap cell, and nothing in the log speaks against it.
+    """
+    cells, count = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]), 400
+    at = np.arange(count)
+    right = (at % 10 > 0).astype(float)
+    logged = lambda cell, share: sj.agents.Outcomes(
+        cells, cell=cell, tokens=100.0 + 100 * cell, correct=right, failed=np.zeros(count),
+        propensity=share, turn=at, episode=at, task=np.full(count, 5),
+        complexity=np.full(count, 0.9), records=(),
+    )  # fmt: skip
+    some = logged(at % 2, np.full(count, 0.5))
+    asked = sj.agents.Requirements(margin=0.2, max_failure=0.1)
+    choice = sj.agents.select_action_set(
+        some, baseline=(1, 1, 1), requirements=asked, candidates=sj.agents.single_cells(cells)
+    )
+    played = np.full((count, 2), 0.5)
+    often = logged((at % 100 > 0).astype(int), np.where(at % 100, 0.99, 0.01))
+    never = logged(np.ones(count, int), np.full(count, 0.9999))
+    assert sj.agents.confirm_action_set(choice, some, played=played).confirmed
+    assert not sj.agents.confirm_action_set(choice, often, played=played).confirmed
+    assert not sj.agents.confirm_action_set(choice, never, played=played).confirmed
+
+
 def test_turns_of_the_choice_do_not_confirm_it(log):
     choice = sj.agents.select_action_set(log.take(log.episode < 30), baseline=BASE)
     sj.agents.confirm_action_set(choice, log.take(log.episode >= 30))

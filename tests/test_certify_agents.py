@@ -124,8 +124,9 @@ def test_logged_turns_match_cells_and_predict(controller, class_of_policies, log
     turns = turn_arrays(random)
     propensity = np.array([r.propensity for r in random])
     found = logged_turns(
-        class_of_policies, turns, propensity, controller.surrogate, REFERENCE, deployed="deployed"
-    )
+        class_of_policies, turns, propensity, controller.surrogate, REFERENCE,
+        deployed="deployed", least_propensity=1 / 27,
+    )  # fmt: skip
     same = np.array([r.executed == REFERENCE for r in random])
     assert found.target is not None
     np.testing.assert_array_equal(found.target[1], same)

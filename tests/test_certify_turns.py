@@ -47,6 +47,7 @@ def logged_of(seed=0, episodes=60, actions=3, **changes: Any) -> tuple[RealTurns
     given: dict[str, Any] = {
         "value": np.broadcast_to(chance[:, None], (actions, len(episode))),
         "propensity": np.full(len(episode), 1 / actions),
+        "least_propensity": 1 / actions,
         "target": (np.arange(actions)[:, None] == action[None]).astype(float),
         "predicted": chance[action],
     }
@@ -179,6 +180,7 @@ def test_bounds_of_units_hold_for_the_worst_turns(name):
     else:
         given |= {
             "propensity": rng.choice([0.25, 0.75], count),
+            "least_propensity": 0.25,
             "target": rng.choice([0.0, 1.0], (2, count)),
             "predicted": None if name == "weighted" else ends(count),
             "clip": 2.0 if name == "clipped" else None,
@@ -229,6 +231,51 @@ def test_missing_actions_are_named():
     lost = dataclasses.replace(turns, target=turns.target * np.array([[0.0], [1], [1]]))
     assert unsupported(lost, alpha=0.01) == ["policy 0"]
     assert transfer(lost)[0].verdict == "fails"
+
+
+def rare_log(seed, **changes: Any) -> RealTurns:
+    """Actions A, B and C with probabilities .8999, .1 and 1e-4; a policy that plays B or C.
+
+    Only C earns anything, 1, so that the policy earns .05; the surrogate says 0.
+    """
+    rng, count = np.random.default_rng(seed), 5000
+    chance, policy = np.array([0.8999, 0.1, 1e-4]), np.array([0.0, 0.95, 0.05])
+    action = rng.choice(3, size=count, p=chance)
+    given: dict[str, Any] = {"propensity": chance[action], "target": policy[action][None]}
+    earned, none = (action == 2).astype(float), np.zeros((1, count))
+    return RealTurns(earned, none, np.arange(count), 0.0, 1.0, **(given | changes))
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+@pytest.mark.parametrize(
+    "bound", [{"least_propensity": 1e-4}, {"clip": 20.0}, {"least_propensity": 1e-4, "clip": 9.6}]
+)
+def test_what_the_log_is_too_short_to_hold_is_covered(bound, predicted):
+    """Most logs have no C: the largest weight in the log is 9.5, that of the design 500."""
+    if predicted:
+        bound = bound | {"predicted": np.zeros(5000)}
+    found = [discrepancies(rare_log(seed, **bound), alpha=0.05) for seed in range(100)]
+    missed = sum(bool(one.low[0] > -0.05 or one.high[0] < -0.05) for one in found)
+    assert missed <= 5 + 2 * np.sqrt(100 * 0.05 * 0.95)
+    assert all(np.isfinite(one.delta) for one in found)
+
+
+def test_nothing_is_certified_without_a_bound_of_the_weights():
+    turns = rare_log(0)
+    found = discrepancies(turns, alpha=0.05)
+    assert found.delta == np.inf and found.least_delta == 0 and np.isfinite(found.mean).all()
+    statement, _, sound = transfer(turns)
+    assert statement.verdict == "not checked" and not sound
+    assert "state the logging policy's `least_propensity`" in statement.note
+    two = {"value": np.zeros((2, 5000)), "target": np.full((2, 5000), 0.5)}
+    turns = dataclasses.replace(turns, names=None, baseline=1, **two)
+    found, given = discrepancies(turns, alpha=0.05), {"method": "betting", "sound": sound}
+    for statement in (
+        regret_statement(turns, found, delta=np.inf, alpha={}, **given),
+        paired_statement(turns, found, alpha=0.03, **given),
+        baseline_statement(turns, found, alpha=0.03, margin=-1.0, **given),
+    ):
+        assert statement.verdict == "not checked"
 
 
 def test_the_net_pays_for_what_lies_between():

@@ -188,15 +188,18 @@ def test_accounts_follow_the_recorded_sessions_rules():
     account.finish(100, False)
     account.finish(160, False)
     account.rate(1.0)
-    features = account.features(1000.0)
+    features = account.accounts.measured(1000.0)
     assert features["turn_index"] == 2 and features["mean_tokens"] == 130
     assert features["token_trend"] == pytest.approx(60 / 130)
     assert features["recent_quality"] == pytest.approx(0.7)
     assert features["budget"] == pytest.approx(0.74)
-    account.finish(0, True)
-    assert account.turns == 2 and account.model_condition == 0.5
+    account.finish(60, True)
+    accounts = account.accounts
+    assert account.answered == 2 and account.failures == 1 and accounts.model_condition == 0.5
+    assert accounts.turn_index == 3 and accounts.total_tokens == 320
+    assert accounts.recent_quality == pytest.approx(0.6 * 0.7)
     account.finish(10, False)
-    assert account.model_condition == pytest.approx(0.65)
+    assert account.accounts.model_condition == pytest.approx(0.65)
 
 
 def test_the_ledger_is_bounded_in_number_and_time():

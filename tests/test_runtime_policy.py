@@ -13,8 +13,12 @@ from synthetic_turns import synthetic_log
 
 from stackjax.agents.payoffs import Weights, resource_game
 from stackjax.agents.runtime import (
+    Governor,
+    Limits,
     Policy,
     PolicyMismatch,
+    Rollout,
+    Usage,
     calibrate,
     fingerprint_of,
     load_policy,
@@ -22,6 +26,7 @@ from stackjax.agents.runtime import (
     save_policy,
 )
 from stackjax.agents.runtime._structure import build, describe
+from stackjax.agents.runtime.recognise import recognise
 from stackjax.agents.runtime.store import PARTS
 from stackjax.agents.state import FIELDS, state_of
 from stackjax.agents.turns import turn_arrays
@@ -65,6 +70,37 @@ def test_a_policy_is_its_controller_and_is_traced_once(policy):
 def test_a_nan_in_a_feature_is_no_recommendation_to_follow(policy):
     found = policy.recommend({**NUMBERS, "budget": np.nan}, "simple_qa", (0.8, 0.5))
     assert not found.finite or not found.converged
+
+
+def test_without_a_complexity_only_what_is_allowed_at_either_is_advised():
+    """The sets of one task: (0, 0, 0) and (1, 0, 0) if simple, (0, 0, 1) and (1, 0, 0) if not."""
+    made = controller()
+    reference = jnp.asarray(made.reference)
+    simple, shared, demanding = jnp.zeros(3), jnp.eye(3)[0], jnp.eye(3)[2]
+    rows = lambda *some: jnp.stack([*some, reference])
+    pair = jnp.stack([rows(simple, shared), rows(demanding, shared)])
+    made = made.replace(actions=made.actions.replace(actions=jnp.tile(pair, (6, 1, 1))))
+    policy = Policy(made, calibration())
+    allowed = {tuple(np.asarray(shared)), tuple(np.asarray(reference))}
+    for quality in np.linspace(0, 1, 6):
+        for budget in np.linspace(-0.5, 1, 6):
+            told = NUMBERS | {"recent_quality": quality, "budget": budget}
+            found = policy.recommend(told | {"task_complexity": np.nan}, "simple_qa", (0.8, 0.5))
+            assert found.finite and found.response in allowed
+            middle = policy.recommend(told | {"task_complexity": 0.5}, "simple_qa", (0.8, 0.5))
+            assert middle.signal == found.signal
+            assert middle.reference_tokens == found.reference_tokens
+    assert policy.traces == 1
+    unknown = NUMBERS | {"task_complexity": np.nan}
+    assert "task_complexity" not in calibration().outside(unknown, 0.0)
+    body = {"messages": [{"role": "user", "content": "How many words are in this?"}]}
+    with Governor(policy, rollout=Rollout("on"), limits=Limits(deadline=60.0, slack=1e9)) as one:
+        made_decision = one.decide(recognise(body, {}))
+        assert made_decision.fallback is None and made_decision.response in allowed
+        one.observe(made_decision, Usage(30, 10))
+        (account,) = one.ledger._accounts.values()
+        assert account.latest.state["task_complexity"] == 0.5
+        assert account.latest.extra["complexity_known"] is False
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(policy, saved):

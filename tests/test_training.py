@@ -39,13 +39,32 @@ def test_a_killed_fit_goes_on_bit_for_bit(tmp_path):
 
 def test_another_fit_s_checkpoint_is_refused(tmp_path):
     leader(steps=4, checkpoint=tmp_path)
-    for other in ({"key": jax.random.key(5)}, {"steps": 5}, {"contexts": DEMAND + 1}):
-        with pytest.raises(ValueError, match="`checkpoint`: .* holds the state of another fit"):
+    for other, names in (
+        ({"key": jax.random.key(5)}, "`key` differs"),
+        ({"steps": 5, "optimizer": None}, "`optimizer` differs. A fit can go on to more steps if"),
+        ({"steps": 3}, "`steps` differs"),
+        ({"contexts": DEMAND + 1}, "`data` differs"),
+        ({"batch_size": 3, "key": jax.random.key(5)}, "`key` and `batch_size` differ"),
+        ({"solver": sj.Newton(max_steps=9)}, "`solver` differs"),
+        ({"response": jnp.array(0.3)}, "`response` differs"),
+    ):
+        with pytest.raises(ValueError, match=f"`checkpoint`: .* of another fit: {names}"):
             leader(**{"steps": 4, "checkpoint": tmp_path, **other})
     with pytest.raises(TypeError, match="`checkpoint` must be a path or None; got 3"):
         leader(steps=4, checkpoint=3)
     with pytest.raises(TypeError, match=r"`checkpoint` writes to disk.*jax.jit"):
         jax.jit(lambda x: leader(steps=4, contexts=x, checkpoint=tmp_path / "b"))(DEMAND)
+
+
+def test_a_fit_is_extended_bit_for_bit(tmp_path):
+    """The schedule of the rate knows nothing of the number of steps."""
+    how = {"optimizer": optax.adam(1e-2), "checkpoint": tmp_path, "batch_size": 4}
+    leader(steps=8, **how)
+    longer = leader(steps=30, **how)
+    chex.assert_trees_all_equal(longer, leader(**{**how, "checkpoint": None, "steps": 30}))
+    chex.assert_trees_all_equal(longer, leader(steps=30, **how))
+    with pytest.raises(ValueError, match="of another fit: `steps` differs. A fit can go on"):
+        leader(steps=8, **how)
 
 
 def test_a_fit_without_an_answer_stops_at_the_last_module_that_had_one():

@@ -33,7 +33,11 @@ def regret_statement(
     assumption = "as for the transfer; values of the class in the surrogate"
     if not sound:
         return Statement(
-            "Real regret", source, assumption, quantity=quantity, note="the transfer fails"
+            "Real regret",
+            source,
+            assumption,
+            quantity=quantity,
+            note="the transfer is not certified",
         )
     bounds = (-turns.width, turns.width)
     deployed = turns.value[turns.deployed]
@@ -119,7 +123,7 @@ def paired_statement(
     name, source, quantity = "Real regret, paired", "direct", "real regret of the deployed policy"
     assumption = "independent episodes, bounded utilities, right propensities"
     if not sound or len(turns.value) == 1:
-        note = "the transfer fails" if not sound else "the class has no other policy"
+        note = "the transfer is not certified" if not sound else "the class has no other policy"
         return Statement(name, source, assumption, quantity=quantity, note=note)
     others = np.delete(np.arange(len(turns.value)), turns.deployed)
     estimates = turns.estimates
@@ -161,7 +165,7 @@ def baseline_statement(
     assumption = "independent episodes, bounded utilities, right propensities"
     quantity = "real gain over the baseline, at least"
     if turns.baseline is None or not sound:
-        note = "no baseline is named" if turns.baseline is None else "the transfer fails"
+        note = "no baseline is named" if turns.baseline is None else "the transfer is not certified"
         return Statement(name, source, assumption, quantity=quantity, note=note)
     if turns.baseline == turns.deployed:
         note = "the baseline is the deployed policy"

@@ -11,11 +11,15 @@ prediction `q` of the turn that was executed, the estimate of the utility under 
 
 All are unbiased if the propensities are right and the log has every action that p plays. Clipped at
 c, `min(w, c)` is biased by at most `max |u - q| (1 - E min(w, c))`, as `E w = 1`.
+
+A limit with a confidence level needs a bound of the weights. It cannot be read off the log: an
+action too rare to be there has the largest weight. So it is stated, or the weights are clipped.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +44,9 @@ class RealTurns:
       predicted: `[N]` the surrogate's prediction for the logged action (doubly robust), made
         without these episodes; None for plain importance weights.
       clip: largest weight, or None.
-      least_propensity: the design's, which bounds the weights; the least recorded one if None.
+      least_propensity: the least probability with which the logging policy takes, in any state, an
+        action that a policy of the class plays; it bounds the weights. With neither this nor
+        `clip` estimates have no limits, and a certificate leaves them unchecked.
       names: of the P policies.
       deployed: row of the policy that is, or is to be, deployed: as played, after repair.
       baseline: row of the policy that it is compared with, or None.
@@ -179,11 +185,16 @@ class RealTurns:
 
     @property
     def most_weight(self) -> float:
-        """The largest weight that the design allows; 1 for executed policies."""
+        """The largest weight that the design allows, 1 for executed policies; inf if not stated."""
         if self.propensity is None:
             return 1.0
-        least = self.least_propensity or float(self.propensity.min())
-        return 1 / least if self.clip is None else min(1 / least, self.clip)
+        most = math.inf if self.least_propensity is None else 1 / self.least_propensity
+        return most if self.clip is None else min(most, self.clip)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the weights have a bound, so that estimates have limits."""
+        return math.isfinite(self.most_weight)
 
     @property
     def weights(self) -> np.ndarray:
@@ -197,7 +208,7 @@ class RealTurns:
         """Whether clipping changes what the design's largest weight would be."""
         if self.propensity is None or self.clip is None:
             return False
-        return self.clip < 1 / (self.least_propensity or float(self.propensity.min()))
+        return self.least_propensity is None or self.clip < 1 / self.least_propensity
 
     @property
     def estimates(self) -> np.ndarray:
@@ -214,6 +225,8 @@ class RealTurns:
         if self.propensity is None:
             return self.low, self.high
         most = self.most_weight
+        if not self.limited:
+            return -math.inf, math.inf
         if self.predicted is None:
             return most * min(self.low, 0.0), most * max(self.high, 0.0)
         return self.low - most * self.width, self.high + most * self.width

@@ -72,7 +72,8 @@ def discrepancies(
 
     Each episode gives one number a policy, the mean over its turns of `value - estimate`. The
     union bound gives each of P policies `alpha / P`; with clipped weights half of that pays for
-    the limit of the bias.
+    the limit of the bias. Where nothing bounds the weights (`RealTurns.limited`), nothing bounds
+    the discrepancies, and their limits are infinite.
 
     Args:
       turns: the real turns.
@@ -97,6 +98,10 @@ def discrepancies(
     each = alpha / count
     units = turns.per_episode(turns.value - turns.estimates)
     bias = np.zeros(len(units))
+    deviation = units.std(1, ddof=1) if units.shape[1] > 1 else np.full(len(units), np.inf)
+    if not turns.limited:
+        nothing = np.full(len(units), np.inf)
+        return Discrepancies(units.mean(1), -nothing, nothing, bias, deviation)
     if turns.clipped:
         each /= 2
         weights = turns.per_episode(turns.weights)
@@ -104,7 +109,6 @@ def discrepancies(
         bias = turns.residual_size * np.clip(1 - kept.low, 0, 1)
     low, high = turns.discrepancy_bounds
     found = mean_interval(units, low=low, high=high, alpha=each, method=method)
-    deviation = units.std(1, ddof=1) if units.shape[1] > 1 else np.full(len(units), np.inf)
     return Discrepancies(found.mean, found.low - bias, found.high + bias, bias, deviation)
 
 
@@ -116,7 +120,7 @@ def unsupported(turns: RealTurns, *, alpha: float, method: str = "betting") -> l
       alpha: probability that a supported policy is named.
       method: as in `mean_interval`.
     """
-    if turns.propensity is None or turns.clipped:
+    if turns.propensity is None or turns.clipped or not turns.limited:
         return []
     weights, most = turns.per_episode(turns.weights), turns.most_weight
     if most <= 1:
@@ -139,10 +143,19 @@ def transfer_statement(
     """The statement on delta, the first log's discrepancies, and whether its limits are sound.
 
     They are not where a utility is out of its bounds or the log lacks an action that is played; a
-    discrepancy above the tolerance makes the statement fail, with limits that are right.
+    discrepancy above the tolerance makes the statement fail, with limits that are right. Where
+    nothing bounds the weights, nothing is checked.
     """
+    name = "Transfer" if player == "leader" else "Transfer, follower"
+    assumption = "independent episodes, bounded utilities, right propensities"
     policies = sum(len(turns.value) for turns in logs)
     found = [discrepancies(turns, alpha=alpha, method=method, policies=policies) for turns in logs]
+    if not all(turns.limited for turns in logs):
+        note = (
+            "nothing bounds the importance weights: state the logging policy's "
+            "`least_propensity`, or clip them with `clip`"
+        )
+        return Statement(name, _SOURCE, assumption, note=note), found[0], False
     width = max(turns.width for turns in logs)
     extra = max((t.lipschitz or 0.0) * (t.radius or 0.0) for t in logs)
     delta = max(d.delta for d in found) + extra
@@ -157,7 +170,6 @@ def transfer_statement(
     designs = ", ".join(dict.fromkeys(t.design for t in logs))
     episodes = sum(t.episodes for t in logs)
     note = f"{policies} policies, {designs}, {episodes} episodes; worst is {turns.labels[p]!r}"
-    name = "Transfer" if player == "leader" else "Transfer, follower"
     needed = math.nan
     if outside:
         verdict, note = "fails", "a utility or value is outside of its stated bounds"
@@ -184,7 +196,7 @@ def transfer_statement(
     statement = Statement(
         name=name,
         source=_SOURCE,
-        assumption="independent episodes, bounded utilities, right propensities",
+        assumption=assumption,
         how="from real turns",
         constants=constants,
         bound=delta,

@@ -15,6 +15,7 @@ from stackjax._fit.constraints import Average, values_of
 from stackjax._fit.horizon_dynamics import check_dynamics
 from stackjax._fit.robust import Suboptimal, answer_to, check_follower
 from stackjax._game import Game, evaluate, finite, shield
+from stackjax._modules import call
 from stackjax._response import like
 from stackjax._static import join_static, split_static
 
@@ -235,7 +236,7 @@ def check_horizon(
 def act(policy: PyTree, game: Game, context: PyTree) -> PyTree:
     """The policy's action at a context, projected onto the game's action set."""
     # A policy that is not a number here must not reach the parameters: 0 x NaN is NaN.
-    valid = finite(lax.stop_gradient(policy(context)))
+    valid = finite(lax.stop_gradient(call(policy, "policy", context)))
     children, plain = split_static((policy,))
     (policy,) = join_static(plain, shield(children, valid))
     return game.action_set.project(jax.tree.map(jnp.asarray, policy(context)))

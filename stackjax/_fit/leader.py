@@ -97,7 +97,9 @@ def fit_leader(
         what there is by then.
       checkpoint: a folder for the fit's state (policy, optimiser, followers' answers, history),
         written about twenty times. If it holds the state of this very fit, the fit goes on from
-        there, and ends with the same numbers, bit for bit, as if it had not been interrupted.
+        there, and ends with the same numbers, bit for bit, as if it had not been interrupted. More
+        `steps` may be asked for where nothing else depends on their number: with an `optimizer`
+        whose rate does not, no constraints and no validation rows.
 
     Returns:
       The fitted policy, and the `History`, whose `settled` says whether the fit was at its end.

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 
 from stackjax._checks import as_start, check_key, concrete
-from stackjax._fit.rows import as_batch
+from stackjax._fit.rows import as_batch, check_columns
 
 PyTree = Any
 
@@ -121,6 +121,7 @@ def as_rows(observations: Any, name: str) -> Rows:
         raise TypeError(
             f"`{name}` must be a stackjax.Observations; got {type(observations).__name__}."
         )
+    check_columns(observations, name)
     given = jax.tree.map(jnp.asarray, observations.response)
     seen = jax.tree.map(lambda y: ~jnp.isnan(y), given)
     zeros = jax.tree.map(lambda y, known: jnp.where(known, y, jnp.zeros_like(y)), given, seen)

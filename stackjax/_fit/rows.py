@@ -12,6 +12,7 @@ from stackjax._checks import concrete
 from stackjax._fit.training import Score
 
 PyTree = Any
+_KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}
 One = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, PyTree]]
 
 
@@ -45,8 +46,21 @@ def mean_of(one: One, rows: PyTree, starts: PyTree, weight: jax.Array | None = N
     )
 
 
+def check_columns(data: PyTree, name: str) -> None:
+    """Raises TypeError unless all columns hold numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        kind = "f" if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype.kind
+        if kind in _KINDS:
+            raise TypeError(
+                f"`{name}{jax.tree_util.keystr(path)}` must hold numbers; got {_KINDS[kind]}. Code "
+                "categories as numbers (np.unique(column, return_inverse=True)[1], or one column "
+                "for each), and times as seconds."
+            )
+
+
 def as_batch(data: PyTree, name: str) -> PyTree:
     """Arrays with one leading axis in common, all of them numbers."""
+    check_columns(data, name)
     data = jax.tree.map(jnp.asarray, data)
     leaves = jax.tree_util.tree_leaves_with_path(data)
     sizes = {name + jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}

@@ -4,10 +4,11 @@ One jitted `while_loop` over optimiser steps. It ends early where a fit diverges
 validation set says that it no longer gets better; what a fit is for is an `Objective`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from stackjax._fit.lagrangian import Prices, Terms
 from stackjax._game import finite
 from stackjax._modules import check_stateless, check_untied, is_floating, partition
 from stackjax._progress import chunks
+from stackjax._reads import first_made
+from stackjax._static import split_static
 
 PyTree = Any
 Arrays = list[jax.Array]
@@ -130,7 +133,7 @@ class Validation(struct.PyTreeNode):
 
 
 class Options(struct.PyTreeNode):
-    """What the loop is compiled for, and its key."""
+    """What the loop is compiled for, and its key; `reads` is what the module's function reads."""
 
     key: jax.Array
     steps: int = struct.field(pytree_node=False)
@@ -138,6 +141,7 @@ class Options(struct.PyTreeNode):
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     dual_rate: float | None = struct.field(pytree_node=False, default=None)
     constrained: int = struct.field(pytree_node=False, default=0)
+    reads: tuple = struct.field(pytree_node=False, default=())
 
     @classmethod
     def checked(
@@ -173,8 +177,9 @@ class Options(struct.PyTreeNode):
                 "`optimizer` must be an optax.GradientTransformation such as optax.adam(0.01), or "
                 f"None; got {optimizer!r}."
             )
-        optimizer = _default_optimizer(steps) if optimizer is None else optimizer
-        return cls(key, steps, batch_size, optimizer, dual_rate, constrained)
+        optimizer = _default_optimizer(steps) if optimizer is None else first_made(optimizer)
+        _, reads = split_static((module,))
+        return cls(key, steps, batch_size, optimizer, dual_rate, constrained, reads)
 
 
 def check_count(name: str, value: Any) -> None:
@@ -321,23 +326,50 @@ def train(
       callback: called about twenty times as `callback(step, module, history)`.
       checkpoint: folder of the state, written about twenty times, and read first if it is there.
     """
-    state = _begin(module, rows, starts, options)
+    begin = lambda steps: _begin(module, rows, starts, options.replace(steps=steps))
     saved = None
-    if checkpoint is not None:
-        saved = Checkpoint(checkpoint, (module, objective, rows, options, validation))
-        state = saved.restore(state)
+    if checkpoint is None:
+        state = begin(options.steps)
+    else:
+        inputs = _inputs(module, objective, rows, starts, options, validation)
+        extend = validation is None and not options.constrained
+        saved = Checkpoint(checkpoint, inputs, options.steps, extend=extend)
+        state = saved.restore(begin)
     watched = callback is not None or saved is not None
     for first, length in chunks(options.steps, progress, watched):
         if saved is not None and saved.step >= first + length:
             continue  # what a checkpoint holds is not done again
         if watched and state.stopped:
             break
-        state = _run(state, module, objective, rows, options, validation, first + length)
+        with jax.numpy_dtype_promotion("standard"):  # as in `stackjax._implicit.detached`
+            state = _run(state, module, objective, rows, options, validation, first + length)
         if saved is not None:
             saved.save(first + length, state)
         if callback is not None:
             callback(*_so_far(module, state))
     return _end(module, state, validation is not None)
+
+
+# What users call the parts of objectives.
+_NAMES = {"settings": "solver", "averages": "constraints"}
+
+
+def _inputs(
+    module: PyTree,
+    objective: Objective,
+    rows: PyTree,
+    starts: PyTree,
+    options: Options,
+    validation: Validation | None,
+) -> dict[str, PyTree]:
+    """What a fit depends on but its steps, by the names of arguments."""
+    parts = {name: getattr(options, name) for name in ("key", "batch_size", "optimizer")}
+    for field in dataclasses.fields(cast(Any, objective)):
+        parts[_NAMES.get(field.name, field.name)] = getattr(objective, field.name)
+    return {
+        "module": module, "data": rows, "response": starts, "estimator": type(objective).__name__,
+        "dual_rate": options.dual_rate, "validation": validation, **parts,
+    }  # fmt: skip
 
 
 def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stackjax._modules import check_stateless
+from stackjax._modules import call, check_stateless
 from stackjax._sets._arguments import ravel
 from stackjax._sets._base import FeasibleSet
 from stackjax._sets._box import Box, check_box
@@ -23,8 +23,8 @@ class Constrained(FeasibleSet):
     Both are functions `(action, response, context) -> g` of three unbatched pytrees; every number
     in `g` (an array, a scalar, a list or any pytree of such) is one constraint. They may depend
     on the whole play in either role: those of a response set on the action, as a shared budget
-    does, and those of an action set on the follower's response. A plain function is static; the
-    arrays of a callable pytree, such as an `nnx.Module`, are leaves.
+    does, and those of an action set on the follower's response. A plain function is static, as in
+    a `Game`; the arrays of a callable pytree, such as an `nnx.Module`, are leaves.
 
     Attributes:
       inequality: what must be <= 0, or None.
@@ -89,7 +89,7 @@ class Constrained(FeasibleSet):
             function = getattr(self, name)
             if function is None:
                 return jnp.zeros(0, dtype)
-            returned = function(action, response, context)
+            returned = call(function, f"Constrained.{name}", action, response, context)
             _check_floating(name, returned)
             return ravel(returned).astype(dtype)
 

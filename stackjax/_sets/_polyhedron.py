@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from stackjax._modules import check_stateless
+from stackjax._modules import call, check_stateless
 from stackjax._sets._arguments import as_array, concrete, ravel
 from stackjax._sets._base import FeasibleSet
 from stackjax._sets._box import Box, check_box
@@ -118,7 +118,8 @@ class Polyhedron(FeasibleSet):
         for name in "AbEd":
             term = getattr(self, name)
             if callable(term):
-                term = as_array("Polyhedron", name, term(action, context))
+                found = call(term, f"Polyhedron.{name}", action, context)
+                term = as_array("Polyhedron", name, found)
             terms[name] = term
         _check_shapes(terms, n)
         return _filled(terms, n)

@@ -164,7 +164,8 @@ class Confirmation:
       failure: share of turns without an answer. failure_high: upper bound.
       tokens: tokens a turn minus the baseline's. tokens_high: upper bound.
       baseline_tokens: the baseline's tokens a turn.
-      confirmed: whether the bounds, which hold together at the requirements' level, meet them.
+      confirmed: whether the bounds, which hold together at the requirements' level, meet them; not
+        where a cell is played of which the log has no turn.
       turns: turns used. episodes: their episodes.
 
     Example:
@@ -331,6 +332,8 @@ def confirm_action_set(
     differ = lambda values: (values * mix).sum(1) - values[:, choice.baseline]
     values = [differ(scores.correct), (scores.failed * mix).sum(1), differ(scores.tokens)]
     asked = choice.requirements
+    # The bounds' unit is the largest weight in the log: of a cell that is not there none is known.
+    missing = (mix > 0).any(0) & ~scores.recorded.any(0)
     found = simultaneous_bounds(
         np.stack(values, axis=1),
         scores.episode,
@@ -348,7 +351,7 @@ def confirm_action_set(
         tokens=float(tokens),
         tokens_high=float(dear),
         baseline_tokens=float(scores.tokens[:, choice.baseline].mean()),
-        confirmed=asked.met(low, high),
+        confirmed=asked.met(low, high) and not missing.any(),
         turns=len(scores),
         episodes=len(np.unique(scores.episode)),
     )

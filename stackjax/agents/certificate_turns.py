@@ -27,7 +27,13 @@ from stackjax.agents.certificate import PolicyOfStates
 from stackjax.agents.controllers import contexts_of
 from stackjax.agents.dynamics import Script, Session, begin_session
 from stackjax.agents.evaluation import Factorial
-from stackjax.agents.payoffs import DEFAULT, ResourceContext, Weights, smooth_hinge
+from stackjax.agents.payoffs import (
+    DEFAULT,
+    ResourceContext,
+    Weights,
+    follower_payoff,
+    leader_payoff,
+)
 from stackjax.agents.predictors import Surrogate
 from stackjax.agents.session import TURN_BUDGET
 from stackjax.agents.state import State, stack_states
@@ -90,15 +96,11 @@ def turn_score(
       >>> print(round(float(score), 3))
       0.5
     """
-    share, soft = tokens / context.reference_tokens, weights.softness
+    share = tokens / context.reference_tokens
     if player == "leader":
-        score = weights.savings * jnp.clip(1.0 - share, -weights.kappa, 1.0)
-        score -= weights.degradation * smooth_hinge(context.target_quality - correct, soft)
-        low = smooth_hinge(weights.low_budget - context.budget, soft)
-        score -= weights.budget * low * smooth_hinge(share - weights.dear_turn, soft)
+        score = leader_payoff(correct, share, context, weights)
     else:
-        score = weights.quality * correct - weights.cost * (1.0 - signal[1]) * share
-        score -= weights.gap * smooth_hinge(signal[0] - correct, soft)
+        score = follower_payoff(signal, correct, share, weights)
     return jnp.clip(score, *score_bounds(player, weights))
 
 
@@ -183,6 +185,7 @@ def logged_turns(
     player: str = "leader",
     first_signal: Sequence[float] = (0.775, 0.5),
     clip: float | None = None,
+    least_propensity: float | None = None,
     weights: Weights = DEFAULT,
 ) -> RealTurns:
     """Policies valued off-policy on randomised turns, doubly robust with the surrogate.
@@ -203,6 +206,9 @@ def logged_turns(
       player: whose score.
       first_signal: `[2]`, what counts as the previous signal at every turn.
       clip: largest importance weight.
+      least_propensity: the logging policy's least probability of a response that a policy plays, by
+        its design: `1 / K` for one that draws from K cells. Without it or `clip` nothing is
+        certified.
       weights: of the payoffs.
 
     Raises:
@@ -218,7 +224,7 @@ def logged_turns(
       >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
       >>> found = sj.agents.logged_turns(
       ...     policies, turns, np.full(16, 1 / 8), known_world.surrogate(), (1, 1, 1),
-      ...     deployed="all",
+      ...     deployed="all", least_propensity=1 / 8,
       ... )
       >>> print(found.value.shape, found.target.sum(axis=1))
       (2, 16) [2. 2.]
@@ -245,6 +251,7 @@ def logged_turns(
         target=np.stack([match(choices[name][0]) for name in names]).astype(float),
         predicted=value(turns.executed),
         clip=clip,
+        least_propensity=least_propensity,
         names=names,
         deployed=names.index(deployed),
         baseline=None if baseline is None else names.index(baseline),

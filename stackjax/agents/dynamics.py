@@ -12,14 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax.agents.accounts import Accounts
 from stackjax.agents.controllers import context_of
 from stackjax.agents.payoffs import ResourceContext, smooth_subsidy
 from stackjax.agents.predictors import Surrogate
-from stackjax.agents.session import HEALTH_RECOVERY, QUALITY_DECAY, TURN_BUDGET
+from stackjax.agents.session import TURN_BUDGET
 from stackjax.agents.state import State
-
-START_QUALITY = 0.5
-"""Recent quality before the first outcome."""
 
 
 class Script(struct.PyTreeNode):
@@ -107,23 +105,17 @@ class Session(struct.PyTreeNode):
     def state(self) -> State:
         """The state in which the next turn is decided, unrounded."""
         index = jnp.minimum(self.turn_index, self.script.task.shape[0] - 1).astype(jnp.int32)
-        turns = self.turn_index
-        mean = self.total_tokens / jnp.maximum(turns, 1)
-        # Two turns make a trend. A mean of 0 tokens has none; no derivative may come from there.
-        known = (turns >= 2) & (mean > 0)
-        change = self.last_tokens - self.previous_tokens
-        trend = jnp.where(known, change / jnp.where(known, mean, 1), 0)
         return State(
             task=self.script.task[index],
             task_complexity=self.script.task_complexity[index],
             context_tokens=self.script.context_tokens[index],
-            turn_index=turns,
-            mean_tokens=mean,
-            recent_quality=self.recent_quality,
-            token_trend=trend,
-            model_condition=self.model_condition,
-            budget=1 - self.total_tokens / self.token_budget,
+            **self.accounts.measured(self.token_budget),
         )
+
+    @property
+    def accounts(self) -> Accounts:
+        """The session's accounts."""
+        return Accounts(*(getattr(self, name) for name in Accounts._fields))
 
     def update(
         self,
@@ -140,18 +132,8 @@ class Session(struct.PyTreeNode):
           correct: `[]`, 1 or 0, or the probability of 1.
           fallback: `[]`, 1 if the executor fell back to another answer, or the probability.
         """
-        condition, gap = self.model_condition, 1 - self.model_condition
-        change = fallback * -0.5 * condition + (1 - fallback) * HEALTH_RECOVERY * gap
-        return self.replace(
-            previous=signal,
-            turn_index=self.turn_index + 1,
-            total_tokens=self.total_tokens + tokens,
-            last_tokens=tokens,
-            previous_tokens=self.last_tokens,
-            recent_quality=self.recent_quality
-            + (1 - QUALITY_DECAY) * (correct - self.recent_quality),
-            model_condition=condition + change,
-        )
+        after = self.accounts.after(tokens, correct=correct, failed=fallback)
+        return self.replace(previous=signal, **after._asdict())
 
 
 def begin_session(
@@ -181,18 +163,8 @@ def begin_session(
     if token_budget is None:
         token_budget = TURN_BUDGET * script.task.shape[0]
     number = lambda value: jnp.asarray(value, signal.dtype)
-    zero = number(0.0)
-    return Session(
-        script=script,
-        previous=signal,
-        token_budget=number(token_budget),
-        turn_index=zero,
-        total_tokens=zero,
-        last_tokens=zero,
-        previous_tokens=zero,
-        recent_quality=number(START_QUALITY),
-        model_condition=number(1.0),
-    )
+    first = {name: number(value) for name, value in Accounts()._asdict().items()}
+    return Session(script=script, previous=signal, token_budget=number(token_budget), **first)
 
 
 class SessionDynamics(struct.PyTreeNode):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,8 +13,8 @@ from stackjax.agents.payoffs import (
     ACTION_UPPER,
     DEFAULT,
     ResourceContext,
+    follower_payoff,
     relative_tokens,
-    smooth_hinge,
 )
 
 
@@ -127,8 +129,8 @@ class LearnedFollower(nnx.Module):
     ) -> jax.Array:
         """Utility `[]` of `response: [3]` to `action: [2]`."""
         quality = context.quality(response)
-        cost = (1.0 - action[1]) * relative_tokens(response, context)
-        gap = smooth_hinge(action[0] - quality, DEFAULT.softness)
-        gains = self.weights * jnp.stack([quality, -cost, -gap])
+        learned = dict(zip(("quality", "cost", "gap"), self.weights))
+        weights = dataclasses.replace(DEFAULT, **learned)
+        gain = follower_payoff(action, quality, relative_tokens(response, context), weights)
         strain = self.stiffness * (response - self.habit(action, context)) ** 2
-        return jnp.sum(gains) - 0.5 * jnp.sum(strain)
+        return gain - 0.5 * jnp.sum(strain)

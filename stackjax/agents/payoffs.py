@@ -154,12 +154,68 @@ def relative_tokens(response: jax.Array, context: ResourceContext) -> jax.Array:
 
 def perceived_cost(action: jax.Array, response: jax.Array, context: ResourceContext) -> jax.Array:
     """`(1 - alpha) T / T_0` (6), `[]`."""
-    return (1.0 - action[1]) * relative_tokens(response, context)
+    return _perceived(action, relative_tokens(response, context))
 
 
 def savings(response: jax.Array, context: ResourceContext, weights: Weights = DEFAULT) -> jax.Array:
     """`S = clip(1 - T / T_0, -kappa, 1)` (10), `[]`."""
-    return jnp.clip(1.0 - relative_tokens(response, context), -weights.kappa, 1.0)
+    return _saved(relative_tokens(response, context), weights)
+
+
+def _perceived(signal: jax.Array, share: jax.Array) -> jax.Array:
+    return (1.0 - signal[1]) * share
+
+
+def _saved(share: jax.Array, weights: Weights) -> jax.Array:
+    return jnp.clip(1.0 - share, -weights.kappa, 1.0)
+
+
+def follower_payoff(
+    signal: jax.Array, quality: jax.Array, share: jax.Array, weights: Weights = DEFAULT
+) -> jax.Array:
+    """What a turn is worth to the follower (8), `[]`.
+
+    Args:
+      signal: `[2]`, (q, alpha).
+      quality: `[]`, predicted, or 1 or 0 as it came out.
+      share: `[]`, the turn's tokens in units of `T_0`, predicted or spent.
+      weights: the payoffs' weights.
+    """
+    return (
+        weights.quality * quality
+        - weights.cost * _perceived(signal, share)
+        - weights.gap * smooth_hinge(signal[0] - quality, weights.softness)
+    )
+
+
+def leader_payoff(
+    quality: jax.Array,
+    share: jax.Array,
+    context: ResourceContext,
+    weights: Weights = DEFAULT,
+    *,
+    signal: jax.Array | None = None,
+) -> jax.Array:
+    """What a turn is worth to the leader (9-11), `[]`; arguments as in `follower_payoff`.
+
+    Args:
+      quality: `[]`.
+      share: `[]`.
+      context: whose budget, target quality and previous signal count.
+      weights: the payoffs' weights.
+      signal: `[2]`, whose change is paid for; nothing is if None.
+    """
+    shortfall = smooth_hinge(context.target_quality - quality, weights.softness)
+    low = smooth_hinge(weights.low_budget - context.budget, weights.softness)
+    dear = smooth_hinge(share - weights.dear_turn, weights.softness)
+    worth = (
+        weights.savings * _saved(share, weights)
+        - weights.degradation * shortfall
+        - weights.budget * low * dear
+    )
+    if signal is None:
+        return worth
+    return worth - weights.drift * jnp.sum((signal - context.previous) ** 2)
 
 
 def follower_utility(
@@ -190,12 +246,8 @@ def follower_utility(
       >>> round(utility(cheap), 3), round(utility(dear), 3)
       (-0.441, 0.425)
     """
-    quality = context.quality(response)
-    return (
-        weights.quality * quality
-        - weights.cost * perceived_cost(action, response, context)
-        - weights.gap * smooth_hinge(action[0] - quality, weights.softness)
-    )
+    share = relative_tokens(response, context)
+    return follower_payoff(action, context.quality(response), share, weights)
 
 
 def leader_utility(
@@ -221,15 +273,8 @@ def leader_utility(
       >>> round(utility(jnp.zeros(3)), 3), round(utility(jnp.array([0.5, 1.0, 1.0])), 3)
       (-1.103, -0.052)
     """
-    shortfall = smooth_hinge(context.target_quality - context.quality(response), weights.softness)
-    low = smooth_hinge(weights.low_budget - context.budget, weights.softness)
-    dear = smooth_hinge(relative_tokens(response, context) - weights.dear_turn, weights.softness)
-    return (
-        weights.savings * savings(response, context, weights)
-        - weights.degradation * shortfall
-        - weights.budget * low * dear
-        - weights.drift * jnp.sum((action - context.previous) ** 2)
-    )
+    quality, share = context.quality(response), relative_tokens(response, context)
+    return leader_payoff(quality, share, context, weights, signal=action)
 
 
 def concavity_bound(context: ResourceContext, *, weights: Weights = DEFAULT) -> jax.Array:

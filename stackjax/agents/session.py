@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
+from stackjax.agents.accounts import START_QUALITY, Accounts
 from stackjax.agents.adapter import ADAPTER_VERSION, PASSAGES, Message, executed_action
 from stackjax.agents.executor import Executor, TurnOutcome
 from stackjax.agents.tasks import Episode, Turn, is_correct
 from stackjax.agents.turn_log import TurnLog, TurnRecord, latest, turn_key
 
-QUALITY_DECAY = 0.6
-HEALTH_RECOVERY = 0.3
 TURN_BUDGET = 400.0
 TOKENS_PER_WORD = 1.35
 
@@ -56,10 +55,10 @@ class SessionState:
         token_budget: Tokens that the session may use in all.
         history: All messages so far, oldest first.
         notes: All notes so far, oldest first.
-        turn_index: Turns finished.
+        turn_index: Turns finished, failed ones among them.
         total_tokens: Tokens used.
         last_tokens: Tokens of the last turn.
-        previous_tokens: Tokens of the turn before it, None before two turns.
+        previous_tokens: Tokens of the turn before it.
         recent_quality: Exponential mean of checked correctness, 0.5 at the start.
         model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
 
@@ -77,9 +76,15 @@ class SessionState:
     turn_index: int = 0
     total_tokens: int = 0
     last_tokens: int = 0
-    previous_tokens: int | None = None
-    recent_quality: float = 0.5
+    previous_tokens: int | None = 0
+    recent_quality: float = START_QUALITY
     model_condition: float = 1.0
+
+    @property
+    def accounts(self) -> Accounts:
+        """The six numbers below `notes` as one."""
+        numbers = {name: getattr(self, name) for name in Accounts._fields}
+        return Accounts(**numbers | {"previous_tokens": self.previous_tokens or 0})
 
     def hear(self, turn: Turn) -> None:
         """Adds the turn's notes, before anything is decided."""
@@ -88,31 +93,20 @@ class SessionState:
 
     def features(self, turn: Turn) -> dict[str, float]:
         """Returns the raw features at decision time."""
-        mean = self.total_tokens / self.turn_index if self.turn_index else 0.0
         sendable = [Message("passage", text) for text in turn.passages[-PASSAGES:]]
-        trend = 0.0
-        if self.previous_tokens is not None and mean > 0:
-            trend = (self.last_tokens - self.previous_tokens) / mean
+        measured = self.accounts.measured(self.token_budget)
         return {
             "task_complexity": turn.complexity,
             "context_tokens": count_tokens([*self.history, *sendable]),
-            "turn_index": self.turn_index,
-            "mean_tokens": round(mean, 3),
-            "recent_quality": round(self.recent_quality, 6),
-            "token_trend": round(trend, 6),
-            "model_condition": round(self.model_condition, 6),
-            "budget": round(1.0 - self.total_tokens / self.token_budget, 6),
+            **{k: round(v, 3 if k == "mean_tokens" else 6) for k, v in measured.items()},
         }
 
     def update(self, turn: Turn, tokens: int, correct: bool, fallback: bool, reply: str) -> None:
         """Adds a finished turn: its cost, its quality and its two messages."""
-        self.previous_tokens = self.last_tokens if self.turn_index else None
-        self.last_tokens = tokens
-        self.total_tokens += tokens
-        self.turn_index += 1
-        self.recent_quality += (1 - QUALITY_DECAY) * (float(correct) - self.recent_quality)
-        gap = 1.0 - self.model_condition
-        self.model_condition += -0.5 * self.model_condition if fallback else HEALTH_RECOVERY * gap
+        right, failed = float(correct), float(fallback)
+        after = self.accounts.after(tokens, correct=right, failed=failed)
+        for name, value in after._asdict().items():
+            setattr(self, name, value)
         self.history += [Message("question", turn.question), Message("reply", reply)]
 
 

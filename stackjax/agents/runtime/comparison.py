@@ -24,7 +24,7 @@ class SessionOutcome(NamedTuple):
     Attributes:
         governed: Whether it was assigned to be governed, fallbacks included.
         share: Probability of that.
-        tokens: Mean tokens an answered turn; None if no turn was answered.
+        tokens: Tokens, those of failed turns too, for each answered turn; None if none was.
         quality: Mean of the qualities told, in [0, 1], or None.
         failed: Share of its turns that the upstream did not answer.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stackjax.agents.session import HEALTH_RECOVERY, QUALITY_DECAY
+from stackjax.agents.accounts import Accounts
 from stackjax.agents.state import FIELDS
 
 FIRST_SIGNAL = (0.775, 0.5)
@@ -25,14 +25,16 @@ class SessionMetadata:
     Attributes:
         identifier: The session's name; never written anywhere.
         task: Task type, one of `stackjax.agents.tasks.TASK_TYPES`.
-        task_complexity: In [0, 1].
+        task_complexity: In [0, 1]; NaN where nobody can tell, see `Policy.recommend`.
         context_tokens: Tokens of the history that could be sent.
-        turn_index: 0 at the session's first turn.
+        turn_index: 0 at the session's first turn; failed turns count.
         mean_tokens: Mean tokens a turn so far.
         recent_quality: Recent quality in [0, 1].
         token_trend: Change between the last two turns' tokens, over `mean_tokens`.
         model_condition: 1 healthy, lowered by failures.
         budget: Share of the session's token budget that is left.
+        earlier_turns: Turns before this one that the request shows, for a session that is older
+            than its accounts; `turn_index` goes first.
 
     Raises:
         ValueError: If the identifier is not a non-empty string.
@@ -52,6 +54,7 @@ class SessionMetadata:
     token_trend: float | None = None
     model_condition: float | None = None
     budget: float | None = None
+    earlier_turns: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.identifier, str) or not self.identifier:
@@ -61,15 +64,10 @@ class SessionMetadata:
 
 @dataclass
 class Account:
-    """One session's running accounts; the state's updates are those of the recorded turns.
+    """One session, as the runtime keeps it.
 
     Attributes:
-        turns: Turns finished.
-        total_tokens: Tokens used.
-        last_tokens: Tokens of the last turn.
-        previous_tokens: Tokens of the turn before it, None before two turns.
-        recent_quality: Exponential mean of the qualities told, 0.5 at the start.
-        model_condition: 1 healthy; halved by a failure, recovering by 0.3 of the gap a good turn.
+        accounts: Turns, tokens, recent quality and the model's condition, as in recorded turns.
         signal: The last signal (q, alpha).
         quality_sum: Sum of the qualities told.
         quality_count: Their number.
@@ -80,12 +78,7 @@ class Account:
         predicted_quality: Of the last turn, or None.
     """
 
-    turns: int = 0
-    total_tokens: int = 0
-    last_tokens: int = 0
-    previous_tokens: int | None = None
-    recent_quality: float = 0.5
-    model_condition: float = 1.0
+    accounts: Accounts = field(default_factory=Accounts)
     signal: tuple[float, float] = FIRST_SIGNAL
     quality_sum: float = 0.0
     quality_count: int = 0
@@ -95,37 +88,20 @@ class Account:
     latest: Any = None
     predicted_quality: float | None = None
 
-    def features(self, token_budget: float | None) -> dict[str, float]:
-        """The features that follow from the accounts."""
-        mean = self.total_tokens / self.turns if self.turns else 0.0
-        trend = 0.0
-        if self.previous_tokens is not None and mean > 0:
-            trend = (self.last_tokens - self.previous_tokens) / mean
-        left = 1.0 if token_budget is None else 1.0 - self.total_tokens / token_budget
-        return {
-            "turn_index": float(self.turns),
-            "mean_tokens": mean,
-            "recent_quality": self.recent_quality,
-            "token_trend": trend,
-            "model_condition": self.model_condition,
-            "budget": left,
-        }
+    @property
+    def answered(self) -> int:
+        """Turns that the upstream answered."""
+        return self.accounts.turn_index - self.failures
 
     def finish(self, tokens: int, failed: bool) -> None:
-        """Adds a finished turn. A turn without an answer leaves the token accounts as they are."""
-        if failed:
-            self.failures += 1
-            self.model_condition *= 0.5
-            return
-        self.previous_tokens = self.last_tokens if self.turns else None
-        self.last_tokens = tokens
-        self.total_tokens += tokens
-        self.turns += 1
-        self.model_condition += HEALTH_RECOVERY * (1.0 - self.model_condition)
+        """Adds a finished turn, and its quality if it failed; an answer's is told by `rate`."""
+        self.failures += failed
+        correct = 0.0 if failed else None
+        self.accounts = self.accounts.after(tokens, correct=correct, failed=float(failed))
 
-    def rate(self, quality: float) -> None:
-        """Adds a quality in [0, 1]."""
-        self.recent_quality += (1.0 - QUALITY_DECAY) * (quality - self.recent_quality)
+    def rate(self, quality: float, *, failed: bool = False) -> None:
+        """Adds the quality, in [0, 1], of the last turn; one that failed is known to be wrong."""
+        self.accounts = self.accounts if failed else self.accounts.rated(quality)
         self.quality_sum += quality
         self.quality_count += 1
 
@@ -145,16 +121,18 @@ def complete(
         >>> complete(session, Account(), None)[1]
         ('task_complexity',)
     """
-    known = account.features(token_budget)
+    known = account.accounts.measured(token_budget)
+    known["turn_index"] = max(known["turn_index"], session.earlier_turns or 0)
     values, missing = {}, []
     for name in FIELDS:
         given = getattr(session, name)
-        value = known.get(name) if given is None else given
+        value: Any = known.get(name) if given is None else given
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):  # pyright: ignore[reportArgumentType]
+        unknown = number and name == "task_complexity" and math.isnan(float(value))
+        if not number or not (unknown or math.isfinite(value)):
             missing.append(name)
         else:
-            values[name] = float(value)  # pyright: ignore[reportArgumentType]
+            values[name] = float(value)
     return values, tuple(missing)
 
 
@@ -172,7 +150,7 @@ class Ledger:
 
     Example:
         >>> ledger = Ledger(size=1)
-        >>> ledger.open("a").turns, ledger.open("b").turns, len(ledger)
+        >>> ledger.open("a").failures, ledger.open("b").failures, len(ledger)
         (0, 0, 1)
     """
 

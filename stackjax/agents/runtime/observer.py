@@ -16,11 +16,11 @@ from stackjax.agents.runtime.comparison import (
     Verdict,
     compare_sessions,
 )
-from stackjax.agents.runtime.decision import TurnDecision
+from stackjax.agents.runtime.decision import FALLBACKS, TurnDecision
 from stackjax.agents.runtime.health import Cusum
 from stackjax.agents.runtime.metadata import Account
 from stackjax.agents.runtime.metrics import Metrics
-from stackjax.agents.runtime.policy import Calibration
+from stackjax.agents.runtime.policy import Calibration, answered
 from stackjax.agents.runtime.records import RecordWriter, shadow_record
 from stackjax.agents.runtime.request import CHAT_ADAPTER_VERSION
 from stackjax.agents.turn_log import TurnRecord
@@ -170,9 +170,9 @@ class Observer:
     def rated(self, account: Account, quality: float) -> None:
         """Books the quality of a session's last turn and writes its record (again)."""
         record: TurnRecord = account.latest
-        first = record.extra.get("quality") is None
-        if first:
-            account.rate(quality)
+        if record.extra.get("quality") is None:
+            failed = record.fallback is not None and record.fallback not in FALLBACKS
+            account.rate(quality, failed=failed)
             if account.predicted_quality is not None:
                 self.charts["quality"].update(quality - account.predicted_quality)
         extra = {**record.extra, "quality": quality}
@@ -187,15 +187,16 @@ class Observer:
             return
         arm, propensity, rollout = account.arm
         chance = rollout.split(":")[0] in ("canary", "ab")
-        if not chance or account.turns + account.failures == 0:
+        turns = account.accounts.turn_index
+        if not chance or turns == 0:
             return
         governed = arm == "governed"
         outcome = SessionOutcome(
             governed=governed,
             share=round(propensity if governed else 1.0 - propensity, 9),
-            tokens=account.total_tokens / account.turns if account.turns else None,
+            tokens=account.accounts.total_tokens / account.answered if account.answered else None,
             quality=account.quality_sum / account.quality_count if account.quality_count else None,
-            failed=account.failures / (account.turns + account.failures),
+            failed=account.failures / turns,
         )
         with self._lock:
             # A session that began under another roll-out belongs to that one.
@@ -236,19 +237,20 @@ class Observer:
             "predicted_quality": None if advice is None else round(advice.quality, 4),
             "quality": None,
             "exact_tokens": usage.exact,
+            "complexity_known": not math.isnan(decision.features.get("task_complexity", 0.0)),
             "decision_seconds": round(decision.seconds, 6),
             "reason": None if decision.fallback is None else str(decision.fallback),
             "policy_fingerprint": self._policy,
         }
         return TurnRecord(
             episode=decision.session,
-            turn=account.turns + account.failures,
+            turn=account.accounts.turn_index,
             task=decision.task or "unknown",
             family="runtime",
             item="",
             policy=decision.arm,
             design="runtime",
-            state={k: round(v, 6) for k, v in decision.features.items()},
+            state={k: round(v, 6) for k, v in answered(decision.features).items()},
             signal=decision.signal,
             intended=executed if advice is None else advice.response,
             executed=executed,

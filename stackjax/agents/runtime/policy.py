@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._actions import ActionSet
 from stackjax.agents.controllers import Controller
 from stackjax.agents.predictors import Surrogate
 from stackjax.agents.state import FIELDS, State
@@ -22,6 +23,37 @@ from stackjax.agents.turn_log import TurnRecord, latest
 from stackjax.agents.turns import Turns, turn_arrays
 
 _WIDTH = 1 + len(FIELDS) + 2
+_COMPLEXITY = "task_complexity"
+
+UNKNOWN_COMPLEXITY = 0.5
+"""What the predictors are given where the complexity is unknown: the middle of its range."""
+
+
+def answered(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The features as the predictors read them: an unknown complexity is the middle one.
+
+    Example:
+        >>> answered({"task_complexity": math.nan, "budget": 1.0})
+        {'task_complexity': 0.5, 'budget': 1.0}
+    """
+    unknown = math.isnan(numbers.get(_COMPLEXITY, 0.0))
+    return {**numbers, **({_COMPLEXITY: UNKNOWN_COMPLEXITY} if unknown else {})}
+
+
+def at_either(controller: Controller) -> ActionSet:
+    """Sets that do not depend on the complexity: the cells that both strata of a task have.
+
+    Example:
+        >>> from stackjax.agents import known_world
+        >>> made = known_world.controller()
+        >>> at_either(made).actions.shape == made.actions.actions.shape
+        True
+    """
+    cells = controller.actions.actions
+    simple, complex_ = cells[0::2, :, None], cells[1::2, None]
+    shared = (jnp.abs(simple - complex_).max(-1) < 1e-6).any(2)[..., None]
+    both = jnp.where(shared, cells[0::2], jnp.asarray(controller.reference, cells.dtype))
+    return controller.actions.replace(actions=jnp.repeat(both, 2, axis=0))
 
 
 @dataclass(frozen=True)
@@ -77,9 +109,14 @@ class Calibration:
         return (now - datetime.fromisoformat(self.time)).total_seconds()
 
     def outside(self, numbers: Mapping[str, float], slack: float) -> tuple[str, ...]:
-        """The features that lie outside of the calibrated range by more than `slack` ranges."""
+        """The features that lie outside of the calibrated range by more than `slack` ranges.
+
+        A complexity that is unknown (NaN) is not.
+        """
         found = []
         for name, low, high in zip(FIELDS, self.low, self.high, strict=True):
+            if name == _COMPLEXITY and math.isnan(numbers[name]):
+                continue
             room = slack * max(high - low, 1e-6)
             if not low - room <= numbers[name] <= high + room:
                 found.append(name)
@@ -213,8 +250,15 @@ class Policy:
         """All numbers of a `Recommendation` as one array `[11]`, so that one copy brings them."""
         self.traces += 1
         numbers = {name: row[1 + i] for i, name in enumerate(FIELDS)}
+        unknown = jnp.isnan(numbers[_COMPLEXITY])
+        numbers[_COMPLEXITY] = jnp.where(unknown, UNKNOWN_COMPLEXITY, numbers[_COMPLEXITY])
         state = State(task=row[0].astype(jnp.int32), **numbers)
-        made = self.controller(state, row[-2:])
+        sets = jax.tree.map(
+            lambda new, old: jnp.where(unknown, new, old),
+            at_either(self.controller),
+            self.controller.actions,
+        )
+        made = self.controller.replace(actions=sets)(state, row[-2:])
         quality, tokens = self.controller.surrogate.predict(state, made.response)
         base_quality, base_tokens = self.controller.surrogate.predict(
             state, self.controller.reference
@@ -227,6 +271,9 @@ class Policy:
         self, numbers: Mapping[str, float], task: str, previous: Sequence[float]
     ) -> Recommendation:
         """The advice at one state.
+
+        A complexity of NaN is unknown: the predictors are given the middle of its range, and only
+        cells that are allowed at either complexity are advised, or the reference.
 
         Args:
             numbers: The eight numeric features, by the names in `FIELDS`.

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import dataclasses
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -119,7 +120,11 @@ def recognise(
 
     Without a name the session is known by its beginning: the standing messages and the first user's
     message, with ``prompt_cache_key`` and ``user`` if given. Two conversations that begin alike
-    are then one session. Its turn index is the number of earlier user turns in the request.
+    are then one session. The turn index is that of its accounts, or the number of earlier user
+    turns in the request where that is larger.
+
+    The complexity is not guessed. That of recorded turns was given by what made them, and no rule
+    on a message's words was found that agrees with it (a message's length: correlation .12).
 
     Args:
         body: The arguments of a chat completion; its messages keep the grammar.
@@ -138,9 +143,9 @@ def recognise(
     question = " ".join(text_of(m) for m in newest if m["role"] == "user")
     fields: dict[str, Any] = {
         "task": guess_task(question),
-        "task_complexity": guess_complexity(question),
+        "task_complexity": math.nan,
         "context_tokens": float(estimate_tokens(older)),
-        "turn_index": float(max(len(turns) - 1, 0)),
+        "earlier_turns": float(max(len(turns) - 1, 0)),
         **(defaults or {}),
         **told,
     }
@@ -158,17 +163,6 @@ def guess_task(question: str) -> str:
     """
     text = question[:4000].lower()
     return next((task for task, words in _TASKS if re.search(words, text)), "simple_qa")
-
-
-def guess_complexity(question: str) -> float:
-    """Complexity in [0, 1] by length: 0.2 for nothing, 0.5 at 30 words, 0.8 at 120 and more.
-
-    Example:
-        >>> guess_complexity("word " * 30)
-        0.5
-    """
-    words = len(question[:10_000].split())
-    return round(min(0.2 + 0.01 * words, 0.5 + 0.3 * max(words - 30, 0) / 90, 0.8), 3)
 
 
 def _fingerprint(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> str:
