@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
 
 from stackjax._game import Game
 from stackjax._sets import Box, FeasibleSet, Polyhedron
@@ -117,4 +118,36 @@ def check_finite_utility(
         raise ValueError(
             f"`{name}` returned {float(value)} at the starting response; it must return a finite "
             "number on the response set. Start elsewhere, or bound the set away from there."
+        )
+
+
+def check_bounded(
+    game: Game, action: PyTree, found: PyTree, start: PyTree, context: PyTree
+) -> None:
+    """Raises ValueError if the follower's utility rises without end from `start` through `found`.
+
+    It is followed along that line, as long as that stays in the response set and `found` is far
+    away, to a million times the distance: a utility that rises all the way, by as much each time
+    the distance grows tenfold or more, has no maximum that a float could tell from infinity.
+    """
+    if not concrete((game, action, found, start, context)):
+        return
+    begin, unravel = ravel_pytree(jax.tree.map(lambda y: jnp.asarray(y, jnp.float32), start))
+    end = ravel_pytree(jax.tree.map(lambda y: jnp.asarray(y, jnp.float32), found))[0]
+    size = float(jnp.max(jnp.abs(begin)))
+    if not np.isfinite(end).all() or not float(jnp.max(jnp.abs(end))) > 1e6 * max(size, 1e-30):
+        return
+    direction = (end - begin) / jnp.max(jnp.abs(end - begin))
+    values = []
+    for power in range(1, 7):
+        point = unravel(begin + (size if size > 0 else 1.0) * 10.0**power * direction)
+        if not game.response_set.contains(point, action=action, context=context):
+            return
+        values.append(float(game.follower_utility(action, point, context)))
+    gains = np.diff(values)
+    if np.isfinite(values).all() and (gains > 0).all() and (np.diff(gains) >= 0).all():
+        raise ValueError(
+            "`follower_utility` rises without end over the response set: it grows from "
+            f"{values[0]:.3g} to {values[-1]:.3g} towards {direction}. Bound the response set, or "
+            "make the utility concave."
         )

@@ -14,6 +14,7 @@ from stackjax._argmax import constrained, on_box, on_projectable
 from stackjax._checks import (
     Solver,
     as_start,
+    check_bounded,
     check_finite_utility,
     check_game,
     check_nonempty,
@@ -22,6 +23,7 @@ from stackjax._checks import (
     follower_settings,
 )
 from stackjax._game import Game, evaluate, scalar
+from stackjax._modules import call
 from stackjax._multipliers import held
 from stackjax._quality import Quality
 from stackjax._sets import FeasibleSet
@@ -145,7 +147,7 @@ def best_response(
         return a floating-point number; `solver` cannot handle the response set.
       ValueError: the utility does not return a scalar, or, outside of transforms, is not a number
         at the starting point; the response set is a `Polyhedron` that is empty for this action
-        and context; `starts` is below 1.
+        and context; the utility rises without end as far as it was followed; `starts` is below 1.
 
     Source: arXiv 2606.23026, eq. (3), (8) and Prop. 5.2.
 
@@ -173,6 +175,7 @@ def best_response(
             check_finite_utility(
                 game.follower_utility, "follower_utility", game, action, response, context
             )
+        check_bounded(game, action, found.value, response, context)
     return found
 
 
@@ -249,7 +252,7 @@ def answer(
     bounds = filled_bounds(game.response_set, unravel(start))
 
     def utility(y: jax.Array) -> jax.Array:
-        value = game.follower_utility(action, unravel(y), context)
+        value = call(game.follower_utility, "follower_utility", action, unravel(y), context)
         return scalar(value, "follower_utility").astype(y.dtype)
 
     def problem(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

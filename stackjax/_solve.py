@@ -24,6 +24,7 @@ from stackjax._checks import (
 from stackjax._complementarity import search
 from stackjax._game import Game, evaluate, scalar
 from stackjax._interior import inside
+from stackjax._modules import call
 from stackjax._response import at_least_float32, filled_bounds, flat, like, vector_bounds
 from stackjax._scales import scales_at, utility_scale
 from stackjax._sets import Box
@@ -304,7 +305,7 @@ def _by_complementarity(
         return g.astype(dtype), h.astype(dtype)
 
     def utility(name: str) -> Any:
-        return lambda z: number(getattr(game, name)(*parts_of(z)), name)
+        return lambda z: number(call(getattr(game, name), name, *parts_of(z)), name)
 
     def everything(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         (g, h), (k, e) = (
