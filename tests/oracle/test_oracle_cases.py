@@ -1,9 +1,11 @@
 """Inputs that once gave a wrong answer beside `converged`, each with the right answer by hand.
 
 Every test tries to falsify one sentence: *what stands beside `converged` is the answer*. The right
-answers are closed forms, written beside the inputs. Where a right answer cannot be asked for (kinks,
-flat optima), not converged will do; where it can, it must be found.
+answers are closed forms, written beside the inputs. Where a right answer cannot be asked for
+(kinks, flat optima), not converged will do; where it can, it must be found.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +46,7 @@ def tolerance(dtype):
     return 2e-3 if dtype == "float32" else 1e-6
 
 
-def assert_right(found, right, dtype, unit=1.0):
+def assert_right(found, right, dtype, unit: Any = 1.0):
     """Converged, and right to the dtype's tolerance of `unit`."""
     np.testing.assert_allclose(found.value / unit, right / unit, rtol=0, atol=tolerance(dtype))
     assert np.all(found.converged)
@@ -228,9 +230,11 @@ class Environment:
 
 def test_an_attribute_that_changes_is_noticed_or_refused():
     env = Environment()
-    answer = lambda: sj.best_response(
-        sj.Game(env.utility, env.utility), 0.0, None, response=jnp.array(0.0)
-    ).value
+    answer = lambda: (
+        sj.best_response(
+            sj.Game(env.utility, env.utility), 0.0, None, response=jnp.array(0.0)
+        ).value
+    )
     try:
         first = answer()
         env.price = 2.0
