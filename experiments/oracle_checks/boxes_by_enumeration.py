@@ -37,7 +37,7 @@ def enumerate_box(Q: np.ndarray, c: np.ndarray, lower: np.ndarray, upper: np.nda
             right = c[:, free] - np.einsum("nij,nj->ni", Q[:, free][:, :, held], y[:, held])
             y[:, free] = np.linalg.solve(Q[:, free][:, :, free], right[..., None])[..., 0]
         violated = np.where(there, violation(Q, c, lower, upper, y, pattern), np.inf)
-        better = violated < least
+        better = np.flatnonzero(violated < least)
         best[better], least[better] = y[better], violated[better]
     return best
 

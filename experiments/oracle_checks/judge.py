@@ -30,10 +30,10 @@ def ask(kind: Kind, params: Params, dtype: str) -> dict[str, np.ndarray]:
         def found(t: Any) -> tuple[Any, Any]:
             at = {k: v + t * p["d_" + k] if k in kind.moving else v for k, v in p.items()}
             game, action, context = kind.game(at)
-            start = p["start"] / p["scale"]
+            start = (p["start"] / p["scale"]).reshape(kind.shape)
             response = sj.best_response(game, action, context, response=start, solver=kind.solver())
             flags = (response.converged, response.unique, response.residual, response.steps)
-            return response.value * p["scale"], flags
+            return response.value.reshape(-1) * p["scale"], flags
 
         zero = jnp.zeros((), p["start"].dtype)
         value = lambda t: found(t)[0]
@@ -128,7 +128,8 @@ def compare(
     sure, proved = found["converged"], right.proof < PROVED
     rounding = 4 * np.finfo(dtype).eps * np.abs(right.value)
     room = kind.tolerance[0 if single else 1] * right.unit + rounding
-    error = (np.abs(found["value"] - right.value) / room).max(-1)
+    with np.errstate(invalid="ignore"):
+        error = (np.abs(found["value"] - right.value) / room).max(-1)
     error = np.where(np.isnan(error), np.inf, error)
     wrong = sure & proved & (error > 1)
     names = ("value", "forward", "reverse", *(("second",) if kind.second else ()))
@@ -168,9 +169,9 @@ def smallest(kind: Kind, dtype: str, params: Params, failed: np.ndarray) -> dict
     games = len(failed)
     lanes = np.resize(chosen, games)
     for digits in (1, 2, 3, None):
-        some = {k: v[lanes] for k, v in params.items()}
+        some = {k: v[lanes] for k, v in params.items() if k != "y_unit"}
         if digits is not None:
-            fixed = ("weight", "y_unit", "unit", "scale")
+            fixed = ("weight", "unit", "scale")
             some = {
                 k: v if k in fixed or k.startswith("d_") else _rounded(v, digits)
                 for k, v in some.items()
@@ -181,6 +182,7 @@ def smallest(kind: Kind, dtype: str, params: Params, failed: np.ndarray) -> dict
                 right = truth(kind, some)
         except np.linalg.LinAlgError:
             continue
+        some["y_unit"] = right.unit.astype(dtype).astype(float)
         found = ask(kind, some, dtype)
         _, still = compare(kind, dtype, some, right, found)
         if still.any():

@@ -52,6 +52,7 @@ class Kind:
       second: whether second derivatives are compared too.
       scales: `free`, `common` or `none`: the units of the response that the set allows.
       steep: by how much more than in a well-conditioned problem derivatives may be off.
+      shape: of the library's response, if it is not a vector.
       solver: `sj.best_response`'s; a function, so that no JAX array is made at import.
     """
 
@@ -65,16 +66,18 @@ class Kind:
     second: bool = False
     scales: str = "free"
     steep: float = 1.0
+    shape: tuple[int, ...] = (-1,)
     solver: Callable[[], Any] = lambda: None
 
 
 def unit_of(value: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """The least of the bounds' width and of the size of the answer and of finite bounds.
 
-    A coordinate that is 0 and has no width is measured by the largest of its game.
+    A coordinate that comes out near 0 by cancellation is no smaller than a tenth of its game's
+    largest: rounding in the others moves it by as much.
     """
     finite = lambda bound: np.where(np.isfinite(bound), np.abs(bound), 0.0)
     size = np.maximum(np.abs(value), np.maximum(finite(lower), finite(upper)))
-    size = np.where(size > 0, size, size.max(-1, keepdims=True) + 1e-300)
+    size = np.maximum(size, 0.1 * size.max(-1, keepdims=True) + 1e-300)
     width = upper - lower
     return np.where(width > 0, np.minimum(width, size), size)

@@ -133,8 +133,10 @@ def test_the_unit_of_a_linear_follower(dtype):
         action_set=sj.Box(0.0, 5.0),
         response_set=sj.Box(0.0, 1.0),
     )
-    begin = {"action": jnp.array(0.5), "response": jnp.array(0.5)}
-    answer = lambda x: sj.solve(game, **begin, context=x, solver=sj.Complementarity())
+    half = jnp.array(0.5)
+    answer = lambda x: sj.solve(
+        game, action=half, response=half, context=x, solver=sj.Complementarity()
+    )
     units = jnp.array([1e-4, 1e-3, 1e-2, 1.0, 1e4]) ** (2 if dtype == "float64" else 1)
     found = jax.jit(jax.vmap(answer))(units)
     np.testing.assert_allclose(found.response, 1.0, atol=tolerance(dtype))
@@ -149,8 +151,10 @@ def test_the_unit_of_a_leader_with_many_hills(dtype):
         action_set=sj.Box(0.0, 10.0),
         response_set=sj.Box(0.0, 10.0),
     )
-    begin = {"action": jnp.array(1.0), "response": jnp.array(1.0), "starts": 8}
-    answer = lambda x: sj.solve(game, **begin, context=x, solver=sj.Newton())
+    one = jnp.array(1.0)
+    answer = lambda x: sj.solve(
+        game, action=one, response=one, context=x, starts=8, solver=sj.Newton()
+    )
     found = jax.jit(jax.vmap(answer))(jnp.array([1e-4, 1e-3, 1e-2, 1.0, 1e4]))
     np.testing.assert_allclose(found.response, (np.arccos(-1 / 30) + 8 * np.pi) / 3, atol=1e-2)
     assert found.converged.all()
