@@ -30,6 +30,7 @@ def _draw(d: int, m: int, p: int, thin: bool = False) -> Any:
         if thin:  # a slab, from a hundredth to a thousandth of a unit wide
             A[:, 1] = -A[:, 0]
             width = 10.0 ** rng.uniform(-3, -2, n)
+            b[:, 0] = np.einsum("ni,ni->n", A[:, 0], inside) + width / 2
             b[:, 1] = width - b[:, 0]
         Q = positive_definite(rng, n, d)
         far = rng.choice([0.5, 2.0, 5.0], size=(n, 1))
