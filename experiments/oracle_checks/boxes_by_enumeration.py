@@ -25,8 +25,8 @@ def enumerate_box(Q: np.ndarray, c: np.ndarray, lower: np.ndarray, upper: np.nda
       `[N, d]`.
     """
     n, d = c.shape
-    best: np.ndarray = np.zeros((n, d))
-    least: np.ndarray = np.full(n, np.inf)
+    best = np.zeros((n, d))
+    least = np.full(n, np.inf)
     for pattern in itertools.product((0, 1, 2), repeat=d):
         held = [i for i in range(d) if pattern[i]]
         free = [i for i in range(d) if not pattern[i]]

@@ -23,6 +23,7 @@ class Tally:
       unproved: the oracle has no answer.
       not_finite: a value or derivative that is not a number.
       not_unique: converged and strongly concave, but not called unique.
+      missed: leaders only: converged to an optimum that is local, while another is better.
       flags: with units, how many flags differ from those without.
       worst: the largest error of a converged value, in tolerances.
       smallest: the failing instance of the fewest digits, if there is one.
@@ -40,6 +41,7 @@ class Tally:
     unproved: int = 0
     not_finite: int = 0
     not_unique: int = 0
+    missed: int = 0
     flags: int = 0
     worst: float = 0.0
     smallest: dict[str, Any] | None = None
