@@ -68,7 +68,7 @@ def solved(
     Args:
       y: `[d]` the point.
       step: `[d]` the Newton step from there, not cut at bounds; 0 where a constraint holds y.
-      last: `[d]` the one before; infinite if there is none.
+      last: `[d]` the one before; 0 if there is none.
       slope: `[d]` the gradient.
       noise: `[d]` what rounding may leave of it.
       curved: `[d]` the diagonal of the Hessian, in absolute value.
@@ -102,7 +102,7 @@ def kkt_solved(
     Args:
       w: `[n + p + m]` variables and multipliers.
       step: `[n + p + m]` the Newton step from there.
-      last: `[n]` the one before, of the variables; infinite if there is none.
+      last: `[n]` the one before, of the variables; 0 if there is none.
       value: scalar, the Lagrangian.
       gradient: `[n + p + m]` of the Lagrangian.
       hessian: `[n + p + m, ...]` of it.

@@ -245,18 +245,19 @@ def polish(
             step[:n], state.steps + 1, (jnp.all(jnp.stack(same)) & (length <= tol)) | ~finite,
         )  # fmt: skip
 
-    size, far = len(w), jnp.full(n, jnp.inf, w.dtype)
+    size, infinite = len(w), jnp.full((), jnp.inf, w.dtype)
+    none = jnp.zeros(n, w.dtype)
     blank = Point(
         w, active, jnp.zeros(size, w.dtype), jnp.zeros((size, size), w.dtype),
         Spectral(jnp.zeros(size, w.dtype), jnp.eye(size, dtype=w.dtype), jnp.ones(size, w.dtype)),
-        jnp.full((), jnp.inf, w.dtype), jnp.zeros((), w.dtype), far,
+        infinite, jnp.zeros((), w.dtype), none,
     )  # fmt: skip
     state = _Search(
         w,
         active,
         blank,
-        jnp.full((), jnp.inf, w.dtype),
-        far,
+        infinite,
+        none,
         jnp.zeros((), jnp.int32),
         jnp.zeros((), bool),
     )

@@ -158,8 +158,7 @@ def minimise(
     box, tol = Bounds(lower, upper), tolerance(s, y.dtype)
     y = box.clip(jnp.where(jnp.isfinite(y), y, 0))
     if guarded:
-        steps = jnp.zeros((), jnp.int32)
-        found = _safeguarded(model, box, y, aux, tol, s.max_steps, steps)
+        found = _safeguarded(model, box, y, aux, tol, s.max_steps, jnp.zeros((), jnp.int32))
         return _report(model, box, found, tol)
     cap = min(FULL_STEPS, s.max_steps)
     found, safe = _full_steps(model, box, y, aux, tol, cap)
@@ -202,7 +201,9 @@ def _full_steps(
         small &= (length <= SHRINK * last) | (length <= jnp.minimum(0.9 * last, 8 * eps))
         # not a number: not smaller either
         lost = ~turn.convex | ~(length < jnp.inf)
-        done = jnp.where(lost, 2, small.astype(jnp.int32))
+        # Where curvature is missing, the other search looks around.
+        done = jnp.where(lost, 2, jnp.where(small, jnp.where(turn.strict, 1, 3), 0))
+        done = done.astype(jnp.int32)
         # Clipped as a whole: `y + (bound - y)` may round to a point next to the bound.
         return box.clip(y + step), turn.aux, step, error, steps + 1, done
 
@@ -213,7 +214,7 @@ def _full_steps(
     end = jax.lax.while_loop(
         lambda state: (state[5] == 0) & (state[4] < cap),
         body,
-        (y, aux, jnp.full_like(y, jnp.inf), jnp.ones((), y.dtype), zero, zero),
+        (y, aux, jnp.zeros_like(y), jnp.ones((), y.dtype), zero, zero),
     )
     begun, ended = model.value(y, aux), model.value(*end[:2])
     slack = 8 * float(jnp.finfo(y.dtype).eps) * (jnp.abs(begun) + jnp.abs(ended))
@@ -272,6 +273,8 @@ class _State(struct.PyTreeNode):
     length: jax.Array
     steps: jax.Array
     first: jax.Array  # nothing is known yet
+    looks: jax.Array  # how often it has been looked around from a point without curvature
+    flat: jax.Array  # [d] 1 where that is missing
     open: jax.Array  # 1 once f was not a number somewhere
     inwards: jax.Array  # how far the start has been moved into the box
     done: jax.Array
@@ -304,6 +307,10 @@ def _safeguarded(
         ahead = jnp.where(touched, y + 0.9 * (ahead - y), ahead)
         # At a start on the pole of a logarithm or a root: inwards, ever further.
         trial_y = jnp.where(first, begin + state.inwards * (inner - begin), ahead)
+        # At a stationary point without curvature: is it a saddle? One look to each side.
+        side = jnp.where(state.looks == 1, 0.1, -0.1) * jnp.where(state.flat > 0, reach, 0)
+        looking = (state.looks == 1) | (state.looks == 2)
+        trial_y = jnp.where(looking, box.clip(y + side), trial_y)
         trial = model.expand(trial_y, point.aux)
         slope = jnp.dot(point.gradient, trial_y - y)
         change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
@@ -311,6 +318,8 @@ def _safeguarded(
         optimality = optimality_of(trial, trial_y)
         quartered = (optimality <= 0.25 * state.best) & (change <= info.eps**0.5 * size)
         accept = first | (trial.finite & (decreased | quartered))
+        lower = trial.finite & (change < -16 * info.eps * size)
+        accept = jnp.where(looking, lower, accept)
         again = first & ~trial.finite & (state.inwards < 1)
 
         y = jnp.where(accept, trial_y, y)
@@ -327,6 +336,10 @@ def _safeguarded(
                 resolution(y, *box), tol,
             )
         )  # fmt: skip
+        flat = model.flat(point.hessian, ~blocked)
+        unsure = small & jnp.any(flat) & point.finite
+        looks = jnp.where(looking & ~accept, state.looks + 1, unsure.astype(jnp.int32))
+        small &= ~unsure | (looks > 2)
         # Steps that do not shrink come from a pole, a flat piece or a root of higher order: they
         # are too short.
         slow = accept & ~first & jnp.all(jnp.abs(step) >= 0.4 * jnp.abs(last))
@@ -335,7 +348,7 @@ def _safeguarded(
         # A trial that rounds to the point itself, or a point that is not a number: no way on.
         state = state.replace(step=step, shrink=shrink)
         still = jnp.all(box.clip(y + state.scaled(box.reach(y))) == y)
-        stuck = ((still & ~small) | ~point.finite) & ~again
+        stuck = ((still & ~small) | ~point.finite) & ~again & ~((looks == 1) | (looks == 2))
         return _State(
             y=y,
             point=point,
@@ -346,6 +359,8 @@ def _safeguarded(
             length=length,
             steps=state.steps + jnp.where(first, 0, 1),
             first=again,
+            looks=looks,
+            flat=flat.astype(y.dtype),
             open=jnp.where(trial.finite, state.open, 1),
             inwards=jnp.where(state.inwards > 0, 10 * state.inwards, 1e-3),
             done=(small & point.finite) | stuck,
@@ -361,12 +376,14 @@ def _safeguarded(
         y=y,
         point=blank.replace(aux=aux),
         step=jnp.zeros_like(y),
-        last=jnp.full_like(y, jnp.inf),
+        last=jnp.zeros_like(y),
         shrink=jnp.ones((), y.dtype),
         best=infinite,
         length=infinite,
         steps=before,
         first=jnp.ones((), bool),
+        looks=jnp.zeros((), jnp.int32),
+        flat=jnp.zeros_like(y),
         open=jnp.zeros((), y.dtype),
         inwards=jnp.zeros((), y.dtype),
         done=jnp.zeros((), bool),

@@ -53,7 +53,7 @@ def matrix_free(objective: Callable) -> Model:
         slope, push, (_, new_aux) = linearise(objective, y, aux)
         step, convex = towards(push, ~blocked(y, slope), slope, hessian, error, False)
         convex = convex & jnp.all(jnp.isfinite(slope))
-        return Turn(step, convex, new_aux)
+        return Turn(step, convex, jnp.ones((), bool), new_aux)
 
     def noise_of(y: jax.Array, value: jax.Array, hessian: jax.Array) -> jax.Array:
         return rounding(value, hessian * jnp.abs(y), hessian)
@@ -67,7 +67,10 @@ def matrix_free(objective: Callable) -> Model:
         return None, least_ritz(scaled, jnp.where(free, signs(1, hessian)[0], 0))
 
     value = lambda y, aux: objective(y, aux)[0]
-    return Model(value, expand, jnp.abs, step, full_step, noise_of, product, finish, exact=False)
+    flat = lambda hessian, free: free & (hessian == 0)
+    return Model(
+        value, expand, jnp.abs, step, full_step, noise_of, flat, product, finish, exact=False
+    )
 
 
 def on_face(

@@ -44,11 +44,13 @@ class Turn(NamedTuple):
     Attributes:
       step: `[d]`, 0 where y is blocked.
       convex: scalar bool, whether the curvature is that of a minimum.
+      strict: scalar bool, whether that of a strict one, as far as the model can tell.
       aux: what the objective hands on.
     """
 
     step: jax.Array
     convex: jax.Array
+    strict: jax.Array
     aux: PyTree
 
 
@@ -65,6 +67,7 @@ class Model(NamedTuple):
       full_step: `(y, aux, blocked, hessian, error) -> Turn`, all at once: `blocked` is
         `(y, gradient) -> [d]`, and `hessian` may be that of another point, or None if `exact`.
       rounding: `(y, value, hessian) -> [d]`, what rounding may leave of the gradient.
+      flat: `(hessian, free) -> [d]` bool, where curvature is missing, as far as the model knows.
       product: `(y, hessian, aux) -> (v -> H v)`.
       exact: whether `step` takes no notice of `error`.
       finish: `(hessian, free, product) -> (factor, curvature)`, for the report.
@@ -76,6 +79,7 @@ class Model(NamedTuple):
     step: Callable
     full_step: Callable
     rounding: Callable
+    flat: Callable
     product: Callable
     finish: Callable
     exact: bool
@@ -109,8 +113,14 @@ def dense(objective: Callable) -> Model:
     ) -> Turn:
         point = expand(y, aux)
         free = ~blocked(y, point.gradient)
-        together, convex = step(y, point, free)
-        return Turn(jnp.where(free, together, 0), convex, point.aux)
+        factor = factorise(restrict(point.hessian, free))
+        together = -factor.descend(jnp.where(free, point.gradient, 0))
+        strict = jnp.min(factor.relative) > float(jnp.finfo(y.dtype).eps) ** 0.5
+        return Turn(jnp.where(free, together, 0), factor.semidefinite, strict, point.aux)
+
+    def flat(hessian: jax.Array, free: jax.Array) -> jax.Array:
+        factor = factorise(restrict(hessian, free))
+        return free & (factor.relative <= float(jnp.finfo(hessian.dtype).eps) ** 0.5)
 
     def noise_of(y: jax.Array, value: jax.Array, hessian: jax.Array) -> jax.Array:
         terms = jnp.sum(jnp.abs(hessian) * jnp.abs(y)[None, :], axis=1)
@@ -125,4 +135,4 @@ def dense(objective: Callable) -> Model:
 
     value = lambda y, aux: objective(y, aux)[0]
     sizes = lambda hessian: jnp.abs(diagonal(hessian))
-    return Model(value, expand, sizes, step, full_step, noise_of, product, finish, exact=True)
+    return Model(value, expand, sizes, step, full_step, noise_of, flat, product, finish, exact=True)

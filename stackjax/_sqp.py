@@ -135,7 +135,7 @@ def attempt(
         w, w, zeros(), no,
         Attempt(
             Quadratic(w, zeros(size), zeros(size, size), lower, upper),
-            Solved(jnp.full(size, jnp.inf, dtype), zeros(size), inactive, blank, no),
+            Solved(zeros(size), zeros(size), inactive, blank, no),
             jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32), no,
         ),
         no,
