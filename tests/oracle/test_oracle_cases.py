@@ -48,6 +48,7 @@ def tolerance(dtype):
 
 def assert_right(found, right, dtype, unit: Any = 1.0):
     """Converged, and right to the dtype's tolerance of `unit`."""
+    right = np.broadcast_to(right, found.value.shape)
     np.testing.assert_allclose(found.value / unit, right / unit, rtol=0, atol=tolerance(dtype))
     assert np.all(found.converged)
 
