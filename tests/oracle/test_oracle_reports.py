@@ -12,6 +12,7 @@ import pytest
 import stackjax as sj
 
 DTYPES = ("float32", "float64")
+SLOW_DOUBLE = pytest.param("float64", marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=DTYPES)
@@ -24,6 +25,7 @@ def dtype(request):
 # Sets without an interior: right or flagged.
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 @pytest.mark.parametrize(
     ("name", "constraint", "right"),
     [
@@ -89,6 +91,7 @@ def logit_duopoly():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_a_quasi_concave_follower_is_right(dtype):
     answer = lambda a, cost, start: sj.best_response(
         logit_duopoly(), a, cost, response=start, starts=8
