@@ -31,14 +31,15 @@ def enumerate_box(Q: np.ndarray, c: np.ndarray, lower: np.ndarray, upper: np.nda
         held = [i for i in range(d) if pattern[i]]
         free = [i for i in range(d) if not pattern[i]]
         y = np.stack([(c, lower, upper)[pattern[i]][:, i] for i in range(d)], -1)
-        there = np.isfinite(y).all(-1)
+        there = np.all(np.isfinite(y), axis=-1)
         y = np.where(there[:, None], y, 0.0)
         if free:
             right = c[:, free] - np.einsum("nij,nj->ni", Q[:, free][:, :, held], y[:, held])
             y[:, free] = np.linalg.solve(Q[:, free][:, :, free], right[..., None])[..., 0]
         violated = np.where(there, violation(Q, c, lower, upper, y, pattern), np.inf)
-        better = np.flatnonzero(violated < least)
-        best[better], least[better] = y[better], violated[better]
+        better = np.less(violated, least)
+        best = np.where(better[:, None], y, best)
+        least = np.where(better, violated, least)
     return best
 
 

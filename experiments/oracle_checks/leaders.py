@@ -91,7 +91,7 @@ def judge_leader(
     finite = np.isfinite(action).all(-1) & np.isfinite(response).all(-1)
     action, response = np.nan_to_num(action), np.nan_to_num(response)
     tolerance = 2e-3 if dtype == "float32" else 1e-5
-    # Values are of size 1 by construction; a kink turns an error of the point into one of the value.
+    # Values are of size 1 by construction.
     known = np.isfinite(best)
     value = kind.value(params, action, response)
     below = known & sure & (best - value > tolerance)

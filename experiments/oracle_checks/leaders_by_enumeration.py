@@ -123,12 +123,10 @@ def linear_regret(
     for game in range(len(action)):
         f, A, B, b = (p[name][game] for name in ("f", "A", "B", "b"))
         ends = b - B @ action[game]
-        best = lambda more: linprog(
-            -f, A_ub=A, b_ub=ends + more, bounds=[(0, 1)] * len(f), method="highs"
-        )
-        found = best(0.0)
+        options = {"A_ub": A, "bounds": [(0, 1)] * len(f), "method": "highs"}
+        found = linprog(-f, b_ub=ends, **options)
         if found.status != 0:  # an action at the edge leaves the follower no room for rounding
-            found = best(room)
+            found = linprog(-f, b_ub=ends + room, **options)
         r = response[game]
         outside = max((A @ r - ends).max(), (r - 1).max(), (-r).max())
         size = np.abs(f).sum()

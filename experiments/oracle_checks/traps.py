@@ -27,11 +27,14 @@ class Trap:
       name: what it is called in tables.
       draw: `(rng, N)` to `N` games with a `start`.
       game: one game's arrays to a `Game`, traced by JAX.
+      flat: the supremum is attained by rounding alone, far out, where every response is as good;
+        converged will then do, unless it is called unique.
     """
 
     name: str
     draw: Callable[[np.random.Generator, int], Params]
     game: Callable[[dict[str, Any]], sj.Game]
+    flat: bool = False
 
 
 def caught(trap: Trap, dtype: str, games: int, seed: int = 0) -> tuple[np.ndarray, Params]:
@@ -40,7 +43,7 @@ def caught(trap: Trap, dtype: str, games: int, seed: int = 0) -> tuple[np.ndarra
 
     def answer(p: dict[str, Any]) -> Any:
         found = sj.best_response(trap.game(p), 0.0, None, response=p["start"])
-        return found.converged, found.value
+        return found.converged & (found.unique | (not trap.flat)), found.value
 
     with jax.enable_x64(dtype == "float64"):
         given = {k: jnp.asarray(v, dtype) for k, v in params.items()}
@@ -134,7 +137,7 @@ TRAPS = (
          _open_above(lambda p, r: p["c"][0] * r[0] - (r[1] - p["c"][1]) ** 2, _all)),
     Trap("logarithm, half open", _ray, _open_above(lambda p, r: p["c"] @ jnp.log1p(r), _half)),
     Trap("saturating, half open", _ray,
-         _open_above(lambda p, r: -jnp.exp(-p["c"] * r / p["c"].max()).sum(), _half)),
+         _open_above(lambda p, r: -jnp.exp(-p["c"] * r / p["c"].max()).sum(), _half), flat=True),
     Trap("convex", _ray, _open_above(lambda p, r: (p["c"] * r * r + r).sum(), _all)),
     Trap("linear in a cone", _ray, _open_above(lambda p, r: p["c"] @ r, _cone)),
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from expect import holds
 from oracle_checks.boxes import BOXES
 
-LONG = ("d = 8", "d = 12", "d = 64", "one-sided", "d = 5")
+LONG = ("d = 8", "d = 12", "d = 64", "one-sided", "d = 5", "pinned", "random", "as rows")
 """Others of the same code, for `-m slow`."""
 
 
@@ -19,6 +19,6 @@ def marked(kind):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", map(marked, BOXES))
+@pytest.mark.parametrize("kind", [marked(kind) for kind in BOXES])
 def test_quadratics_in_boxes(kind, dtype):
     holds(kind, dtype, games=400)

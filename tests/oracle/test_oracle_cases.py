@@ -15,6 +15,7 @@ import pytest
 import stackjax as sj
 
 DTYPES = ("float32", "float64")
+SLOW_DOUBLE = pytest.param("float64", marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=DTYPES)
@@ -48,6 +49,7 @@ def tolerance(dtype):
 
 def assert_right(found, right, dtype, unit: Any = 1.0):
     """Converged, and right to the dtype's tolerance of `unit`."""
+    right = np.broadcast_to(right, found.value.shape)
     np.testing.assert_allclose(found.value / unit, right / unit, rtol=0, atol=tolerance(dtype))
     assert np.all(found.converged)
 
@@ -126,6 +128,7 @@ def test_a_quartic_is_right_to_a_ten_thousandth_or_flagged(dtype, box):
 # S3. A positive multiple of a utility is the same game.
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_the_unit_of_a_linear_follower(dtype):
     game = sj.Game(
         lambda a, r, x: -r,
@@ -143,6 +146,7 @@ def test_the_unit_of_a_linear_follower(dtype):
     assert found.converged.all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_the_unit_of_a_leader_with_many_hills(dtype):
     # sin(3 l) + l / 10 on [0, 10]: cos(3 l) = -1 / 30, the last hill at 8.9121, the end is lower.
     game = sj.Game(
@@ -167,6 +171,7 @@ def micro(a, r, x):
     return a @ r - 0.5e6 * r @ r
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_a_simplex_of_a_millionth(dtype):
     game = follower_game(micro, sj.Simplex(total=1e-6))
     answer = lambda a: sj.best_response(game, a, None, response=jnp.zeros(2))
@@ -176,6 +181,20 @@ def test_a_simplex_of_a_millionth(dtype):
     np.testing.assert_allclose(jacobian, [inside, inside, 0 * inside], rtol=1e-3, atol=1e-12)
 
 
+def test_a_small_ball_from_its_centre(dtype):
+    """At the centre the sphere has no normal: a search must not end where it began."""
+    Q, c = (
+        jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 2.0]]),
+        jnp.array([-0.4, 0.4, 0.4]),
+    )
+    u = lambda a, r, x: a @ r - r @ Q @ r / 2
+    size = 1e-3
+    game = follower_game(u, sj.Ball(radius=0.7 * size))
+    answer = jax.jit(lambda a: sj.best_response(game, a, None, response=jnp.zeros(3)))
+    assert_right(answer(c * size), np.array([-0.4, 0.4, 0.4]) * size, dtype, size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_a_budget_of_a_millionth(dtype):
     box = sj.Box(0.0, 2e-6)
     budget = sj.Polyhedron(jnp.ones((1, 2)), jnp.array([1e-6]), box=box)
@@ -198,6 +217,7 @@ def test_a_logarithm_of_tiny_units(dtype):
 # S5. An empty set has no answer.
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_two_rows_that_contradict_are_never_solved(dtype):
     def answer(gap, start):
         rows = jnp.array([[1.0, 1.0], [-1.0, -1.0]])
@@ -212,6 +232,7 @@ def test_two_rows_that_contradict_are_never_solved(dtype):
     assert np.isfinite(found.value).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 def test_a_box_that_contradicts_a_row_is_never_solved(dtype):
     def answer(gap):
         one = sj.Polyhedron(jnp.ones((1, 2)), -gap[None], box=sj.Box(0.0, 1.0))

@@ -4,13 +4,11 @@ import pytest
 from oracle_checks.traps import TRAPS, caught
 
 QUICK = {
-    ("rows that contradict", "float32"),
     ("equalities that contradict", "float32"),
     ("discs apart", "float32"),
     ("linear, half open", "float32"),
     ("logarithm, half open", "float64"),
-    ("saturating, half open", "float32"),
-    ("linear in a cone", "float32"),
+    ("saturating, half open", "float64"),
 }
 
 
