@@ -43,7 +43,7 @@ def dtype(request):
         ),
     ],
 )
-def test_a_set_of_one_point_is_right_or_flagged(name, constraint, right):
+def test_a_set_of_one_point_is_right_or_flagged(dtype, name, constraint, right):
     toward = lambda a, r, x: -((r - a) ** 2).sum()
     game = sj.Game(toward, toward, response_set=sj.Constrained(constraint))
     answer = lambda a, start: sj.best_response(game, a, None, response=start)
