@@ -14,7 +14,7 @@ import stackjax as sj
 KINDS = {kind.name: kind for kind in (*BOXES, *POLYHEDRA, *SHARES)}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
     [

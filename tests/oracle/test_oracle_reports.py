@@ -25,7 +25,6 @@ def dtype(request):
 # Sets without an interior: right or flagged.
 
 
-@pytest.mark.parametrize("dtype", ["float32", SLOW_DOUBLE], indirect=True)
 @pytest.mark.parametrize(
     ("name", "constraint", "right"),
     [

@@ -13,8 +13,7 @@ from oracle_checks.smooth import SMOOTH
 
 QUICK = {
     ("logarithm, d = 3", "float32"),
-    ("softplus of steepness up to 30, d = 3", "float64"),
-    ("polyhedron, d = 3", "float32"),
+    ("exponential, d = 3", "float64"),
     ("equality, and as two inequalities, d = 3", "float64"),
     ("simplex, d = 3", "float32"),
     ("ball, d = 3", "float32"),
