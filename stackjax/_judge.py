@@ -123,7 +123,11 @@ def kkt_solved(
     slope = own + exactly(after, normals) + exactly(bent, dz)
     terms = jnp.abs(own) + jnp.abs(after) @ jnp.abs(normals) + jnp.abs(bent) @ jnp.abs(z)
     curved = jnp.abs(jnp.diagonal(bent))
-    noise = rounding(value, terms, curved)
+    noise = rounding(value - w[n:] @ gradient[n:], terms, curved)
+    # Curvature is that of the old multipliers: they must have settled.
+    moved, length = jnp.abs(step[n:]), jnp.max(jnp.abs(normals), axis=1, initial=0)
+    settled = moved <= eps**0.5 * jnp.maximum(jnp.abs(w[n:]), jnp.abs(after))
+    settled |= moved * jnp.where(length > 0, length, 1) <= 64 * eps * jnp.max(jnp.abs(own))
 
     sizes = row_sizes(normals, gradient[n:], z)
     binding = jnp.concatenate([jnp.ones(p, bool), active.rows])
@@ -149,4 +153,4 @@ def kkt_solved(
     share = jnp.max(jnp.abs(normals) / jnp.where(terms > 0, terms, 1)[None], axis=1, initial=0)
     signs = jnp.all(after[p:] * share[p:] >= -(tight + tol))
     off = jnp.all(active.rows | (after[p:] == 0))
-    return there & feasible & stationary & signs & off
+    return there & feasible & stationary & signs & off & jnp.all(settled)

@@ -8,8 +8,8 @@ class Quality(struct.PyTreeNode):
     """How good an answer is. Floating-point scalars, flags too: `custom_root` wants that.
 
     Attributes:
-      residual: an estimate of the largest error, from the last Newton step, each coordinate
-        relative to `min(1 + |y|, upper - lower)`; `inf` where the utility is not a number.
+      residual: an estimate of the largest error, from the Newton step there, each coordinate
+        relative to its own size; `inf` where the utility is not a number.
       steps: iterations.
       converged: 1 or 0.
       degeneracy: the smallest of all `max(slack, multiplier)`; `inf` without constraints.

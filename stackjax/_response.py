@@ -63,19 +63,22 @@ class Response(struct.PyTreeNode):
 
     Attributes:
       value: the best response, with the structure of the starting point.
-      residual: scalar, an estimate of the largest error of `value`: the last Newton step, each
-        coordinate relative to `min(1 + |value|, upper - lower)`. `inf` where the utility is not a
-        number.
+      residual: scalar, an estimate of the largest error of `value`: the Newton step from there,
+        each coordinate relative to its own size (at most `upper - lower`; at 0, to how far it has
+        to move for the utility to change by its own size). With constraints, in the units of
+        the search: see `stackjax/_scales.py`. `inf` where the utility is not a number.
       steps: scalar int, iterations of the solver.
-      converged: scalar bool. If False, `value` is the best point found, and derivatives are
-        finite but not those of a best response.
+      converged: scalar bool, judged from `value` alone: it is feasible, first-order conditions,
+        complementarity and curvature hold, Newton steps shrink or are nothing but rounding, each
+        measured in the problem's own units (`stackjax/_judge.py`). If False, `value` is the best
+        point found, and derivatives are finite but not those of a best response.
       degeneracy: scalar, the smallest of all constraints' `max(slack, multiplier)`; `inf` without
         constraints. Near 0, a constraint is about to become active or inactive: derivatives hold
         on one side of it only.
       curvature: scalar, the least curvature of the follower's Lagrangian along the directions
         that active constraints leave free, without a unit: at most 1; at 0 the direction is flat,
-        there are several best responses, and derivatives leave it out; negative, `value` is no
-        maximum.
+        there are several best responses, and derivatives leave it out (or short steps do not
+        shrink, as at a kink or a maximum of higher order); negative, `value` is no maximum.
       multipliers: of the constraints, differentiable like `value`.
       agree: scalar int, how many of the starting points led to a response as good. Fewer than
         `starts`: the utility has other local maxima, or some searches failed.

@@ -9,8 +9,9 @@ import optax
 from stackjax._reads import first_made
 
 # The most unknowns for which a Hessian is formed by default: of a follower's utility (conjugate
-# gradients take half the time at 8, and a tenth at 64), and where a product with it is dear.
-SMALL, DENSE = 7, 64
+# gradients take half the time at 8, and a tenth at 64, but coordinates in very different units need
+# it), and where a product with it is expensive.
+SMALL, DENSE = 15, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +19,17 @@ class Newton:
     """The projected Newton method: the follower's in a box, the leader's where both sets are.
 
     Args:
-      tol: the largest Newton step at which a point counts as solved. Each coordinate is measured
-        relative to `min(1 + |y|, upper - lower)`, so give a smaller `tol` for unbounded
-        coordinates whose natural unit is far below 1. The step is still taken, so the error left
-        is of second order in it. Default: eps^(2/3) of the dtype, 2.4e-5 in float32 and 3.7e-11
+      tol: the largest Newton step at which a point may count as solved, each coordinate relative
+        to its distance from the nearest bound, or from 0 if that is nearer; the step must also be
+        at most a quarter of the one before. It is still taken, so the error left is of second
+        order in it. Default: eps^(2/3) of the dtype, 2.4e-5 in float32 and 3.7e-11
         in float64.
       max_steps: cap on iterations, accepted or not.
       dense: True forms the Hessian and factorises it; False takes truncated conjugate-gradient
         steps from Hessian-vector products, with the memory of a few vectors. None is True for up
-        to 7 unknowns of the follower's, and up to 64 of the leader's.
+        to 15 unknowns of the follower's, and up to 64 of the leader's. Conjugate gradients have no
+        more than row norms for a preconditioner: give coordinates units in which they are curved
+        alike.
 
     Raises:
       TypeError: `tol` is not a number, `max_steps` not an integer, or `dense` not a bool.

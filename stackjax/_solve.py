@@ -45,16 +45,19 @@ class Solution(struct.PyTreeNode):
       leader_utility: scalar; -inf where it is not finite.
       follower_utility: scalar; -inf where it is not finite.
       converged: scalar bool: the leader's action is stationary with no upward curvature, and the
-        follower's response to it is optimal and (but for `Complementarity`) unique. If False,
-        the rest is the best point found.
+        follower's response to it is optimal and (but for `Complementarity`) unique. Where the
+        follower was seen not to be concave (`local`), its utility must look quasi-concave (on
+        no sampled segment of responses does it fall below both ends) and no sampled response be
+        better. If False, the rest is the best point found.
       residual: scalar, the leader's last Newton step, relative as in `Response.residual`.
       regret: scalar, how much more the follower could get at this action, as far as was tried,
-        relative to `1 + |follower_utility|`.
+        relative to the range of its utility: among sampled responses, or with `Complementarity`
+        to what it changes by over the set, as seen from the starting point.
       steps: scalar int, the most iterations that a start took.
       agree: scalar int, how many starts ended at a point worth as much.
       local: scalar bool, the follower's problem was seen not to be concave at a sample of
-        points. Then the response is the best of those tried, no local method can show more, and
-        `converged` is False.
+        points: its shape does not exclude other best responses, which a sample can miss. The
+        logarithm of the follower's utility is often concave, and has the same best response.
       unique: scalar bool, the follower's curvature rules out other best responses nearby.
 
     Example:
