@@ -240,6 +240,10 @@ def _report(model: Model, box: Bounds, found: _Found, tol: float) -> Minimum:
         step, _ = model.step(y, point, free, last, jnp.zeros((), y.dtype), True)
     step = jnp.where(free, step, 0)
     exact = jnp.all(solved(y, step, last, slope, noise, curved, unit, tol))
+    if factor is None:
+        # Conjugate gradients may have stopped short of the Newton step.
+        left = jnp.abs(jnp.where(free, slope + product(step), 0))
+        exact &= jnp.all(left <= 0.25 * jnp.abs(slope) + noise)
     # Steps that are short but do not shrink lead along a flat direction or around a kink.
     length = box.length(y, step, natural(noise, curved))
     flat = ~exact & (curvature > 0) & (length <= eps**0.5)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from stackjax._conjugate import Product, descend, least_ritz, row_sizes, signs, solver
 from stackjax._judge import rounding
 from stackjax._second_order import Model, Point, Turn, linearise
+from stackjax._settings import DENSE
 
 PyTree = Any
 
@@ -23,7 +24,7 @@ def matrix_free(objective: Callable) -> Model:
 
     def expand(y: jax.Array, aux: PyTree) -> Point:
         slope, push, (value, new_aux) = linearise(objective, y, aux)
-        return Point(value, slope, row_sizes(push, y), new_aux)
+        return Point(value, slope, sizes_of(push, y), new_aux)
 
     def towards(
         push: Product, free: jax.Array, slope: jax.Array, sizes: jax.Array, error: jax.Array,
@@ -71,6 +72,16 @@ def matrix_free(objective: Callable) -> Model:
     return Model(
         value, expand, jnp.abs, step, full_step, noise_of, flat, product, finish, exact=False
     )
+
+
+def sizes_of(push: Product, y: jax.Array) -> jax.Array:
+    """`[d]` how strongly each coordinate is curved: exact where that is affordable.
+
+    Norms of rows, estimated, would do if all coordinates had one unit; the diagonal needs none.
+    """
+    if len(y) > DENSE:
+        return row_sizes(push, y)
+    return jnp.abs(jnp.diagonal(jax.vmap(push)(jnp.eye(len(y), dtype=y.dtype))))
 
 
 def on_face(
