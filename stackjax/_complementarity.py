@@ -269,7 +269,7 @@ def _choose(
     local = jnp.any(least < -loose * largest)
     chosen = jax.tree.map(lambda x: x[index], points)
     agree = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
-    quasi = _quasiconcave(program, chosen, drawn[:, actions.shape[1] :])
+    quasi = _quasiconcave(program, chosen, drawn)
     converged = (stationary & candidate)[index] & (~local | quasi)
     number = lambda x: jnp.asarray(x).astype(dtype)
     return Outcome(
@@ -287,16 +287,20 @@ def _quasiconcave(program: Bilevel, chosen: Point, drawn: Vector) -> Vector:
     """Whether the follower's problem looks like one with a single strict maximum; a scalar bool.
 
     Its constraints are linear, and its utility falls on no segment that is looked at below both
-    ends: between the starting points, and from the answer to each of them.
+    ends: between the starting points, and from the answer to each of them, at the chosen action
+    and at those that were started from.
     """
     parts = program.split(chosen.w[: len(program.bounds()[0])])
-    action, answer = parts.action, parts.response
+    action, answer, size = parts.action, parts.response, len(parts.action)
+    others, drawn = drawn[:, :size], drawn[:, size:]
     shares = jnp.linspace(0, 1, 9, dtype=answer.dtype)
     begins = jnp.concatenate([drawn, jnp.broadcast_to(answer, drawn.shape)])
     ends = jnp.concatenate([jnp.roll(drawn, 3, axis=0), drawn])
     along = lambda a, b: a[None] * (1 - shares)[:, None] + b[None] * shares[:, None]
-    height = jax.vmap(lambda r: program.follower(action, r))
-    heights = jax.vmap(lambda a, b: height(along(a, b)))(begins, ends)
+    height = lambda l, a, b: jax.vmap(lambda r: program.follower(l, r))(along(a, b))
+    here = jax.vmap(height, in_axes=(None, 0, 0))(action, begins, ends)
+    there = jax.vmap(height)(jnp.concatenate([others, others]), begins, ends)
+    heights = jnp.concatenate([here, there])
     eps = float(jnp.finfo(answer.dtype).eps)
     largest = jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0), axis=1, keepdims=True)
     lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
