@@ -297,7 +297,7 @@ def _quasiconcave(program: Bilevel, chosen: Point, drawn: Vector) -> Vector:
     begins = jnp.concatenate([drawn, jnp.broadcast_to(answer, drawn.shape)])
     ends = jnp.concatenate([jnp.roll(drawn, 3, axis=0), drawn])
     along = lambda a, b: a[None] * (1 - shares)[:, None] + b[None] * shares[:, None]
-    height = lambda l, a, b: jax.vmap(lambda r: program.follower(l, r))(along(a, b))
+    height = lambda at, a, b: jax.vmap(lambda r: program.follower(at, r))(along(a, b))
     here = jax.vmap(height, in_axes=(None, 0, 0))(action, begins, ends)
     there = jax.vmap(height)(jnp.concatenate([others, others]), begins, ends)
     heights = jnp.concatenate([here, there])
