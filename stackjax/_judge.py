@@ -127,7 +127,10 @@ def kkt_solved(
     # Curvature is that of the old multipliers: they must have settled.
     moved, length = jnp.abs(step[n:]), jnp.max(jnp.abs(normals), axis=1, initial=0)
     settled = moved <= eps**0.5 * jnp.maximum(jnp.abs(w[n:]), jnp.abs(after))
-    settled |= moved * jnp.where(length > 0, length, 1) <= 64 * eps * jnp.max(jnp.abs(own))
+    # (of a constant objective, in the search's units, in which all is about one)
+    steep = jnp.max(jnp.abs(own))
+    price = moved * jnp.where(length > 0, length, 1)
+    settled |= price <= 64 * eps * jnp.where(steep > 0, steep, 1)
 
     sizes = row_sizes(normals, gradient[n:], z)
     binding = jnp.concatenate([jnp.ones(p, bool), active.rows])

@@ -364,11 +364,17 @@ def test_linear_follower_goes_to_its_corner():
 
 
 def test_a_follower_without_a_maximum_is_reported():
-    """Unbounded, and stationary at a minimum: neither is called converged."""
+    """Unbounded, from a slope or from a minimum: named outside of transforms, flagged inside."""
     unbounded = _with(lambda a, r, x: r)
-    assert not sj.best_response(unbounded, 0.0, None, response=jnp.array(0.0)).converged
+    with pytest.raises(ValueError, match="rises without end"):
+        sj.best_response(unbounded, 0.0, None, response=jnp.array(0.0))
+    run = jax.jit(lambda start: sj.best_response(unbounded, 0.0, None, response=start))
+    assert not run(jnp.array(0.0)).converged
     bottom = _with(lambda a, r, x: r**2)
-    answer = sj.best_response(bottom, 0.0, None, response=jnp.array(0.0))
+    with pytest.raises(ValueError, match="rises without end"):
+        sj.best_response(bottom, 0.0, None, response=jnp.array(0.0))
+    run = jax.jit(lambda start: sj.best_response(bottom, 0.0, None, response=start))
+    answer = run(jnp.array(0.0))
     assert not answer.converged and np.isfinite(answer.value)
 
 
