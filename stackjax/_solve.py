@@ -341,13 +341,14 @@ def _by_complementarity(
 
     action_unit, response_unit = scales.variables[:size], scales.variables[size:]
     start, begin = start / action_unit, begin / response_unit
+    scaled = lambda side: None if side is None else side / response_unit
     program = Bilevel(
         lambda a, r: utility("leader_utility")(joined(a, r)) * leads,
         lambda a, r: utility("follower_utility")(joined(a, r)) * scales.value,
         leader_residuals,
         follower_residuals,
         (lower.astype(dtype) / action_unit, upper.astype(dtype) / action_unit),
-        tuple(None if side is None else side / response_unit for side in own),
+        (scaled(own[0]), scaled(own[1])),
         (start, begin),
     )
     w, outcome = search(

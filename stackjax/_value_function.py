@@ -104,7 +104,7 @@ def ascend(
         old, old_slope = before
         moved, turned = (jax.tree.map(jnp.subtract, *pair) for pair in
                          ((action, old), (slope, old_slope)))  # fmt: skip
-        squared, along = optax.tree.vdot(moved, moved), optax.tree.vdot(moved, turned)
+        squared, along = (jnp.asarray(optax.tree.vdot(moved, x)) for x in (moved, turned))
         bent = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)
         rate = 1 / jnp.where(bent > 0, bent, 1)
         ahead = project(jax.tree.map(lambda y, s: y - rate * s, action, slope))
