@@ -68,16 +68,17 @@ def scales_at(evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax
     """
     # Where the start is not inside, or f not a number, no more than the bounds is known.
     z = inside(start, lower, upper)
-    values, pull = jax.vjp(lambda z: jnp.concatenate([jnp.ravel(x) for x in evaluate(z)]), z)
-    rows = jax.vmap(lambda e: pull(e)[0])(jnp.eye(len(values), dtype=z.dtype))
-    rows = jnp.where(jnp.isfinite(rows), rows, 0)
-    values = jnp.where(jnp.isfinite(values), values, 0)
     p = jax.eval_shape(evaluate, z)[1].shape[0]
+    values, slopes, bends = _second_order(lambda z: jnp.concatenate(evaluate(z)[1:]), z)
 
-    slopes, constants = rows[1:], values[1:] - rows[1:] @ z
-    steep = jnp.abs(slopes)
-    crosses = (steep > 0) & (jnp.abs(constants) > 0)[:, None]
-    axis = jnp.where(crosses, jnp.abs(constants)[:, None] / jnp.where(crosses, steep, 1), jnp.inf)
+    # From the origin to where a constraint is met, or from the start if it is curved: there it
+    # may be flat.
+    ratio = lambda top, below: jnp.where(
+        (top > 0) & (below > 0), top / jnp.where(below > 0, below, 1), jnp.inf
+    )
+    constants = jnp.abs(values - slopes @ z)
+    axis = ratio(constants[:, None], jnp.abs(slopes))
+    axis = jnp.minimum(axis, jnp.sqrt(ratio(2 * jnp.abs(values)[:, None], jnp.abs(bends))))
     axis = jnp.min(axis, axis=0, initial=jnp.inf)
     width = jnp.where(upper > lower, upper - lower, jnp.inf)
     some = lambda x: jnp.where((x > 0) & jnp.isfinite(x), x, jnp.nan)
@@ -89,8 +90,8 @@ def scales_at(evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax
     unit = jnp.where(jnp.isnan(unit), jnp.where(largest > 0, largest, 1), unit)
     unit = _power(unit)
 
-    size = jnp.max(jnp.abs(slopes) * unit[None], axis=1, initial=0)
-    rows = _inverse(jnp.maximum(size, jnp.abs(values[1:])))
+    sizes = jnp.maximum(jnp.abs(slopes) * unit[None], jnp.abs(bends) * unit[None] ** 2 / 2)
+    rows = _inverse(jnp.maximum(jnp.max(sizes, axis=1, initial=0), jnp.abs(values)))
     return Scales(unit, utility_scale(lambda z: evaluate(z)[0], z, unit), rows[:p], rows[p:])
 
 
@@ -108,6 +109,21 @@ def utility_scale(
     slope, bent = jax.jvp(jax.grad(utility), (z,), (unit,))
     sizes = [jnp.max(jnp.abs(jnp.where(jnp.isfinite(x), x, 0)) * unit) for x in (slope, bent)]
     return _inverse(jnp.maximum(*sizes))
+
+
+def _second_order(
+    rows: Callable[[jax.Array], jax.Array], z: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Values `[k]`, slopes `[k, n]` and second derivatives `[k, n]` on the axes; 0 for NaN."""
+
+    def jacobian(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values, pull = jax.vjp(rows, z)
+        return jax.vmap(lambda e: pull(e)[0])(jnp.eye(len(values), dtype=z.dtype)), values
+
+    slopes, push, values = jax.linearize(jacobian, z, has_aux=True)
+    bends = jax.vmap(push)(jnp.eye(len(z), dtype=z.dtype))
+    number = lambda x: jnp.where(jnp.isfinite(x), x, 0)
+    return number(values), number(slopes), number(jnp.diagonal(bends, axis1=0, axis2=2))
 
 
 def _inverse(size: jax.Array) -> jax.Array:
