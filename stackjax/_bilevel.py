@@ -191,13 +191,14 @@ class Bilevel:
         return curvature(jax.hessian(inner)(v.response), held, normals)
 
     def penalised(
-        self, z: Vector, barrier: Vector, weight: Vector, leads: Vector
+        self, z: Vector, barrier: Vector, pull: Vector, weight: Vector, leads: Vector
     ) -> tuple[Vector, Vector, Vector]:
         """What the interior-point method solves.
 
         Args:
           z: `[n]`.
           barrier: scalar, its barrier's weight.
+          pull: scalar, weight of the leader's utility.
           weight: scalar, of the penalty on the complementarities at barrier 1.
           leads: scalar bool. If False this is the follower's own problem, in its response and
             slacks, with everything else to be held fixed.
@@ -205,7 +206,7 @@ class Bilevel:
         f, c, g = self.evaluate(z)
         v = self.split(z)
         gaps, duals = self.gaps(v)
-        f = f + weight * (gaps @ duals) / jnp.sqrt(barrier)
+        f = pull * f + weight * (gaps @ duals) / jnp.sqrt(barrier)
         f = jnp.where(leads, f, -self.follower(v.action, v.response))
         return f, jnp.where(leads | self.own_rows, c, 0), jnp.where(leads, g, -1)
 

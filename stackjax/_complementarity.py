@@ -14,9 +14,11 @@ from flax import struct
 from jax import lax
 
 from stackjax._bilevel import Bilevel, Vector
+from stackjax._bilevel_proof import best_reply, quasiconcave
 from stackjax._game import shield
 from stackjax._implicit import detached
 from stackjax._interior import Found, Iterate, interior
+from stackjax._judge import kkt_solved
 from stackjax._kkt import polish
 from stackjax._optimality import Active, Linearised, row_units
 from stackjax._settings import Complementarity, tolerance
@@ -37,6 +39,7 @@ class Point(struct.PyTreeNode):
         its optimality conditions, each relative to the size of its terms.
       curvature: scalar, the leader's least along the free directions (negative: a maximum).
       value: scalar, the leader's utility.
+      solved: scalar, 1 if the leader's optimality conditions hold on the active set.
     """
 
     w: Vector
@@ -46,6 +49,7 @@ class Point(struct.PyTreeNode):
     infeasibility: Vector
     curvature: Vector
     value: Vector
+    solved: Vector
 
 
 class Outcome(struct.PyTreeNode):
@@ -126,14 +130,16 @@ def _find(
     begin = jnp.concatenate([action, response])
     drawn = spread(starts, begin, lower[: len(begin)], upper[: len(begin)], rotation)
     number = jnp.arange(starts)
+    # Of the leader's utility and of the penalty, beside a barrier of one: no pair suits all games.
+    pulls = jnp.asarray([1.0, 4.0], dtype)[number % 2]
     weights = jnp.asarray([1.0, 1.0, 10.0, 10.0, 0.1, 0.1], dtype)[number % 6]
     duals = jnp.asarray([1.0, 0.1, 10.0], dtype)[number % 3]
     cold = jax.vmap(program.start)(drawn[:, :a], drawn[:, a:], duals)
 
-    def approach(begin: Vector, weight: Vector, leads: Vector) -> Found:
+    def approach(begin: Vector, pull: Vector, weight: Vector, leads: Vector) -> Found:
         own_lower, own_upper = program.follower_bounds(begin)
         return interior(
-            lambda z, barrier: program.penalised(z, barrier, weight, leads),
+            lambda z, barrier: program.penalised(z, barrier, pull, weight, leads),
             begin,
             jnp.where(leads, lower, own_lower),
             jnp.where(leads, upper, own_upper),
@@ -150,7 +156,7 @@ def _find(
         leads = index % 2 == 1
         afresh = (index == 1) & (number % 2 == 0)
         begins = jnp.where(afresh[:, None], cold, begins)
-        near = jax.vmap(approach, in_axes=(0, 0, None))(begins, weights, leads)
+        near = jax.vmap(approach, in_axes=(0, 0, 0, None))(begins, pulls, weights, leads)
         finish = lambda at, reading: _finish(program, at, reading, tol, leads)
         points = jax.vmap(jax.vmap(finish, in_axes=(None, 0)), in_axes=(0, None))(
             near.point, readings
@@ -165,7 +171,7 @@ def _find(
     # Of the leader's phases the points, and of the follower's after them the answers.
     points = jax.tree.map(lambda x: lax.collapse(x[1::2], 0, 3), points)
     answers = lax.collapse(answers[0::2], 0, 2)
-    return _choose(program, points, answers, jnp.max(steps[1::2]), drawn)
+    return _choose(program, points, answers, jnp.max(steps[1::2]), drawn, tol)
 
 
 def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
@@ -185,6 +191,10 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 0),
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
+    solved = finite & kkt_solved(
+        best.w, step, best.last, best.value, best.gradient, best.hessian, best.active,
+        lower, upper, tol, signed,
+    )  # fmt: skip
     moved = jnp.where(finite & (length <= eps**0.25), best.w + step, best.w)
     moved = jnp.where(jnp.all(jnp.isfinite(moved)), moved, best.w)
     z = jnp.clip(moved[:n], lower, upper)
@@ -208,14 +218,15 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         infeasibility=jnp.max(infeasibility, initial=0),
         curvature=best.curvature(n),
         value=-f,
+        solved=solved.astype(z.dtype),
     )
 
 
 def _choose(
-    program: Bilevel, points: Point, answers: Vector, steps: Vector, drawn: Vector
+    program: Bilevel, points: Point, answers: Vector, steps: Vector, drawn: Vector, tol: float
 ) -> Outcome:
     """The best of the points that the follower would not leave."""
-    n, dtype = len(program.bounds()[0]), points.w.dtype
+    n, a, dtype = len(program.bounds()[0]), program.sizes.action, points.w.dtype
     eps = float(jnp.finfo(dtype).eps)
     loose = eps**0.35  # 3.3e-6 in float64, 3.8e-3 in float32
     parts = jax.vmap(program.split)(points.w[:, :n])
@@ -240,7 +251,7 @@ def _choose(
     regret = jnp.maximum(best - own - noise, 0)
     regret = jnp.where(jnp.isfinite(own), regret, jnp.inf)
 
-    stationary = (points.error <= loose) & (points.length <= loose)
+    stationary = (points.solved > 0) & (points.error <= loose)
     stationary &= points.curvature >= -loose
     feasible = (points.infeasibility <= loose) & jnp.isfinite(points.value)
     candidate = feasible & (regret <= loose)
@@ -269,8 +280,15 @@ def _choose(
     local = jnp.any(least < -loose * largest)
     chosen = jax.tree.map(lambda x: x[index], points)
     agree = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
-    quasi = _quasiconcave(program, chosen, drawn)
-    converged = (stationary & candidate)[index] & (~local | quasi)
+    answer, best = best_reply(program, chosen.w[:n], tol)
+    stays = jnp.max(jnp.abs(answer - responses[index]), initial=0) <= loose * (
+        1 + jnp.max(jnp.abs(answer), initial=0)
+    )
+    kept = best & stays
+    moved = jnp.where(kept, answer, responses[index])
+    chosen = chosen.replace(w=chosen.w.at[a : a + len(moved)].set(moved))
+    quasi = quasiconcave(program, chosen.w[:n], drawn)
+    converged = (stationary & candidate)[index] & kept & (~local | quasi)
     number = lambda x: jnp.asarray(x).astype(dtype)
     return Outcome(
         point=chosen,
@@ -281,31 +299,3 @@ def _choose(
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
         converged=number(converged),
     )
-
-
-def _quasiconcave(program: Bilevel, chosen: Point, drawn: Vector) -> Vector:
-    """Whether the follower's problem looks like one with a single strict maximum; a scalar bool.
-
-    Its constraints are linear, and its utility falls on no segment that is looked at below both
-    ends: between the starting points, and from the answer to each of them, at the chosen action
-    and at those that were started from.
-    """
-    parts = program.split(chosen.w[: len(program.bounds()[0])])
-    action, answer, size = parts.action, parts.response, len(parts.action)
-    others, drawn = drawn[:, :size], drawn[:, size:]
-    shares = jnp.linspace(0, 1, 9, dtype=answer.dtype)
-    begins = jnp.concatenate([drawn, jnp.broadcast_to(answer, drawn.shape)])
-    ends = jnp.concatenate([jnp.roll(drawn, 3, axis=0), drawn])
-    along = lambda a, b: a[None] * (1 - shares)[:, None] + b[None] * shares[:, None]
-    height = lambda at, a, b: jax.vmap(lambda r: program.follower(at, r))(along(a, b))
-    here = jax.vmap(height, in_axes=(None, 0, 0))(action, begins, ends)
-    there = jax.vmap(height)(jnp.concatenate([others, others]), begins, ends)
-    heights = jnp.concatenate([here, there])
-    eps = float(jnp.finfo(answer.dtype).eps)
-    largest = jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0), axis=1, keepdims=True)
-    lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
-    falls = (heights < lowest - 64 * eps * largest) & jnp.isfinite(lowest)
-    bent = jax.hessian(lambda r: program.follower_residuals(action, r)[0])(answer)
-    linear = jnp.max(jnp.abs(bent), initial=0) <= eps**0.5
-    strict = program.follower_curvature(chosen.w[: len(program.bounds()[0])]) > eps**0.5
-    return ~jnp.any(falls) & linear & strict

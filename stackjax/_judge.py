@@ -93,6 +93,7 @@ def kkt_solved(
     lower: jax.Array,
     upper: jax.Array,
     tol: float,
+    signed: jax.Array | None = None,
 ) -> jax.Array:
     """Whether `w` solves the optimality conditions on an active set; a scalar bool.
 
@@ -110,6 +111,7 @@ def kkt_solved(
       lower: `[n]`.
       upper: `[n]`.
       tol: as in `solved`.
+      signed: `[n]` bool, what must be pushed against its bound where it is held; all if None.
     """
     n, m, eps = len(lower), len(active.rows), float(jnp.finfo(w.dtype).eps)
     p = len(w) - n - m
@@ -128,9 +130,9 @@ def kkt_solved(
     moved, length = jnp.abs(step[n:]), jnp.max(jnp.abs(normals), axis=1, initial=0)
     settled = moved <= eps**0.5 * jnp.maximum(jnp.abs(w[n:]), jnp.abs(after))
     # (of a constant objective, in the search's units, in which all is about one)
-    steep = jnp.max(jnp.abs(own))
-    price = moved * jnp.where(length > 0, length, 1)
-    settled |= price <= 64 * eps * jnp.where(steep > 0, steep, 1)
+    steep = jnp.max(jnp.abs(own)) + jnp.max(curved)
+    nothing = 64 * eps * jnp.where(steep > 0, steep, 1)
+    settled |= moved * jnp.where(length > 0, length, 1) <= nothing
 
     sizes = row_sizes(normals, gradient[n:], z)
     binding = jnp.concatenate([jnp.ones(p, bool), active.rows])
@@ -150,10 +152,12 @@ def kkt_solved(
     kept = jnp.abs(z - bound) <= 8 * eps * jnp.abs(bound)
     there = jnp.all(fixed | jnp.where(held, kept, free))
 
-    worst = (tight + tol) * terms
+    worst = (tight + tol) * terms + nothing
     pushed = jnp.where(active.lower, -slope, jnp.where(active.upper, slope, jnp.abs(slope)))
-    stationary = jnp.all(fixed | (pushed <= worst + noise))
+    loose = fixed if signed is None else fixed | (held & ~signed)
+    stationary = jnp.all(loose | (pushed <= worst + noise))
     share = jnp.max(jnp.abs(normals) / jnp.where(terms > 0, terms, 1)[None], axis=1, initial=0)
-    signs = jnp.all(after[p:] * share[p:] >= -(tight + tol))
+    signs = after[p:] * share[p:] >= -(tight + tol)
+    signs = jnp.all(signs | (after[p:] * length[p:] >= -nothing))
     off = jnp.all(active.rows | (after[p:] == 0))
     return there & feasible & stationary & signs & off & jnp.all(settled)

@@ -326,7 +326,9 @@ def _by_complementarity(
     low, high = jnp.concatenate([lower, filled[0]]), jnp.concatenate([upper, filled[1]])
     scales = lax.stop_gradient(scales_at(everything, z, low, high))
     at = inside(z, low, high)
-    leads = lax.stop_gradient(utility_scale(utility("leader_utility"), at, scales.variables))
+    # The leader gains little in a unit, so that the follower's optimality comes first.
+    gains = utility_scale(utility("leader_utility"), at, scales.variables)
+    leads = lax.stop_gradient(gains / 8)
     g, h = jax.eval_shape(lambda z: residuals(game.response_set, z, False), z)
     m, p = g.shape[0], h.shape[0]
     joined = lambda a, r: jnp.concatenate([a, r]) * scales.variables

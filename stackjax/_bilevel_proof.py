@@ -1,0 +1,86 @@
+"""What is known of the follower at a point of the bilevel program."""
+
+import jax
+import jax.numpy as jnp
+
+from stackjax._bilevel import Bilevel, Vector
+from stackjax._judge import kkt_solved
+from stackjax._kkt import polish
+from stackjax._optimality import Active
+
+_ROUNDS = 6
+
+
+def best_reply(program: Bilevel, z: Vector, tol: float) -> tuple[Vector, Vector]:
+    """The follower's own solution next to a point, `[r]`, and whether it is one; a scalar bool.
+
+    Newton's method on the follower's problem alone, at the point's action, from its response and
+    multipliers. The judge is the same as for a follower that is asked on its own.
+
+    Args:
+      program: the game.
+      z: `[n]` the point.
+      tol: of the step, as in `kkt_solved`.
+    """
+    v, sizes = program.split(z), program.sizes
+    infinite = jnp.full(sizes.response, jnp.inf, z.dtype)
+    low, high = program.response_bounds
+    lower = -infinite if low is None else low
+    upper = infinite if high is None else high
+
+    def evaluate(response: Vector) -> tuple[Vector, Vector, Vector]:
+        g, h = program.follower_residuals(v.action, response)
+        return -program.follower(v.action, response), h, g
+
+    gaps, duals = program.gaps(v)
+    tight = gaps <= duals
+    cuts = [sizes.slack, sizes.slack + sizes.lower]
+    rows, at_lower, at_upper = jnp.split(tight, cuts)
+    none = jnp.zeros(sizes.response, bool)
+    at_lower = (at_lower if sizes.lower else none) | (lower >= upper)
+    active = Active(at_lower, (at_upper if sizes.upper else none) & ~at_lower, rows)
+    w = jnp.concatenate([v.response, v.equality, v.inequality])
+    # What the point holds at a bound stays there: the judge sees whether it belongs there.
+    best, step, _ = polish(
+        evaluate, w, active, lower, upper,
+        equalities=sizes.equality, tol=tol, rounds=_ROUNDS, frozen=active.lower | active.upper,
+    )  # fmt: skip
+    solved = jnp.isfinite(best.error) & kkt_solved(
+        best.w, step, best.last, best.value, best.gradient, best.hessian, best.active,
+        lower, upper, tol,
+    )  # fmt: skip
+    answer = jnp.clip((best.w + step)[: sizes.response], lower, upper)
+    return jnp.where(solved, answer, v.response), solved
+
+
+def quasiconcave(program: Bilevel, z: Vector, drawn: Vector) -> Vector:
+    """Whether the follower's problem looks like one with a single strict maximum; a scalar bool.
+
+    Its constraints are linear, and its utility falls on no segment that is looked at below both
+    ends: between the starting points, and from the answer to each of them, at the chosen action
+    and at those that were started from.
+
+    Args:
+      program: the game.
+      z: `[n]` the point chosen.
+      drawn: `[k, a + r]` starting points.
+    """
+    parts = program.split(z)
+    action, answer, size = parts.action, parts.response, len(parts.action)
+    others, drawn = drawn[:, :size], drawn[:, size:]
+    shares = jnp.linspace(0, 1, 9, dtype=answer.dtype)
+    begins = jnp.concatenate([drawn, jnp.broadcast_to(answer, drawn.shape)])
+    ends = jnp.concatenate([jnp.roll(drawn, 3, axis=0), drawn])
+    along = lambda a, b: a[None] * (1 - shares)[:, None] + b[None] * shares[:, None]
+    height = lambda at, a, b: jax.vmap(lambda r: program.follower(at, r))(along(a, b))
+    here = jax.vmap(height, in_axes=(None, 0, 0))(action, begins, ends)
+    there = jax.vmap(height)(jnp.concatenate([others, others]), begins, ends)
+    heights = jnp.concatenate([here, there])
+    eps = float(jnp.finfo(answer.dtype).eps)
+    largest = jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0), axis=1, keepdims=True)
+    lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
+    falls = (heights < lowest - 64 * eps * largest) & jnp.isfinite(lowest)
+    bent = jax.hessian(lambda r: program.follower_residuals(action, r)[0])(answer)
+    linear = jnp.max(jnp.abs(bent), initial=0) <= eps**0.5
+    strict = program.follower_curvature(z) > eps**0.5
+    return ~jnp.any(falls) & linear & strict
