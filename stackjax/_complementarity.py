@@ -185,7 +185,9 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         active.upper | (plain & (at.upper > upper - at.z) & (lower < upper)),
         at.inequality > at.slack,
     )
-    w = jnp.concatenate([at.z, at.equality, at.inequality])
+    # Where multipliers are not unique some have diverged; Newton's method finds its own.
+    calm = lambda multiplier: jnp.where(jnp.abs(multiplier) <= 1e4, multiplier, 0)
+    w = jnp.concatenate([at.z, calm(at.equality), calm(at.inequality)])
     best, step, length = polish(
         program.evaluate, w, active, lower, upper,
         equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 0),

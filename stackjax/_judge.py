@@ -118,23 +118,26 @@ def kkt_solved(
     z, dz, after = w[:n], step[:n], w[n:] + step[n:]
     bent, normals = hessian[:n, :n], hessian[n:, :n]
     held, fixed = active.lower | active.upper, lower >= upper
+    # (in the search's units: what is less than the square of their rounding is nothing)
+    tiny = eps**2
+    large = jnp.maximum(jnp.abs(z), tiny)
     tight = max(64 * eps, 0.1 * tol)
 
     # The gradient once multipliers are what the step makes them, and what it is the sum of.
     own = gradient[:n] - exactly(w[n:], normals)
     slope = own + exactly(after, normals) + exactly(bent, dz)
-    terms = jnp.abs(own) + jnp.abs(after) @ jnp.abs(normals) + jnp.abs(bent) @ jnp.abs(z)
+    terms = jnp.abs(own) + jnp.abs(after) @ jnp.abs(normals) + jnp.abs(bent) @ large
     curved = jnp.abs(jnp.diagonal(bent))
     noise = rounding(value - w[n:] @ gradient[n:], terms, curved)
     # Curvature is that of the old multipliers: they must have settled.
     moved, length = jnp.abs(step[n:]), jnp.max(jnp.abs(normals), axis=1, initial=0)
     settled = moved <= eps**0.5 * jnp.maximum(jnp.abs(w[n:]), jnp.abs(after))
-    # (of a constant objective, in the search's units, in which all is about one)
-    steep = jnp.max(jnp.abs(own)) + jnp.max(curved)
+    # (of a constant objective: all is about one)
+    steep = jnp.max(jnp.abs(own) + curved * jnp.abs(z))
     nothing = 64 * eps * jnp.where(steep > 0, steep, 1)
     settled |= moved * jnp.where(length > 0, length, 1) <= nothing
 
-    sizes = row_sizes(normals, gradient[n:], z)
+    sizes = row_sizes(normals, gradient[n:], z) + tiny * jnp.sum(jnp.abs(normals), axis=1)
     binding = jnp.concatenate([jnp.ones(p, bool), active.rows])
     met = jnp.abs(gradient[n:]) <= 8 * eps * sizes
     exact = jnp.all(met | ~binding)
@@ -144,7 +147,7 @@ def kkt_solved(
 
     # Next to constraints that hold, a variable is as exact as the constraints are.
     spacing = 8 * eps * jnp.abs(z)
-    unit = resolution(z, lower, upper)
+    unit = jnp.maximum(resolution(z, lower, upper), tiny)
     left = jnp.where(exact, jnp.abs(exactly(bent, dz)), jnp.inf)
     free = solved(z, dz, last, left, noise, curved, unit, tol)
     free |= exact & (jnp.abs(dz) <= spacing)

@@ -191,7 +191,7 @@ def polish(
     Returns:
       The best point met, the Newton step from it, `[n + p + m]`, and its relative length.
     """  # fmt: skip
-    n, p = len(lower), equalities
+    n, p, eps = len(lower), equalities, float(jnp.finfo(lower.dtype).eps)
     value = lagrangian(evaluate, n, p)
     fixed = lower >= upper
     frozen = fixed if frozen is None else frozen | fixed
@@ -222,8 +222,7 @@ def polish(
         step = step_from(point)
         length = step_length(state.w, step, lower, upper)
         # Among points at the rounding floor the last one, whose steps have shrunk.
-        floor = 64 * float(jnp.finfo(lower.dtype).eps)
-        better = point.error < jnp.maximum(state.best.error, floor)
+        better = point.error < jnp.maximum(state.best.error, 64 * eps)
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), point, state.best)
         w = state.w + step
         slope = point.gradient + point.hessian @ step
@@ -244,6 +243,8 @@ def polish(
         finite = jnp.all(jnp.isfinite(w))
         # One step more than is small: the judge asks whether steps shrink.
         settled = (length <= tol) & (state.length <= tol)
+        prices = jnp.abs(step[n:]) <= eps**0.5 * jnp.maximum(1, jnp.abs(w[n:]))
+        settled &= jnp.all(prices)
         return _Search(
             jnp.where(finite, w, state.w), revised, best, jnp.where(better, length, state.length),
             step[:n], state.steps + 1, (jnp.all(jnp.stack(same)) & settled) | ~finite,

@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._interior import inside
-
 Evaluate = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
@@ -66,18 +64,23 @@ def scales_at(evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax
       lower: `[n]`.
       upper: `[n]`.
     """
-    # Where the start is not inside, or f not a number, no more than the bounds is known.
-    z = inside(start, lower, upper)
+    # What is not a number at the start says nothing.
+    z = jnp.clip(jnp.where(jnp.isfinite(start), start, 0), lower, upper)
     p = jax.eval_shape(evaluate, z)[1].shape[0]
-    values, slopes, bends = _second_order(lambda z: jnp.concatenate(evaluate(z)[1:]), z)
+    values, slopes, bends, curved = _second_order(lambda z: jnp.concatenate(evaluate(z)[1:]), z)
 
     # From the origin to where a constraint is met, or from the start if it is curved: there it
     # may be flat.
     ratio = lambda top, below: jnp.where(
         (top > 0) & (below > 0), top / jnp.where(below > 0, below, 1), jnp.inf
     )
+    # Of a curved constraint only what is large at the start says anything about further away.
+    terms = jnp.abs(slopes * z[None])
+    noise = jnp.where(curved, 0.02, 64 * float(jnp.finfo(z.dtype).eps))
+    least = jnp.where(curved, 0.02, 0) * jnp.max(terms, axis=1, initial=0)
     constants = jnp.abs(values - slopes @ z)
-    axis = ratio(constants[:, None], jnp.abs(slopes))
+    constants = jnp.where(constants > noise * jnp.sum(terms, axis=1), constants, 0)
+    axis = ratio(constants[:, None], jnp.where(terms >= least[:, None], jnp.abs(slopes), 0))
     axis = jnp.minimum(axis, jnp.sqrt(ratio(2 * jnp.abs(values)[:, None], jnp.abs(bends))))
     axis = jnp.min(axis, axis=0, initial=jnp.inf)
     width = jnp.where(upper > lower, upper - lower, jnp.inf)
@@ -92,7 +95,15 @@ def scales_at(evaluate: Evaluate, start: jax.Array, lower: jax.Array, upper: jax
 
     sizes = jnp.maximum(jnp.abs(slopes) * unit[None], jnp.abs(bends) * unit[None] ** 2 / 2)
     rows = _inverse(jnp.maximum(jnp.max(sizes, axis=1, initial=0), jnp.abs(values)))
-    return Scales(unit, utility_scale(lambda z: evaluate(z)[0], z, unit), rows[:p], rows[p:])
+    value = utility_scale(lambda z: evaluate(z)[0], within(z, lower, upper, unit), unit)
+    return Scales(unit, value, rows[:p], rows[p:])
+
+
+def within(z: jax.Array, lower: jax.Array, upper: jax.Array, unit: jax.Array) -> jax.Array:
+    """`z`, `[n]`, moved off bounds, where utilities may have poles, by a hundredth of a unit."""
+    middle = jnp.where(jnp.isfinite(upper - lower), lower / 2 + upper / 2, z)
+    low, high = jnp.minimum(lower + 0.01 * unit, middle), jnp.maximum(upper - 0.01 * unit, middle)
+    return jnp.clip(z, low, high)
 
 
 def utility_scale(
@@ -111,19 +122,18 @@ def utility_scale(
     return _inverse(jnp.maximum(*sizes))
 
 
-def _second_order(
-    rows: Callable[[jax.Array], jax.Array], z: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Values `[k]`, slopes `[k, n]` and second derivatives `[k, n]` on the axes; 0 for NaN."""
+def _second_order(rows: Callable[[jax.Array], jax.Array], z: jax.Array) -> tuple[jax.Array, ...]:
+    """Values `[k]`, slopes and second derivatives on the axes `[k, n]`; `[k]`, which are curved."""
 
     def jacobian(z: jax.Array) -> tuple[jax.Array, jax.Array]:
         values, pull = jax.vjp(rows, z)
         return jax.vmap(lambda e: pull(e)[0])(jnp.eye(len(values), dtype=z.dtype)), values
 
     slopes, push, values = jax.linearize(jacobian, z, has_aux=True)
-    bends = jax.vmap(push)(jnp.eye(len(z), dtype=z.dtype))
     number = lambda x: jnp.where(jnp.isfinite(x), x, 0)
-    return number(values), number(slopes), number(jnp.diagonal(bends, axis1=0, axis2=2))
+    bends = number(jax.vmap(push)(jnp.eye(len(z), dtype=z.dtype)))
+    curved = jnp.max(jnp.abs(bends), axis=(0, 2), initial=0) > 0
+    return number(values), number(slopes), jnp.diagonal(bends, axis1=0, axis2=2), curved
 
 
 def _inverse(size: jax.Array) -> jax.Array:

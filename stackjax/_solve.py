@@ -23,10 +23,9 @@ from stackjax._checks import (
 )
 from stackjax._complementarity import search
 from stackjax._game import Game, evaluate, scalar
-from stackjax._interior import inside
 from stackjax._modules import call
 from stackjax._response import at_least_float32, filled_bounds, flat, like, vector_bounds
-from stackjax._scales import scales_at, utility_scale
+from stackjax._scales import scales_at, utility_scale, within
 from stackjax._sets import Box
 from stackjax._settings import Complementarity, FirstOrder, Newton
 from stackjax._starts import shift, spread
@@ -325,7 +324,7 @@ def _by_complementarity(
     ]
     low, high = jnp.concatenate([lower, filled[0]]), jnp.concatenate([upper, filled[1]])
     scales = lax.stop_gradient(scales_at(everything, z, low, high))
-    at = inside(z, low, high)
+    at = within(jnp.clip(z, low, high), low, high, scales.variables)
     # The leader gains little in a unit, so that the follower's optimality comes first.
     gains = utility_scale(utility("leader_utility"), at, scales.variables)
     leads = lax.stop_gradient(gains / 8)
