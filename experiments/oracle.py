@@ -25,7 +25,7 @@ from _args import check_out, check_seed, parse
 from _command import launch
 from _phases import Kept, Phases
 from _results import environment, run_of, write_json
-from oracle_checks import Kind, Tally, judge
+from oracle_checks import Kind, Tally, forget, judge
 from oracle_checks.boxes import BOXES
 from oracle_checks.curved import CURVED
 from oracle_checks.finite import FINITE, judge_finite
@@ -177,6 +177,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     for before, part in zip((None, *chosen), chosen):
         if before is not None and before.name != part.name:
+            # A process may hold some thousands of compiled functions, not tens of thousands.
+            forget()
             jax.clear_caches()
         tally = phases.job(part.title, part.count)
         rows.append({"units": part.units, "tally": dataclasses.asdict(tally)})

@@ -29,7 +29,7 @@ from stackjax._scales import scales_at, utility_scale, within
 from stackjax._sets import Box
 from stackjax._settings import Complementarity, FirstOrder, Newton
 from stackjax._starts import shift, spread
-from stackjax._value_function import Optimum, ascend, climb, shape_of
+from stackjax._value_function import Optimum, ascend, climb, fresh_gain, shape_of
 
 PyTree = Any
 LeaderSolver = Newton | FirstOrder | Complementarity
@@ -260,7 +260,9 @@ def _by_value(
         shape = shape_of(game, best.action, best.response, context)
         local, regret = ~shape.concave, shape.regret
         # A strict maximum of a quasi-concave utility is the only one.
-        found &= shape.concave | (shape.quasiconcave & (regret == 0))
+        seems = found & ~shape.concave & shape.quasiconcave & (regret == 0)
+        beaten = fresh_gain(game, best.action, best.response, context, follower, seems) > 0
+        found &= shape.concave | (seems & ~beaten)
     report = {
         # With several best responses the one answered need not be the leader's favourite.
         "converged": found & unique,

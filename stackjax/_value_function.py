@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from stackjax._argmax import on_box
 from stackjax._checks import Solver
 from stackjax._game import Game, evaluate, scalar
+from stackjax._implicit import detached
 from stackjax._linear import factorise
 from stackjax._quality import Quality
 from stackjax._response import at_least_float32, flat, respond
@@ -147,7 +148,7 @@ def ascend(
     return Optimum(best, answer, quality, report)
 
 
-_SAMPLES, _PARTS = 32, 9
+_SAMPLES, _PARTS, _SEARCHES = 32, 9, 4
 
 
 class Shape(NamedTuple):
@@ -155,7 +156,8 @@ class Shape(NamedTuple):
 
     Attributes:
       concave: bool, its Hessian was negative semidefinite wherever it was looked at.
-      quasiconcave: bool, on no segment that was looked at did it fall below both ends.
+      quasiconcave: bool, on no segment that was looked at did it fall below both ends, and no
+        level set that was looked at bends outwards (Arrow and Enthoven, Econometrica 29, 1961).
       regret: how much more than at `response` it is at some other response to `action`, relative
         to its range among them.
     """
@@ -186,19 +188,43 @@ def shape_of(game: Game, action: PyTree, response: PyTree, context: PyTree) -> S
     ones = jnp.ones_like(centre)
     directions = spread(_SAMPLES, 0 * centre, -ones, ones, 0.3 * ones)
 
-    def bends(action: jax.Array, y: jax.Array, direction: jax.Array) -> jax.Array:
+    def bends(action: jax.Array, y: jax.Array, direction: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether the utility is concave here, and whether it is along its own level set."""
         utility = lambda y: game.follower_utility(unravel_action(action), unravel(y), context)
         slope = jax.grad(lambda y: -scalar(utility(y), "follower_utility").astype(y.dtype))
-        push = lambda e: jax.jvp(slope, (y,), (e,))[1]
+        push = lambda e: jax.jvp(slope, (y,), (e,))
         if whole:
-            hessian = jax.vmap(push)(jnp.eye(size, dtype=y.dtype))
+            gradients, hessian = jax.vmap(push)(jnp.eye(size, dtype=y.dtype))
+            gradient = gradients[0]
         else:
-            hessian = jnp.reshape(direction @ push(direction), (1, 1)) / size
+            gradient, product = push(direction)
+            squared = jnp.sum(gradient**2)
+            share = (direction @ gradient) / jnp.where(squared > 0, squared, 1)
+            level = direction - share * gradient
+            hessian = jnp.reshape(direction @ product, (1, 1)) / size
         finite = jnp.all(jnp.isfinite(hessian))
-        return ~finite | factorise(jnp.where(finite, (hessian + hessian.T) / 2, 0)).semidefinite
+        hessian = jnp.where(finite, (hessian + hessian.T) / 2, 0)
+        concave = ~finite | factorise(hessian).semidefinite
+        if not whole:
+            _, product = push(level)
+            bent = jnp.reshape(level @ product, (1, 1)) / size
+            finite &= jnp.all(jnp.isfinite(bent))
+            return concave, ~finite | factorise(jnp.where(finite, bent, 0)).semidefinite
+        # Across it the second derivative may have any sign.
+        squared = jnp.sum(gradient**2)
+        stiff = 1e3 * jnp.max(jnp.abs(hessian)) / jnp.where(squared > 0, squared, 1)
+        across = stiff * gradient[:, None] * gradient[None]
+        across = jnp.where(jnp.all(jnp.isfinite(across)), across, 0)
+        return concave, ~finite | factorise(hessian + across).semidefinite
 
     actions, points, directions = lax.stop_gradient((actions, points, directions))
-    concave = jnp.all(jax.vmap(bends)(actions, points, directions))
+    middles = (points + centre[None]) / 2
+    concave, level = jax.vmap(bends)(
+        jnp.concatenate([actions, jnp.broadcast_to(own, actions.shape)]),
+        jnp.concatenate([points, middles]),
+        jnp.concatenate([directions, directions]),
+    )
+    concave, level = jnp.all(concave), jnp.all(level)
 
     def height(action: jax.Array, y: jax.Array) -> jax.Array:
         value = game.follower_utility(unravel_action(action), unravel(y), context)
@@ -216,10 +242,55 @@ def shape_of(game: Game, action: PyTree, response: PyTree, context: PyTree) -> S
     known = jnp.where(jnp.isfinite(heights), heights, 0)
     noise = 64 * eps * jnp.max(jnp.abs(known), axis=1, keepdims=True)
     lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
-    quasi = jnp.all(~(heights < lowest - noise) | ~jnp.isfinite(lowest))
+    quasi = level & jnp.all(~(heights < lowest - noise) | ~jnp.isfinite(lowest))
     fresh = jax.vmap(lambda y: height(own, y))(points)
     at, valid = height(own, centre), jnp.isfinite(fresh)
     top, bottom = jnp.max(jnp.where(valid, fresh, -jnp.inf)), jnp.min(jnp.where(valid, fresh, at))
     spread_ = jnp.maximum(jnp.maximum(top, at) - bottom, jnp.finfo(centre.dtype).tiny)
     gain = jnp.maximum(top - at - 64 * eps * jnp.abs(at), 0)
     return Shape(concave, quasi, jnp.where(jnp.isfinite(at), gain / spread_, jnp.inf))
+
+
+def fresh_gain(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: Solver,
+    needed: jax.Array,
+) -> jax.Array:
+    """What the follower gains over `response` when it searches afresh, from four other starts.
+
+    Args:
+      game: the game.
+      action: the leader's.
+      response: the follower's.
+      context: of the game.
+      settings: the follower's solver.
+      needed: scalar bool; if not, nothing is searched.
+
+    Returns:
+      Scalar, in the utility's units; 0 where rounding could be all of it.
+    """
+    action, response = at_least_float32(action), at_least_float32(response)
+    centre, unravel = ravel_pytree(response)
+    lower, upper = map(flat, game.response_set.bounds(response))
+    begins = spread(_SEARCHES + 1, centre, lower, upper, jnp.full_like(centre, 0.25))[1:]
+    eps = float(jnp.finfo(centre.dtype).eps)
+
+    def height(response: PyTree) -> jax.Array:
+        value = evaluate(game.follower_utility, "follower_utility", action, response, context)
+        return value.astype(centre.dtype)
+
+    def search(_: tuple) -> tuple[jax.Array, jax.Array]:
+        answers, quality = jax.vmap(
+            lambda y: respond(game, action, context, unravel(y), settings)
+        )(begins)  # fmt: skip
+        reached, at = jax.vmap(height)(answers), height(response)
+        top = jnp.max(jnp.where(quality.converged > 0, reached, -jnp.inf))
+        return jnp.maximum(top - at - 64 * eps * jnp.abs(at), 0), jnp.zeros((), bool)
+
+    # The body of a loop of at most one turn: batches of concave followers do not pay for it.
+    nothing = jnp.zeros((), centre.dtype)
+    run = lambda _: jax.lax.while_loop(lambda state: state[1], search, (nothing, needed))[0]
+    return detached(lambda _: (nothing, run(None)), nothing)[1]

@@ -9,8 +9,8 @@ states the same games to the library. `judge` counts what differs.
 Shared by `tests/oracle`, which runs a slice, and `experiments/oracle.py`, which runs thousands.
 """
 
-from oracle_checks.judge import ask, judge
+from oracle_checks.judge import ask, forget, judge
 from oracle_checks.kind import Answer, Kind
 from oracle_checks.tally import Tally
 
-__all__ = ["Answer", "Kind", "Tally", "ask", "judge"]
+__all__ = ["Answer", "Kind", "Tally", "ask", "forget", "judge"]

@@ -20,7 +20,12 @@ SECOND_TOLERANCE = {"float32": 1e-1, "float64": 2e-2}
 """The second difference divides rounding by `STEP**2`: float64's cannot be finer."""
 
 
-_programs: dict[Any, Any] = {}
+programs: dict[Any, Any] = {}
+
+
+def forget() -> None:
+    """Drops the compiled programs of kinds that are done with."""
+    programs.clear()
 
 
 def ask(kind: Kind, params: Params, dtype: str) -> dict[str, np.ndarray]:
@@ -50,9 +55,9 @@ def ask(kind: Kind, params: Params, dtype: str) -> dict[str, np.ndarray]:
     with jax.enable_x64(dtype == "float64"):
         given = {k: jnp.asarray(v, dtype) for k, v in params.items()}
         key = (kind.name, dtype, len(params["start"]))
-        if key not in _programs:
-            _programs[key] = jax.jit(jax.vmap(one)).lower(given).compile()
-        return {k: np.asarray(v) for k, v in _programs[key](given).items()}
+        if key not in programs:
+            programs[key] = jax.jit(jax.vmap(one)).lower(given).compile()
+        return {k: np.asarray(v) for k, v in programs[key](given).items()}
 
 
 class Truth(Answer):

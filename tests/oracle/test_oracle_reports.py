@@ -116,6 +116,35 @@ def test_the_logit_duopoly_is_right_and_converged():
     assert found.converged.all()
 
 
+def test_a_higher_peak_is_seldom_missed():
+    """Two peaks in six variables, the start on one: samples are no proof, but should mostly do."""
+    rng, games, d = np.random.default_rng(0), 400, 6
+    middle = rng.uniform(0.1, 0.9, (games, 2, d))
+    width, height = rng.uniform(0.08, 0.4, (games, 2)), rng.uniform(-1, 1, (games, 2))
+
+    def follower(a, r, x):
+        far = jnp.sum((r[None] - x["middle"]) ** 2, -1) / x["width"] ** 2
+        return jax.nn.logsumexp(x["height"] - far / 2) + 0 * a
+
+    leader = lambda a, r, x: -((a - 0.3) ** 2) + 0.1 * r[0]
+    unit = sj.Box(0.0, 1.0)
+    game = sj.Game(leader, follower, action_set=unit, response_set=unit)
+    given = {"middle": middle, "width": width, "height": height}
+    found = jax.jit(
+        jax.vmap(
+            lambda x: sj.solve(
+                game, action=jnp.array(0.5), response=x["middle"][0], context=x, solver=sj.Newton()
+            )
+        )
+    )({name: jnp.asarray(value, "float32") for name, value in given.items()})
+    # Peaks lie next to the middles: the utility there bounds the highest from below.
+    squared = ((middle[:, :, None] - middle[:, None]) ** 2).sum(-1)
+    peaks = np.exp(height[:, None] - squared / width[:, None] ** 2 / 2).sum(-1).max(-1)
+    beaten = np.log(peaks) - np.asarray(found.follower_utility) > 1e-3
+    assert beaten.sum() > 100
+    assert (np.asarray(found.converged) & beaten).sum() <= 15
+
+
 # A first-order method that stops where steps are short, not where it has arrived.
 
 
