@@ -165,6 +165,37 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+FAMILIES = {
+    "quadratic in boxes, d = 1 to 64": BOXES,
+    "logarithms, powers, exponentials, softplus, networks in boxes": CURVED,
+    "polyhedra: redundant, thin, badly scaled": POLYHEDRA,
+    "simplices, products, balls": SHARES,
+    "smooth constraints": SMOOTH,
+    "empty, unbounded, flat: nothing may converge": TRAPS,
+    "linear and quadratic bilevel games": LEADERS,
+}
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each family and precision, own and other units together, in Markdown."""
+    header = ("followers and games", "precision", "asked", *HEADER[5:8])
+    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+    for family, kinds in FAMILIES.items():
+        names = {kind.name for kind in kinds}
+        for dtype in DTYPES:
+            tallies = [Tally(**row["tally"]) for row in rows]
+            of = [t for t in tallies if t.kind in names and t.dtype == dtype]
+            counts = [
+                sum(t.games for t in of),
+                sum(t.wrong for t in of),
+                sum(t.unconverged for t in of),
+                sum(t.wrong_slopes + t.wrong_seconds for t in of),
+            ]
+            if of:
+                lines.append(" | ".join((family, dtype, *(f"{n:,}" for n in counts))))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Args, argv)
     check_out("out", args.out)
@@ -194,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(args.out, result)
     phases.finish()
     print(table(rows))
+    print(summary(rows))
     print(f"Written to {args.out}")
 
 
