@@ -287,7 +287,7 @@ def shapes(jaxpr):
     for equation in jaxpr.eqns:
         found |= {v.aval.shape for v in (*equation.invars, *equation.outvars)}
         for inner in jaxprs(equation.params):
-            found |= shapes(inner.jaxpr)
+            found |= shapes(inner)
     return found
 
 
