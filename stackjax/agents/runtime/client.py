@@ -57,7 +57,7 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
         ...         reply = client.chat.completions.create(
         ...             model="m", messages=[{"role": "user", "content": "Hello"}]
         ...         )
-        ...     assert reply.id == "7" and governor.health()["sessions"] == 1
+        ...     assert reply.id == "7"
         >>> governor.close()
     """
     try:
