@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._bilevel import Bilevel, Vector
-from stackjax._judge import kkt_solved
 from stackjax._kkt import polish
 from stackjax._optimality import Active
+from stackjax._shape import dips
 
 _ROUNDS = 6
 
@@ -45,10 +45,7 @@ def best_reply(program: Bilevel, z: Vector, tol: float) -> tuple[Vector, Vector]
         evaluate, w, active, lower, upper,
         equalities=sizes.equality, tol=tol, rounds=_ROUNDS, frozen=active.lower | active.upper,
     )  # fmt: skip
-    solved = jnp.isfinite(best.error) & kkt_solved(
-        best.w, step, best.last, best.value, best.gradient, best.hessian, best.active,
-        lower, upper, tol,
-    )  # fmt: skip
+    solved = best.solved(step, lower, upper, tol)
     answer = jnp.clip((best.w + step)[: sizes.response], lower, upper)
     return jnp.where(solved, answer, v.response), solved
 
@@ -68,19 +65,14 @@ def quasiconcave(program: Bilevel, z: Vector, drawn: Vector) -> Vector:
     parts = program.split(z)
     action, answer, size = parts.action, parts.response, len(parts.action)
     others, drawn = drawn[:, :size], drawn[:, size:]
-    shares = jnp.linspace(0, 1, 9, dtype=answer.dtype)
     begins = jnp.concatenate([drawn, jnp.broadcast_to(answer, drawn.shape)])
     ends = jnp.concatenate([jnp.roll(drawn, 3, axis=0), drawn])
-    along = lambda a, b: a[None] * (1 - shares)[:, None] + b[None] * shares[:, None]
-    height = lambda at, a, b: jax.vmap(lambda r: program.follower(at, r))(along(a, b))
-    here = jax.vmap(height, in_axes=(None, 0, 0))(action, begins, ends)
-    there = jax.vmap(height)(jnp.concatenate([others, others]), begins, ends)
-    heights = jnp.concatenate([here, there])
+    here = jnp.broadcast_to(action, (len(begins), size))
+    twice = lambda x: jnp.concatenate([x, x])
+    actions = jnp.concatenate([here, twice(others)])
+    falls = dips(program.follower, actions, twice(begins), twice(ends))
     eps = float(jnp.finfo(answer.dtype).eps)
-    largest = jnp.max(jnp.where(jnp.isfinite(heights), jnp.abs(heights), 0), axis=1, keepdims=True)
-    lowest = jnp.minimum(heights[:, :1], heights[:, -1:])
-    falls = (heights < lowest - 64 * eps * largest) & jnp.isfinite(lowest)
     bent = jax.hessian(lambda r: program.follower_residuals(action, r)[0])(answer)
     linear = jnp.max(jnp.abs(bent), initial=0) <= eps**0.5
     strict = program.follower_curvature(z) > eps**0.5
-    return ~jnp.any(falls) & linear & strict
+    return ~falls & linear & strict

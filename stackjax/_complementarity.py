@@ -18,7 +18,6 @@ from stackjax._bilevel_proof import best_reply, quasiconcave
 from stackjax._game import shield
 from stackjax._implicit import detached
 from stackjax._interior import Found, Iterate, interior
-from stackjax._judge import kkt_solved
 from stackjax._kkt import polish
 from stackjax._optimality import Active, Linearised, row_units
 from stackjax._settings import Complementarity, tolerance
@@ -193,10 +192,7 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 0),
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
-    solved = finite & kkt_solved(
-        best.w, step, best.last, best.value, best.gradient, best.hessian, best.active,
-        lower, upper, tol, signed,
-    )  # fmt: skip
+    solved = best.solved(step, lower, upper, tol, signed)
     moved = jnp.where(finite & (length <= eps**0.25), best.w + step, best.w)
     moved = jnp.where(jnp.all(jnp.isfinite(moved)), moved, best.w)
     z = jnp.clip(moved[:n], lower, upper)

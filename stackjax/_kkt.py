@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._judge import kkt_solved
 from stackjax._linear import restrict
 from stackjax._optimality import (
     Active,
@@ -106,6 +107,28 @@ class Point(struct.PyTreeNode):
         return curvature(
             self.hessian[:n, :n], held, jnp.where(binding[:, None], self.hessian[n:, :n], 0)
         )
+
+    def solved(
+        self,
+        step: jax.Array,
+        lower: jax.Array,
+        upper: jax.Array,
+        tol: float,
+        signed: jax.Array | None = None,
+    ) -> jax.Array:
+        """Whether the optimality conditions hold, as `kkt_solved` has it; a scalar bool.
+
+        Args:
+          step: `[n + p + m]` the Newton step from here.
+          lower: `[n]`.
+          upper: `[n]`.
+          tol: as in `kkt_solved`.
+          signed: likewise.
+        """
+        return jnp.isfinite(self.error) & kkt_solved(
+            self.w, step, self.last, self.value, self.gradient, self.hessian, self.active,
+            lower, upper, tol, signed,
+        )  # fmt: skip
 
     def linearised(self) -> Linearised:
         """What its derivatives are made of."""

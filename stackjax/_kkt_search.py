@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._interior import inside, interior
-from stackjax._judge import kkt_solved
 from stackjax._kkt import polish
 from stackjax._optimality import Active, Linearised, exactly
 from stackjax._quality import Quality
@@ -192,11 +191,7 @@ def _robust(
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
     bent = best.curvature(d)
-    first_order = kkt_solved(
-        best.w, step, best.last, best.value, best.gradient, best.hessian, best.active,
-        lower, upper, tol,
-    )  # fmt: skip
-    converged = finite & first_order & (bent >= -(eps**0.5))
+    converged = best.solved(step, lower, upper, tol) & (bent >= -(eps**0.5))
     w = jnp.where(converged, best.w + step, w)
     w = w.at[:d].set(jnp.clip(w[:d], lower, upper))
     number = lambda x: x.astype(dtype)

@@ -215,10 +215,8 @@ def _best_response(
     value = lax.stop_gradient(jax.vmap(utility)(every.value))
     value = jnp.where(every.converged, value, -jnp.inf)
     index, best = jnp.argmax(value), jnp.max(value)
-    eps, span = (
-        float(jnp.finfo(value.dtype).eps),
-        best - jnp.min(jnp.where(every.converged, value, best)),
-    )
+    eps = float(jnp.finfo(value.dtype).eps)
+    span = best - jnp.min(jnp.where(every.converged, value, best))
     slack = eps**0.5 * span + 64 * eps * jnp.abs(best)
     agree = jnp.sum(every.converged & (value >= best - slack)).astype(jnp.int32)
     return jax.tree.map(lambda x: x[index], every).replace(agree=agree)

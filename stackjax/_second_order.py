@@ -104,17 +104,20 @@ def dense(objective: Callable) -> Model:
         hessian = jax.vmap(push)(jnp.eye(len(y), dtype=y.dtype))
         return Point(value, slope, (hessian + hessian.T) / 2, new_aux)
 
-    def step(y: jax.Array, point: Point, free: jax.Array, *_: Any) -> tuple[jax.Array, jax.Array]:
+    def newton(point: Point, free: jax.Array) -> tuple[jax.Array, Factor]:
         factor = factorise(restrict(point.hessian, free))
-        return -factor.descend(jnp.where(free, point.gradient, 0)), factor.semidefinite
+        return -factor.descend(jnp.where(free, point.gradient, 0)), factor
+
+    def step(y: jax.Array, point: Point, free: jax.Array, *_: Any) -> tuple[jax.Array, jax.Array]:
+        together, factor = newton(point, free)
+        return together, factor.semidefinite
 
     def full_step(
         y: jax.Array, aux: PyTree, blocked: Callable, hessian: None, error: jax.Array
     ) -> Turn:
         point = expand(y, aux)
         free = ~blocked(y, point.gradient)
-        factor = factorise(restrict(point.hessian, free))
-        together = -factor.descend(jnp.where(free, point.gradient, 0))
+        together, factor = newton(point, free)
         strict = jnp.min(factor.relative) > float(jnp.finfo(y.dtype).eps) ** 0.5
         return Turn(jnp.where(free, together, 0), factor.semidefinite, strict, point.aux)
 

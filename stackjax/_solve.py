@@ -28,8 +28,9 @@ from stackjax._response import at_least_float32, filled_bounds, flat, like, vect
 from stackjax._scales import scales_at, utility_scale, within
 from stackjax._sets import Box
 from stackjax._settings import Complementarity, FirstOrder, Newton
+from stackjax._shape import fresh_gain, shape_of
 from stackjax._starts import shift, spread
-from stackjax._value_function import Optimum, ascend, climb, fresh_gain, shape_of
+from stackjax._value_function import Optimum, ascend, climb
 
 PyTree = Any
 LeaderSolver = Newton | FirstOrder | Complementarity
@@ -321,8 +322,7 @@ def _by_complementarity(
     # The search is in units of its own: see _scales.py.
     z = jnp.concatenate([start, begin])
     filled = [
-        jnp.full_like(begin, x) if side is None else side
-        for side, x in zip(own, (-jnp.inf, jnp.inf))
+        side.astype(dtype) for side in filled_bounds(game.response_set, unravel_response(begin))
     ]
     low, high = jnp.concatenate([lower, filled[0]]), jnp.concatenate([upper, filled[1]])
     scales = lax.stop_gradient(scales_at(everything, z, low, high))
