@@ -10,8 +10,9 @@ search goes on, from there if that holds and from the start if not, safeguarded:
 accepted if it decreases `f` (Armijo along the projection arc), or halves the smallest optimality
 residual yet at next to no cost in `f`; else a quarter of it is tried from the same point. The
 second test is there for float32, where differences of `f` drown in rounding near the optimum; it
-passes finitely often, so it does not cost convergence. Where the Hessian is not positive definite
-its pivots are made positive, which keeps the step a descent.
+passes finitely often, so it does not cost convergence. A step to where `f` rises steeply crossed a
+kink; bisection of the slope finds the kink, along which the next step leads. Where the Hessian is
+not positive definite its pivots are made positive, which keeps the step a descent.
 """
 
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ PyTree = Any
 
 # Full steps tried before safeguards: twice what concave utilities usually need.
 FULL_STEPS = 15
+# Parts of one step that are tried while f still falls, or rises, as steeply at its end.
+TRIES = 12
 
 
 class Bounds(NamedTuple):
@@ -273,6 +276,9 @@ class _State(struct.PyTreeNode):
     step: jax.Array  # the Newton step from y
     last: jax.Array  # the one from the point before
     shrink: jax.Array  # the part of it to try next; above 1 where steps do not shrink
+    short: jax.Array  # a part of it that is too short, 0 to begin with
+    long: jax.Array  # one that is too long
+    tries: jax.Array  # how often it has been tried
     best: jax.Array  # smallest optimality residual yet
     length: jax.Array
     steps: jax.Array
@@ -321,7 +327,14 @@ def _safeguarded(
         decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
         optimality = optimality_of(trial, trial_y)
         quartered = (optimality <= 0.25 * state.best) & (change <= info.eps**0.5 * size)
-        accept = first | (trial.finite & (decreased | quartered))
+        # Across a kink steps swing from side to side. What is on it lies between a part of the step
+        # beyond which f still falls and one beyond which it rises: halve what is between them.
+        beyond = jnp.dot(trial.gradient, trial_y - y)
+        falls = (beyond < 0.75 * slope) & (state.tries > 0) & decreased
+        rises = beyond > -0.25 * slope
+        between = (slope < -16 * info.eps * size) & (falls | rises) & trial.finite
+        between &= (state.tries < TRIES) & (state.shrink <= 1)
+        accept = first | (trial.finite & (decreased | quartered) & ~between)
         lower = trial.finite & (change < -16 * info.eps * size)
         accept = jnp.where(looking, lower, accept)
         again = first & ~trial.finite & (state.inwards < 1)
@@ -344,11 +357,16 @@ def _safeguarded(
         unsure = small & jnp.any(flat) & point.finite
         looks = jnp.where(looking & ~accept, state.looks + 1, unsure.astype(jnp.int32))
         small &= ~unsure | (looks > 2)
-        # Steps that do not shrink come from a pole, a flat piece or a root of higher order: they
-        # are too short.
-        slow = accept & ~first & jnp.all(jnp.abs(step) >= 0.4 * jnp.abs(last))
+        # Whole steps that do not shrink come from a pole, a flat piece or a root of higher order:
+        # they are too short.
+        slow = accept & ~first & (state.shrink >= 1)
+        slow &= jnp.all(jnp.abs(step) >= 0.4 * jnp.abs(last))
         shrink = jnp.where(slow, jnp.minimum(4 * jnp.maximum(state.shrink, 1), 1e9), 1)
-        shrink = jnp.where(accept, shrink, jnp.minimum(state.shrink, 4) / 4)
+        tried = jnp.minimum(state.shrink, 4)
+        short = jnp.where(between & falls, tried, state.short)
+        long = jnp.where(between & falls, state.long, tried)
+        share = jnp.where(between, 0.5, 0.25)
+        shrink = jnp.where(accept, shrink, short + share * (long - short))
         # A trial that rounds to the point itself, or a point that is not a number: no way on.
         state = state.replace(step=step, shrink=shrink)
         still = jnp.all(box.clip(y + state.scaled(box.reach(y))) == y)
@@ -359,6 +377,9 @@ def _safeguarded(
             step=step,
             last=last,
             shrink=shrink,
+            short=jnp.where(accept, 0, short),
+            long=jnp.where(accept, 0, long),
+            tries=jnp.where(accept, 0, state.tries + 1),
             best=jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
             length=length,
             steps=state.steps + jnp.where(first, 0, 1),
@@ -382,6 +403,9 @@ def _safeguarded(
         step=jnp.zeros_like(y),
         last=jnp.zeros_like(y),
         shrink=jnp.ones((), y.dtype),
+        short=jnp.zeros((), y.dtype),
+        long=jnp.zeros((), y.dtype),
+        tries=jnp.zeros((), jnp.int32),
         best=infinite,
         length=infinite,
         steps=before,

@@ -47,7 +47,7 @@ class Newton:
     """
 
     tol: float | None = None
-    max_steps: int = 50
+    max_steps: int = 100
     dense: bool | None = None
 
     def __post_init__(self) -> None:
