@@ -42,7 +42,7 @@ Four steps:
 | the bounds it is made of | `repair_bound`, `horizon_repair_bound`, `response_error` |
 | and its intervals | `mean_interval`, `draws_needed` |
 | games with known answers | `stackjax.games`, `stackjax.finite` (matrices) |
-| resources of LLM agents | `stackjax.agents`, `stackjax.agents.runtime` |
+| resources of LLM agents | `stackjax.agents`, `stackjax.runtime` |
 | labels under a budget | `stackjax.labels` |
 | figures | `stackjax.plot`, with the extra `plot` |
 
@@ -62,8 +62,12 @@ Example:
 """
 
 from stackjax import agents, finite, games, labels
-from stackjax._actions import ActionSet, ConvexHull, Projection, project
-from stackjax._certify import (
+from stackjax._check.check import check
+from stackjax._check.verdicts import Check
+from stackjax._follower.best_response import Multipliers, Response, best_response
+from stackjax._game import Game
+from stackjax._leader.solve import Solution, solve
+from stackjax.certificates import (
     Certificate,
     Constant,
     Deployed,
@@ -78,9 +82,7 @@ from stackjax._certify import (
     repair_bound,
     response_error,
 )
-from stackjax._check import check
-from stackjax._concave import ConcaveUtility, Concavity, FreeUtility, probe_concavity
-from stackjax._fit import (
+from stackjax.fit import (
     Average,
     BehaviourCloning,
     Dynamics,
@@ -97,14 +99,18 @@ from stackjax._fit import (
     fit_leader,
     rollout,
 )
-from stackjax._game import Game
-from stackjax._price import Price, price_of_projection, price_of_response_projection
-from stackjax._response import Multipliers, Response, best_response
-from stackjax._sensitivity import sensitivity_scale
-from stackjax._sets import Ball, Box, Constrained, Polyhedron, Simplex
-from stackjax._settings import Complementarity, FirstOrder, InteriorPoint, Newton, ProjectedGradient
-from stackjax._solve import Solution, solve
-from stackjax._verdicts import Check
+from stackjax.fit._utilities import ConcaveUtility, Concavity, FreeUtility, probe_concavity
+from stackjax.repair._price import Price, price_of_projection, price_of_response_projection
+from stackjax.repair._scale import sensitivity_scale
+from stackjax.sets import Ball, Box, Constrained, Polyhedron, Simplex
+from stackjax.sets._empirical import ActionSet, ConvexHull, Projection, project
+from stackjax.solvers._settings import (
+    Complementarity,
+    FirstOrder,
+    InteriorPoint,
+    Newton,
+    ProjectedGradient,
+)
 
 __all__ = [
     "ActionSet",

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stackjax._actions import ActionSet, ConvexHull
-from stackjax._modules import call, check_stateless
-from stackjax._sets import Box, FeasibleSet
-from stackjax._static import join_static, split_static
-from stackjax._ties import TieBroken
+from stackjax._arrays.modules import call, check_stateless
+from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.ties import TieBroken
+from stackjax.sets import Box, FeasibleSet
+from stackjax.sets._empirical import ActionSet, ConvexHull
 
 PyTree = Any
 Utility = Callable[..., Any]  # (action, response, context) -> scalar

@@ -1,6 +1,6 @@
 import os
 
-from _compile import unoptimised_flags
+from experiments.common.compile import unoptimised_flags
 
 # Most programs here run once: unoptimised they compile in half the time. What optimisation can
 # change, rounding above all, `test_as_users_compile.py` runs again as users do.

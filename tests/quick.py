@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from _compile import unoptimised
+
+from experiments.common.compile import unoptimised
 
 
 def quick_jit(function: Callable) -> Callable:

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 import jax
 import jax.numpy as jnp
-from _runtime_upstream import RecordingUpstream, Reply, chunks, completion, stream  # noqa: F401
 from flax import nnx
 
 import stackjax as sj
-from stackjax.agents.controllers import Controller
-from stackjax.agents.modules import Leader, LearnedFollower
-from stackjax.agents.payoffs import resource_game
-from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
-from stackjax.agents.runtime.policy import Calibration, Recommendation
+from experiments.runtime.upstream import RecordingUpstream, Reply, chunks, completion, stream  # noqa: F401
+from stackjax.agents.control._controller import Controller
+from stackjax.agents.game._networks import Leader, LearnedFollower
+from stackjax.agents.game._payoffs import resource_game
+from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
+from stackjax.runtime.policy._policy import Calibration, Recommendation
 
 LEAN = (0.0, 0.0, 0.0)
 

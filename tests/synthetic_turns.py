@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stackjax.agents.tasks import TASK_TYPES
-from stackjax.agents.turn_log import TurnRecord
+from stackjax.agents.log._log import TurnRecord
+from stackjax.agents.tasks._tasks import TASK_TYPES
 
 GRID = [(c, p, u) for c in (0.0, 0.5, 1.0) for p in (0.0, 0.5, 1.0) for u in (0.0, 0.5, 1.0)]
 

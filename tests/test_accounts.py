@@ -10,13 +10,13 @@ import pytest
 from recording_upstream import StubPolicy
 
 import stackjax as sj
-from stackjax.agents.dynamics import Script, begin_session
-from stackjax.agents.payoffs import DEFAULT, resource_game
-from stackjax.agents.runtime import Governor, Limits, Rollout, Usage
-from stackjax.agents.runtime.recognise import recognise
-from stackjax.agents.session import SessionState
-from stackjax.agents.state import FIELDS
-from stackjax.agents.tasks import Turn
+from stackjax.agents.control._dynamics import Script, begin_session
+from stackjax.agents.executor._session import SessionState
+from stackjax.agents.game._payoffs import DEFAULT, resource_game
+from stackjax.agents.game._state import FIELDS
+from stackjax.agents.tasks._tasks import Turn
+from stackjax.runtime import Governor, Limits, Rollout, Usage
+from stackjax.runtime.gateway._identify import recognise
 
 BUDGET = 1000.0
 SIGNAL: Any = np.array([0.775, 0.5])
@@ -120,7 +120,7 @@ def test_the_payoffs_are_one_function():
     """The game's utilities, the scores of turns and the learned follower, at the same numbers."""
     from flax import nnx
 
-    from stackjax.agents import known_world
+    from stackjax.agents.control import known_world
 
     context = sj.agents.resource_context(
         jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),

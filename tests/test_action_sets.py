@@ -8,9 +8,9 @@ import pytest
 from synthetic_turns import GRID, synthetic_log, true_quality
 
 import stackjax as sj
-from stackjax.agents.action_sets import strata
-from stackjax.agents.repair import CellSummary
-from stackjax.agents.tasks import TASK_TYPES
+from stackjax.agents.repair._cells import CellSummary
+from stackjax.agents.repair._selection import strata
+from stackjax.agents.tasks._tasks import TASK_TYPES
 
 RECORDS = synthetic_log(0, random=120, heuristic=20, factorial=60)
 FACTORIAL = [r for r in RECORDS if r.design == "factorial"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import stackjax as sj
-from stackjax._actions import ActionSet, ConvexHull, project
-from stackjax._sensitivity import sensitivity_scale
+from stackjax.repair._scale import sensitivity_scale
+from stackjax.sets._empirical import ActionSet, ConvexHull, project
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stackjax.agents import adapter
-from stackjax.agents._examples import EXAMPLES
-from stackjax.agents.adapter import (
+from stackjax.agents.executor._adapter import (
     LEVELS,
     Message,
     build_request,
@@ -19,9 +17,11 @@ from stackjax.agents.adapter import (
     retained,
     tool_message,
 )
-from stackjax.agents.heuristic import HeuristicExecutor
-from stackjax.agents.tasks import TASK_TYPES, is_correct, make_episode
-from stackjax.agents.tools import ToolCall, evaluate, run_call
+from stackjax.agents.executor._examples import EXAMPLES
+from stackjax.agents.executor import _adapter as adapter
+from stackjax.agents.executor._heuristic import HeuristicExecutor
+from stackjax.agents.tasks._tasks import TASK_TYPES, is_correct, make_episode
+from stackjax.agents.tasks._tools import ToolCall, evaluate, run_call
 
 HISTORY = [Message("note", f"note {i}.") for i in range(5)]
 

@@ -19,7 +19,7 @@ pytest.importorskip("pdoc", reason="the API page is built with pdoc, of the extr
 ARGUMENTS = [
     "-d", "google", "--no-show-source",
     "stackjax", r"!stackjax\.agents\.",
-    "stackjax.agents.runtime", r"!stackjax\.agents\.runtime\.",
+    "stackjax.runtime", r"!stackjax\.agents\.runtime\.",
     "stackjax.plot",
 ]  # fmt: skip
 

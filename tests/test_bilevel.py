@@ -1,16 +1,16 @@
 """Classical bilevel problems: the published optimum, or an honest no.
 
-A selection, a third of it without `-m slow`; `experiments/classical.py` runs them all.
+A selection, a third of it without `-m slow`; `experiments/classical` runs them all.
 """
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from bilevel import PROBLEMS
-from classical import as_game
 from quick import quick
 
 import stackjax as sj
+from experiments.classical.__main__ import as_game
 
 CERTAIN = (
     "AiyoshiShimizu1984Ex2", "Bard1988Ex1", "Bard1988Ex2", "Bard1988Ex3", "CalamaiVicente1994b",

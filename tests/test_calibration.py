@@ -7,18 +7,18 @@ import pytest
 from flax import nnx
 from scipy import stats
 
-from stackjax.agents.accuracy import accuracy
-from stackjax.agents.calibration import calibrate, check_drift
-from stackjax.agents.calibration_maps import (
+from stackjax.agents.game._state import State
+from stackjax.agents.surrogate._accuracy import accuracy
+from stackjax.agents.surrogate._calibration import calibrate, check_drift
+from stackjax.agents.surrogate._calibration_maps import (
     CalibratedSurrogate,
     LinearMap,
     LogOddsMap,
     MonotoneMap,
     fit_map,
 )
-from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
-from stackjax.agents.shapes import FreeModel
-from stackjax.agents.state import State
+from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
+from stackjax.agents.surrogate._shapes import FreeModel
 
 
 def sessions(seed, episodes=60, turns=6, slope=1.3, intercept=-40.0, shared=15.0):

@@ -7,7 +7,7 @@ import pytest
 from flax import struct
 
 import stackjax as sj
-from stackjax._certify import (
+from stackjax.certificates import (
     Deployed,
     RealTurns,
     certify,
@@ -15,7 +15,7 @@ from stackjax._certify import (
     repair_bound,
     response_error,
 )
-from stackjax._certify.plays import depends_on
+from stackjax.certificates._samples import depends_on
 
 
 class Bowl(struct.PyTreeNode):
@@ -111,9 +111,9 @@ def hole(action, response, x):
     ],
 )
 def test_existence_fails_where_an_assumption_does(changed, note):
-    from stackjax._certify.existence import existence_statement
-    from stackjax._certify.plays import draw_plays
-    from stackjax._certify.stability import Curvature
+    from stackjax.certificates._existence import existence_statement
+    from stackjax.certificates._samples import draw_plays
+    from stackjax.certificates._stability import Curvature
 
     plays = draw_plays(
         game(**changed), CONTEXTS, jnp.zeros(2), jnp.zeros(2), jax.random.key(0), count=32
@@ -123,8 +123,8 @@ def test_existence_fails_where_an_assumption_does(changed, note):
 
 
 def test_sets_that_the_proposition_does_not_cover():
-    from stackjax._certify.plays import draw_plays
-    from stackjax._certify.stability import Curvature, stability_statement
+    from stackjax.certificates._samples import draw_plays
+    from stackjax.certificates._stability import Curvature, stability_statement
 
     def verdict(response_set):
         plays = draw_plays(
@@ -174,7 +174,7 @@ def test_a_policy_with_everything_around_it(repairs):
 
 def test_repair_alone_and_a_leaky_set():
     plain = {"horizon": None, "states": None, "alternatives": {}}
-    from stackjax._certify.repair import repaired
+    from stackjax.certificates._repair import repaired
 
     subject = deployed(**plain)
     played = repaired(subject, CONTEXTS, response=jnp.zeros(2))
@@ -228,8 +228,8 @@ def quadratic(action, response, x):
 
 
 def test_constant_derivatives_are_exact():
-    from stackjax._certify.plays import draw_plays
-    from stackjax._certify.stability import cross_lipschitz, curvature
+    from stackjax.certificates._samples import draw_plays
+    from stackjax.certificates._stability import cross_lipschitz, curvature
 
     both = game(follower=quadratic), CONTEXTS, jnp.zeros(2), jnp.zeros(2), jax.random.key(0)
     plays = draw_plays(*both, count=12)

@@ -5,29 +5,29 @@ import pytest
 from flax import nnx
 from synthetic_turns import GRID, synthetic_log
 
-from stackjax._actions import ActionSet
-from stackjax._certify import Deployed
-from stackjax._certify.deployed import as_contexts, as_deployed
-from stackjax._certify.repair import repaired
-from stackjax.agents.certificate import (
+from stackjax.agents.control._controller import Controller, contexts_of
+from stackjax.agents.evaluation._policies import (
     constant_cell,
     constant_signal,
     deployed_controller,
     governed,
 )
-from stackjax.agents.certificate_turns import (
+from stackjax.agents.evaluation._real_turns import (
     executed_turns,
     logged_turns,
     score_bounds,
     turn_score,
 )
-from stackjax.agents.controllers import Controller, contexts_of
-from stackjax.agents.evaluation import constant, factorial, replay
-from stackjax.agents.modules import LearnedFollower
-from stackjax.agents.payoffs import DEFAULT, resource_game, smooth_hinge
-from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
-from stackjax.agents.repair import STRATA
-from stackjax.agents.turns import turn_arrays
+from stackjax.agents.evaluation._replay import constant, factorial, replay
+from stackjax.agents.game._networks import LearnedFollower
+from stackjax.agents.game._payoffs import DEFAULT, resource_game, smooth_hinge
+from stackjax.agents.log._turns import turn_arrays
+from stackjax.agents.repair._cells import STRATA
+from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
+from stackjax.certificates import Deployed
+from stackjax.certificates._deployed import as_contexts, as_deployed
+from stackjax.certificates._repair import repaired
+from stackjax.sets._empirical import ActionSet
 
 REFERENCE = (1.0, 0.5, 0.5)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackjax._certify import (
+from stackjax.certificates import (
     Certificate,
     Constant,
     RealTurns,
@@ -14,9 +14,13 @@ from stackjax._certify import (
     draws_needed,
     mean_interval,
 )
-from stackjax._certify.governed import baseline_statement, paired_statement, regret_statement
-from stackjax._certify.intervals import half_width
-from stackjax._certify.transfer import transfer_statement, unsupported
+from stackjax.certificates._real_regret import (
+    baseline_statement,
+    paired_statement,
+    regret_statement,
+)
+from stackjax.certificates._transfer import transfer_statement, unsupported
+from stackjax.stats._mean import half_width
 
 METHODS = ("hoeffding", "bernstein", "betting")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import stackjax as sj
-from stackjax._check import check
-from stackjax._probe import probe
+from stackjax._check.check import check
+from stackjax._check.measure import probe
 
 
 class Played(NamedTuple):

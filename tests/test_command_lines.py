@@ -2,7 +2,6 @@
 
 import gzip
 import importlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -11,17 +10,16 @@ import sys
 import zlib
 
 import pytest
-from _args import parse
-from _command import INTERRUPTED, TERMINATED, launch
-from _phases import Kept, Phases, Stopped, in_words, usual_seconds, watched
 
-from stackjax.agents import known_world, proxy, report
+from experiments.common.args import parse
+from experiments.common.command import INTERRUPTED, TERMINATED, launch
+from experiments.common.phases import Kept, Phases, Stopped, in_words, usual_seconds, watched
+from stackjax.agents.control import known_world
+from stackjax.runtime import proxy
+from stackjax.runtime import report_log as report
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
-SCRIPTS = {
-    path.relative_to(EXPERIMENTS).as_posix(): path
-    for path in sorted([*EXPERIMENTS.glob("[a-z]*.py"), EXPERIMENTS / "bench" / "run.py"])
-}
+SCRIPTS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/__main__.py"))
 WORDS = ("second", "minute", "hour", "min", "Kill it", "Ctrl-C")  # of how long it takes
 
 
@@ -31,14 +29,8 @@ def a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 def load(name):
-    """The script as a module, by its path: the bench's is called like any other `run`."""
-    known = "script_" + name.replace("/", "_").removesuffix(".py")
-    if known not in sys.modules:
-        spec = importlib.util.spec_from_file_location(known, SCRIPTS[name])
-        assert spec is not None and spec.loader is not None
-        sys.modules[known] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[known])
-    return sys.modules[known]
+    """The script as a module."""
+    return importlib.import_module(f"experiments.{name}.__main__")
 
 
 def call(main, *arguments):
@@ -81,7 +73,7 @@ def test_help_and_unknown_options(name, capsys):
 REQUIRED = {"proxy": ("--upstream", "http://127.0.0.1:9/v1", "--policy", "p"), "report": ("l",)}
 
 
-ANY_NUMBER = {("collect.py", "seed")}  # Python's generator takes any
+ANY_NUMBER = {("collect", "seed")}  # Python's generator takes any
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -101,15 +93,15 @@ def test_every_number_is_checked(name, capsys):
             assert number in line or number.replace("-", "_") in line
 
 
-# Of `main.py` the analysis, its default, writes where no option says.
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "main.py"])
+# Of `confirmatory` the analysis, its default, writes where no option says.
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "confirmatory"])
 def test_data_and_out_are_checked_before_the_work(name, tmp_path, capsys):
     main, fields = main_of(name), load(name).Args.__dataclass_fields__
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     if "data" in fields:
         assert "nowhere" in refused(capsys, main, "--data", "nowhere.jsonl")
-        if name != "repair.py":  # a folder of logs will do
+        if name != "repair":  # a folder of logs will do
             assert "is a folder" in refused(capsys, main, "--data", "folder")
     # below a file there is no folder: this holds for root, too
     line = refused(capsys, main, "--out", "file/below/out")
@@ -119,7 +111,7 @@ def test_data_and_out_are_checked_before_the_work(name, tmp_path, capsys):
     assert "out must be a" in line or "File exists" in line
 
 
-@pytest.mark.parametrize("name", ["certificate.py", "followers.py", "govern.py", "repair.py"])
+@pytest.mark.parametrize("name", ["certificate", "followers", "govern", "repair"])
 def test_a_damaged_log_is_named(name, tmp_path, capsys):
     whole = gzip.compress(b"".join(r.to_json().encode() + b"\n" for r in known_world.records(4)))
     bad = {
@@ -142,16 +134,16 @@ def test_flipped_bytes_are_what_zlib_refuses():
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("classical.py", ("--kind", "easy"), "kind must be one of strong, convex, nonconvex"),
-        ("classical.py", ("--name", "nobody"), "no such problem: nobody"),
-        ("classical.py", ("--kind", "strong", "--name", "nobody"), "no such problem of kind"),
-        ("runtime.py", ("--controller", "best"), "controller must be learned or rational"),
-        ("runtime.py", ("--policy", __file__, "--only-policy"), "policy must be a folder"),
-        ("repair.py", ("--level", "2"), "level"),
-        ("certificate.py", ("--level", "1"), "level must lie between 0 and 1"),
-        ("bench/run.py", ("--workloads", "R1,R9"), "workloads must be among"),
-        ("bench/run.py", ("--contenders", "nobody"), "none is called 'nobody'"),
-        ("labels.py", ("--quick", "perhaps"), "unrecognized arguments: perhaps"),
+        ("classical", ("--kind", "easy"), "kind must be one of strong, convex, nonconvex"),
+        ("classical", ("--name", "nobody"), "no such problem: nobody"),
+        ("classical", ("--kind", "strong", "--name", "nobody"), "no such problem of kind"),
+        ("runtime", ("--controller", "best"), "controller must be learned or rational"),
+        ("runtime", ("--policy", __file__, "--only-policy"), "policy must be a folder"),
+        ("repair", ("--level", "2"), "level"),
+        ("certificate", ("--level", "1"), "level must lie between 0 and 1"),
+        ("speed", ("--workloads", "R1,R9"), "workloads must be among"),
+        ("speed", ("--contenders", "nobody"), "none is called 'nobody'"),
+        ("labels", ("--quick", "perhaps"), "unrecognized arguments: perhaps"),
     ],
 )
 def test_other_wrong_options(name, arguments, message, capsys):
@@ -287,7 +279,7 @@ def test_other_exceptions_keep_their_traceback():
 
 
 def test_the_script_is_told_by_its_name(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["experiments/labels.py"])
+    monkeypatch.setattr(sys, "argv", ["experiments/labels"])
     with pytest.raises(SystemExit):
         launch(fail)
-    assert capsys.readouterr().err == "labels.py: error: as it came\n"
+    assert capsys.readouterr().err == "labels: error: as it came\n"

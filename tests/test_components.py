@@ -10,9 +10,9 @@ import pytest
 from jaxprs import jaxprs
 
 import stackjax as sj
-from stackjax import _components
-from stackjax._blocks import closed_in_blocks
-from stackjax._components import componentwise, kept
+from stackjax._arrays import components as _components
+from stackjax._arrays.blocks import closed_in_blocks
+from stackjax._arrays.components import componentwise, kept
 
 SCALE = jnp.array([1, 2, 3])
 

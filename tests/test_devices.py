@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _compile import known_flags
+from experiments.common.compile import known_flags
 
 SCRIPT = Path(__file__).with_name("sharded.py")
 FLAGS = "--xla_backend_optimization_level=0"

@@ -12,13 +12,13 @@ from flax import nnx
 from quick import quick, quick_jit
 
 import stackjax as sj
-from stackjax.agents.dynamics import Script, SessionDynamics, begin_session, script_of
-from stackjax.agents.modules import Leader
-from stackjax.agents.payoffs import Weights, resource_game, smooth_subsidy
-from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
-from stackjax.agents.session import SessionState
-from stackjax.agents.state import FIELDS, stack_states
-from stackjax.agents.tasks import TASK_TYPES, Turn
+from stackjax.agents.control._dynamics import Script, SessionDynamics, begin_session, script_of
+from stackjax.agents.executor._session import SessionState
+from stackjax.agents.game._networks import Leader
+from stackjax.agents.game._payoffs import Weights, resource_game, smooth_subsidy
+from stackjax.agents.game._state import FIELDS, stack_states
+from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
+from stackjax.agents.tasks._tasks import TASK_TYPES, Turn
 
 TURNS = 5
 SIGNAL: Any = np.array([0.7, 0.4])

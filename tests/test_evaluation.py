@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from synthetic_turns import observe, synthetic_log
 
-from stackjax.agents.evaluation import constant, factorial, replay
-from stackjax.agents.intervals import Interval, clustered_mean, clustered_ratio, compare
+from stackjax.agents.evaluation._replay import constant, factorial, replay
+from stackjax.stats._bootstrap import Interval, clustered_mean, clustered_ratio, compare
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ import sys
 import time
 from pathlib import Path
 
-import collect  # pyright: ignore[reportMissingImports]
 import pytest
 from fake_openai import FakeServer, Reply, completion
 
-from stackjax.agents.adapter import Message
-from stackjax.agents.executor import Executor
-from stackjax.agents.session import Choice, SessionState, run_episode
-from stackjax.agents.tasks import make_episode
-from stackjax.agents.turn_log import TurnLog, latest, read_log
+from experiments.collect import __main__ as collect  # pyright: ignore[reportMissingImports]
+from stackjax.agents.executor._adapter import Message
+from stackjax.agents.executor._executor import Executor
+from stackjax.agents.executor._session import Choice, SessionState, run_episode
+from stackjax.agents.log._log import TurnLog, latest, read_log
+from stackjax.agents.tasks._tasks import make_episode
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra llm)")
 
@@ -260,11 +260,19 @@ SMALL = ["--fit-episodes", "12", "--evaluation-episodes", "0", "--no-cache"]
 
 def start(out: Path, base_url: str) -> subprocess.Popen:
     """Starts a collection as a process of its own; its stderr goes to a file."""
-    script = str(ROOT / "experiments" / "collect.py")
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with (out.parent / "stderr").open("w") as errors:
         return subprocess.Popen(
-            [sys.executable, script, "--out", str(out), "--base-url", base_url, *SMALL],
+            [
+                sys.executable,
+                "-m",
+                "experiments.collect",
+                "--out",
+                str(out),
+                "--base-url",
+                base_url,
+                *SMALL,
+            ],
             env=os.environ | {"PYTHONPATH": paths, "OPENAI_API_KEY": SECRET},
             stdout=subprocess.DEVNULL,
             stderr=errors,

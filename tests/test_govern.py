@@ -1,10 +1,10 @@
 import json
 
-import govern  # pyright: ignore[reportMissingImports]
 import pytest
 from synthetic_turns import synthetic_log
 
-from stackjax.agents.evaluation import factorial
+from experiments.govern import __main__ as govern  # pyright: ignore[reportMissingImports]
+from stackjax.agents.evaluation._replay import factorial
 
 
 @pytest.fixture(scope="module")

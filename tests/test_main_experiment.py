@@ -8,24 +8,35 @@ import types
 from typing import Any
 
 import jax.numpy as jnp
-import main
 import numpy as np
 import pytest
-from _main_analysis import by_arm, compare_arms, paired
-from _main_arms import CONSERVATIVE, MAIN, Fixed, RandomInside
-from _main_certificate import certificate
-from _main_log import digest, final_records, finished, hold, pack
-from _main_power import turns_needed
-from _main_tests import clustered_t, difference, holm, non_inferiority, two_way_bound
-from _main_turns import CANDIDATES, confirmatory, confirmatory_sessions, tuning_sessions
 from scipy import stats
 
-from stackjax.agents import known_world
-from stackjax.agents.controllers import contexts_of
-from stackjax.agents.session import SessionState
-from stackjax.agents.tasks import TASK_TYPES, make_episode
-from stackjax.agents.turn_log import read_log
-from stackjax.agents.turns import turn_arrays
+from experiments.confirmatory import __main__ as main
+from experiments.confirmatory.analysis import by_arm, compare_arms, paired
+from experiments.confirmatory.arms import CONSERVATIVE, MAIN, Fixed, RandomInside
+from experiments.confirmatory.certificate import certificate
+from experiments.confirmatory.log import digest, final_records, finished, hold, pack
+from experiments.confirmatory.power import turns_needed
+from experiments.confirmatory.tests import (
+    clustered_t,
+    difference,
+    holm,
+    non_inferiority,
+    two_way_bound,
+)
+from experiments.confirmatory.turns import (
+    CANDIDATES,
+    confirmatory,
+    confirmatory_sessions,
+    tuning_sessions,
+)
+from stackjax.agents.control import known_world
+from stackjax.agents.control._controller import contexts_of
+from stackjax.agents.executor._session import SessionState
+from stackjax.agents.log._log import read_log
+from stackjax.agents.log._turns import turn_arrays
+from stackjax.agents.tasks._tasks import TASK_TYPES, make_episode
 
 
 def records(arms, episodes=30, turns=3, seed=0):

@@ -6,12 +6,12 @@ from flax import nnx
 from test_payoffs import draw, pick, signals
 
 import stackjax as sj
-from stackjax.agents.controllers import Controller, greedy_cell
-from stackjax.agents.modules import Leader, LearnedFollower
-from stackjax.agents.payoffs import ACTION_LOWER, ACTION_UPPER, resource_game
-from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
-from stackjax.agents.repair import STRATA
-from stackjax.agents.state import state_of
+from stackjax.agents.control._controller import Controller, greedy_cell
+from stackjax.agents.game._networks import Leader, LearnedFollower
+from stackjax.agents.game._payoffs import ACTION_LOWER, ACTION_UPPER, resource_game
+from stackjax.agents.game._state import state_of
+from stackjax.agents.repair._cells import STRATA
+from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
 
 COUNT = 300
 

@@ -9,8 +9,8 @@ import pytest
 from synthetic_turns import GRID, synthetic_log
 
 import stackjax as sj
-from stackjax.agents.repair import stratum
-from stackjax.agents.tasks import TASK_TYPES
+from stackjax.agents.repair._cells import stratum
+from stackjax.agents.tasks._tasks import TASK_TYPES
 
 RECORDS = synthetic_log(2, random=60, heuristic=0, factorial=70)
 FACTORIAL = [r for r in RECORDS if r.design == "factorial"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import stackjax as sj
-from stackjax.agents import payoffs
-from stackjax.agents.surface import QualitySurface, TokenSurface
+from stackjax.agents.game import _payoffs as payoffs
+from stackjax.agents.game._surfaces import QualitySurface, TokenSurface
 
 COUNT = 40
 

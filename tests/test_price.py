@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import stackjax as sj
-from stackjax._actions import ActionSet, project
-from stackjax._price import price_of_projection, price_of_response_projection
+from stackjax.repair._price import price_of_projection, price_of_response_projection
+from stackjax.sets._empirical import ActionSet, project
 
 
 def leader(a, r, x):

@@ -22,7 +22,7 @@ from recording_upstream import (
     stream,
 )
 
-from stackjax.agents.runtime import Governor, Limits, Rollout, Upstream, make_app, serving
+from stackjax.runtime import Governor, Limits, Rollout, Upstream, make_app, serving
 
 for _package in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra llm)")
@@ -270,7 +270,7 @@ def test_a_client_that_leaves_frees_the_upstream():
 
 
 def test_large_bodies_pass_untouched_and_too_large_ones_are_refused(monkeypatch):
-    monkeypatch.setattr("stackjax.agents.runtime.relay.MAX_REQUEST", 3_000_000)
+    monkeypatch.setattr("stackjax.runtime.gateway._relay.MAX_REQUEST", 3_000_000)
     big = json.dumps({**CHAT, "user": "x" * 2_000_000}).encode()
     with Stand(fine, mode="on") as stand:
         assert stand.chat(big, **{"x-stackjax-session": "s"}).status_code == 200
@@ -381,11 +381,11 @@ def test_no_secret_is_ever_written(tmp_path, capfd):
 def test_the_command_serves_on_loopback_and_stops(tmp_path):
     from recording_upstream import calibration, controller
 
-    from stackjax.agents.runtime import Policy, save_policy
+    from stackjax.runtime import Policy, save_policy
 
     save_policy(Policy(controller(), calibration()), tmp_path / "p")
     with RecordingUpstream(fine) as upstream:
-        command = [sys.executable, "-m", "stackjax.agents.proxy", "--upstream", upstream.base_url]
+        command = [sys.executable, "-m", "stackjax.runtime.proxy", "--upstream", upstream.base_url]
         command += ["--policy", str(tmp_path / "p"), "--port", "0"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         killer = threading.Timer(240.0, process.kill)
@@ -417,10 +417,10 @@ def _opens(url):
 
 
 def test_a_port_that_is_taken_is_told(monkeypatch, capsys):
-    from stackjax.agents.proxy import main
+    from stackjax.runtime.proxy import main
 
     policy = StubPolicy()
-    monkeypatch.setattr("stackjax.agents.runtime.store.load_policy", lambda folder: policy)
+    monkeypatch.setattr("stackjax.runtime.policy._store.load_policy", lambda folder: policy)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         base = ["--upstream", "http://127.0.0.1:9/v1", "--policy", "p", "--port"]
@@ -431,7 +431,7 @@ def test_a_port_that_is_taken_is_told(monkeypatch, capsys):
 
 
 def test_a_wrong_command_says_what_is_wrong(tmp_path, capsys):
-    from stackjax.agents.proxy import main
+    from stackjax.runtime.proxy import main
 
     base = ["--upstream", "http://127.0.0.1:9/v1", "--policy", str(tmp_path)]
     for extra, message in (

@@ -8,10 +8,10 @@ import json
 import pytest
 
 from stackjax.agents import gsm8k, hotpotqa, is_correct, question_sessions
-from stackjax.agents.adapter import Message, build_request
-from stackjax.agents.questions import PASSAGE_WORDS
-from stackjax.agents.session import SessionState
-from stackjax.agents.tasks import make_episode
+from stackjax.agents.executor._adapter import Message, build_request
+from stackjax.agents.executor._session import SessionState
+from stackjax.agents.tasks._questions import PASSAGE_WORDS
+from stackjax.agents.tasks._tasks import make_episode
 
 SUM = {
     "question": "A pen costs 3 coins and a cup twice as much. Both?",

@@ -9,10 +9,10 @@ import pytest
 from quick import quick, quick_jit
 
 import stackjax as sj
-from stackjax._interior import inside
-from stackjax._kkt_search import _proven, _robust
-from stackjax._settings import tolerance
-from stackjax._sqp import attempt
+from stackjax.solvers._settings import tolerance
+from stackjax.solvers.constrained._interior_point import inside
+from stackjax.solvers.constrained._search import _proven, _robust
+from stackjax.solvers.constrained._sqp import attempt
 
 D, M, N = 4, 6, 48
 INF = jnp.inf

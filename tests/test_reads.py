@@ -16,7 +16,7 @@ import pytest
 from flax import nnx, struct
 
 import stackjax as sj
-from stackjax._reads import reads
+from stackjax._arrays.reads import reads
 
 price = 1.0
 table = {"price": 1.0}

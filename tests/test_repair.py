@@ -1,12 +1,13 @@
-"""`experiments/repair.py`: what it refuses, and, slowly, the whole of it on a made-up log."""
+"""`experiments/repair`: what it refuses, and, slowly, the whole of it on a made-up log."""
 
 import dataclasses
 import json
 
 import pytest
-import repair  # pyright: ignore[reportMissingImports]
-from _repair_fit import prepare  # pyright: ignore[reportMissingImports]
 from synthetic_turns import synthetic_log
+
+from experiments.repair import __main__ as repair  # pyright: ignore[reportMissingImports]
+from experiments.repair.fit import prepare  # pyright: ignore[reportMissingImports]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from recording_upstream import StubPolicy
 from synthetic_turns import synthetic_log
 
-from stackjax.agents.report import main
-from stackjax.agents.runtime import Governor, Limits, Rollout, Usage
-from stackjax.agents.runtime.summary import read_runtime, summarise
+from stackjax.runtime import Governor, Limits, Rollout, Usage
+from stackjax.runtime.report._summary import read_runtime, summarise
+from stackjax.runtime.report_log import main
 
 TURN = {"task": "simple_qa", "task_complexity": 0.4, "context_tokens": 50}
 
@@ -37,7 +37,7 @@ def log(tmp_path_factory):
 
 
 def governor_metadata(told):
-    from stackjax.agents.runtime import SessionMetadata
+    from stackjax.runtime import SessionMetadata
 
     return SessionMetadata(**told)
 

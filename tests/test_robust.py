@@ -16,7 +16,7 @@ from flax import nnx
 from quick import quick_jit
 
 import stackjax as sj
-from stackjax._fit.robust import answer_to, worst_share
+from stackjax.fit._robust import answer_to, worst_share
 
 MU, PULL, TASTE = 2.0, np.array([0.5, 0.3]), np.array([1.0, -2.0])
 KEY = jax.random.key(0)

@@ -6,14 +6,14 @@ import json
 import pytest
 from recording_upstream import RecordingUpstream, Reply, StubPolicy, completion, eventually, stream
 
-from stackjax.agents.runtime import (
+from stackjax.runtime import (
     Governor,
     Limits,
     Rollout,
     govern_client,
     session_scope,
 )
-from stackjax.agents.runtime.usage import AnswerReader
+from stackjax.runtime.chat._usage import AnswerReader
 
 openai = pytest.importorskip("openai", reason="openai is not installed (extra llm)")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from recording_upstream import LEAN, StubPolicy, eventually
 
-from stackjax.agents.runtime import FALLBACKS, Cusum, Governor, Limits, Rollout, StopRule, Usage
-from stackjax.agents.runtime.bridge import Turn
-from stackjax.agents.runtime.deadline import DeadlineExceeded, DeadlineWorker
-from stackjax.agents.runtime.metadata import Account, Ledger, SessionMetadata
-from stackjax.agents.runtime.policy import Recommendation
-from stackjax.agents.turn_log import latest, read_log
+from stackjax.agents.log._log import latest, read_log
+from stackjax.runtime import FALLBACKS, Cusum, Governor, Limits, Rollout, StopRule, Usage
+from stackjax.runtime.gateway._bridge import Turn
+from stackjax.runtime.governor._deadline import DeadlineExceeded, DeadlineWorker
+from stackjax.runtime.governor._metadata import Account, Ledger, SessionMetadata
+from stackjax.runtime.policy._policy import Recommendation
 
 TURN = {"task": "simple_qa", "task_complexity": 0.4, "context_tokens": 50}
 PATIENT = Limits(deadline=5.0)

@@ -11,8 +11,10 @@ import pytest
 from recording_upstream import calibration, controller
 from synthetic_turns import synthetic_log
 
-from stackjax.agents.payoffs import Weights, resource_game
-from stackjax.agents.runtime import (
+from stackjax.agents.game._payoffs import Weights, resource_game
+from stackjax.agents.game._state import FIELDS, state_of
+from stackjax.agents.log._turns import turn_arrays
+from stackjax.runtime import (
     Governor,
     Limits,
     Policy,
@@ -25,11 +27,9 @@ from stackjax.agents.runtime import (
     recalibrated,
     save_policy,
 )
-from stackjax.agents.runtime._structure import build, describe
-from stackjax.agents.runtime.recognise import recognise
-from stackjax.agents.runtime.store import PARTS
-from stackjax.agents.state import FIELDS, state_of
-from stackjax.agents.turns import turn_arrays
+from stackjax.runtime.gateway._identify import recognise
+from stackjax.runtime.policy._store import PARTS
+from stackjax.runtime.policy._structure import build, describe
 
 NUMBERS = {
     "task_complexity": 0.4, "context_tokens": 120.0, "turn_index": 2.0, "mean_tokens": 150.0,

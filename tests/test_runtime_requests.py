@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stackjax.agents.runtime.messages import (
+from stackjax.agents.tasks._tasks import TASK_TYPES
+from stackjax.runtime.chat._messages import (
     compact,
     estimate_tokens,
     grammar_error,
     split_turns,
 )
-from stackjax.agents.runtime.recognise import (
+from stackjax.runtime.chat._request import ChatAdapter, with_style
+from stackjax.runtime.chat._usage import AnswerReader, usage_of
+from stackjax.runtime.gateway._identify import (
     guess_task,
     recognise,
     session_scope,
     told_by_headers,
 )
-from stackjax.agents.runtime.request import ChatAdapter, with_style
-from stackjax.agents.runtime.usage import AnswerReader, usage_of
-from stackjax.agents.tasks import TASK_TYPES
 
 
 def user(text="question"):

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackjax.agents.runtime import (
+from stackjax.runtime import (
     SessionOutcome,
     StopRule,
     aggregate,
@@ -16,7 +16,7 @@ from stackjax.agents.runtime import (
     mixture_sequence,
     shadow_bounds,
 )
-from stackjax.agents.runtime.records import shadow_record
+from stackjax.runtime.governor._records import shadow_record
 
 
 def misses(sequence, mean):

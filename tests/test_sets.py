@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import stackjax as sj
-from stackjax._sets import Box, FeasibleSet
-from stackjax._sets._arguments import ravel
-from stackjax._sets._linear_program import satisfiable
+from stackjax.sets import Box, FeasibleSet
+from stackjax.sets._arguments import ravel
+from stackjax.sets._linear_program import satisfiable
 
 SHAPES = {"a": (2, 3), "b": (2,)}  # three simplices, eight numbers
 PROJECTABLE = ["box", "simplex", "ball"]

@@ -10,10 +10,10 @@ from synthetic_turns import synthetic_log
 from test_payoffs import draw, signals
 
 import stackjax as sj
-from stackjax.agents.payoffs import concavity_bound, resource_game
-from stackjax.agents.shapes import FreeModel, Warp
-from stackjax.agents.surrogate import fit_surrogate
-from stackjax.agents.turns import turn_arrays
+from stackjax.agents.game._payoffs import concavity_bound, resource_game
+from stackjax.agents.log._turns import turn_arrays
+from stackjax.agents.surrogate._fit import fit_surrogate
+from stackjax.agents.surrogate._shapes import FreeModel, Warp
 
 SHIFT = jnp.array([-2.0, 0.0, 1.5])
 

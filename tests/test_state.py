@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stackjax.agents.state import (
+from stackjax.agents.game._state import (
     FIELDS,
     SCALAR_SIZE,
     TASK_SIZE,
@@ -12,7 +12,7 @@ from stackjax.agents.state import (
     stack_states,
     state_of,
 )
-from stackjax.agents.tasks import TASK_TYPES
+from stackjax.agents.tasks._tasks import TASK_TYPES
 
 ROW = {
     "task_complexity": 0.7,

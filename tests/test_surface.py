@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stackjax.agents.surface import QualitySurface, TokenSurface
+from stackjax.agents.game._surfaces import QualitySurface, TokenSurface
 
 DRAWS = 200
 

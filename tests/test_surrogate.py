@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 from synthetic_turns import GRID, synthetic_log, true_quality, true_tokens
 
-from stackjax.agents.diagnostics import r_squared, reliability, shape_free, surrogate_report
-from stackjax.agents.repair import (
+from stackjax.agents.log._turns import take, turn_arrays
+from stackjax.agents.repair._cells import (
     STRATA,
     action_sets,
     admissible_cells,
     reference_cell,
     summarise_cells,
 )
-from stackjax.agents.surrogate import _shares, fit_surrogate
-from stackjax.agents.tasks import TASK_TYPES
-from stackjax.agents.turns import take, turn_arrays
+from stackjax.agents.surrogate._diagnostics import (
+    r_squared,
+    reliability,
+    shape_free,
+    surrogate_report,
+)
+from stackjax.agents.surrogate._fit import _shares, fit_surrogate
+from stackjax.agents.tasks._tasks import TASK_TYPES
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from stackjax.agents._families import FAMILIES
-from stackjax.agents.tasks import (
+from stackjax.agents.tasks._families import FAMILIES
+from stackjax.agents.tasks._tasks import (
     CONSTRAINT_ONLY,
     MAX_TURNS,
     MIN_TURNS,
@@ -17,7 +17,7 @@ from stackjax.agents.tasks import (
     is_correct,
     make_episode,
 )
-from stackjax.agents.tools import ToolCall, evaluate, find_call, run_call, search_notes
+from stackjax.agents.tasks._tools import ToolCall, evaluate, find_call, run_call, search_notes
 
 EPISODES = [make_episode(3, index) for index in range(150)]
 TURNS = [turn for episode in EPISODES for turn in episode.turns]

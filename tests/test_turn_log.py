@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stackjax.agents.turn_log import TurnLog, TurnRecord, read_log, turn_key
+from stackjax.agents.log._log import TurnLog, TurnRecord, read_log, turn_key
 
 
 def record(turn: int = 0, **changes) -> TurnRecord:

@@ -4,7 +4,7 @@ The executor's modules (`adapter`, `executor`, `server`, `session`, `tasks`, `to
 `heuristic`) are plain Python; `openai` and `xllamacpp` (extra `llm`) are imported when used.
 
 Example:
-    >>> from stackjax.agents import known_world
+    >>> from stackjax.agents.control import known_world
     >>> context = sj.agents.resource_context(
     ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
     ...     budget=jnp.array(1.0), reference=jnp.ones(3),
@@ -14,65 +14,48 @@ Example:
     True
 """
 
-from stackjax.agents.accuracy import Accuracy, accuracy
-from stackjax.agents.action_candidates import (
-    Candidate,
-    nested_boxes,
-    predicted_quality,
-    single_cells,
-    support_ellipsoids,
+from stackjax.agents.control._controller import (
+    Controller,
+    Decision,
+    context_of,
+    contexts_of,
+    greedy_cell,
 )
-from stackjax.agents.action_sets import (
-    ActionSetChoice,
-    Confirmation,
-    Judged,
-    Requirements,
-    confirm_action_set,
-    select_action_set,
+from stackjax.agents.control._dynamics import (
+    Script,
+    Session,
+    SessionDynamics,
+    begin_session,
+    script_of,
 )
-from stackjax.agents.adapter import ADAPTER_VERSION, executed_action
-from stackjax.agents.audit import Audit, audit
-from stackjax.agents.calibration import Calibration, Drift, calibrate, check_drift
-from stackjax.agents.calibration_maps import (
-    CalibratedSurrogate,
-    CalibrationMap,
-    LinearMap,
-    LogOddsMap,
-    MonotoneMap,
-    fit_map,
-)
-from stackjax.agents.cell_scores import CellScores, cell_scores
-from stackjax.agents.certificate import (
-    constant_cell,
-    constant_signal,
-    deployed_controller,
-    governed,
-)
-from stackjax.agents.certificate_turns import (
-    executed_turns,
-    logged_turns,
-    score_bounds,
-    turn_score,
-)
-from stackjax.agents.controllers import Controller, Decision, context_of, contexts_of, greedy_cell
-from stackjax.agents.diagnostics import Reliability, SurrogateReport, reliability, surrogate_report
-from stackjax.agents.dynamics import Script, Session, SessionDynamics, begin_session, script_of
-from stackjax.agents.environment import (
+from stackjax.agents.control._environment import (
     Scripts,
     SessionNow,
     SurrogateSession,
     TurnResult,
     scripts_of,
 )
-from stackjax.agents.evaluation import Factorial, Replay, constant, factorial, replay
-from stackjax.agents.executor import Executor, TurnOutcome
-from stackjax.agents.heuristic import HeuristicExecutor
-from stackjax.agents.intervals import Interval, clustered_mean, clustered_ratio, compare
-from stackjax.agents.modules import Leader, LearnedFollower
-from stackjax.agents.need import NeedHead, NeedReport, ToolMisses, fit_need, tool_misses
-from stackjax.agents.off_policy import OffPolicy, off_policy
-from stackjax.agents.outcomes import Outcomes, outcomes
-from stackjax.agents.payoffs import (
+from stackjax.agents.evaluation._off_policy import OffPolicy, off_policy
+from stackjax.agents.evaluation._policies import (
+    constant_cell,
+    constant_signal,
+    deployed_controller,
+    governed,
+)
+from stackjax.agents.evaluation._real_turns import (
+    executed_turns,
+    logged_turns,
+    score_bounds,
+    turn_score,
+)
+from stackjax.agents.evaluation._replay import Factorial, Replay, constant, factorial, replay
+from stackjax.agents.executor._adapter import ADAPTER_VERSION, executed_action
+from stackjax.agents.executor._executor import Executor, TurnOutcome
+from stackjax.agents.executor._heuristic import HeuristicExecutor
+from stackjax.agents.executor._server import LocalModel, local_server
+from stackjax.agents.executor._session import Choice, SessionState, run_episode
+from stackjax.agents.game._networks import Leader, LearnedFollower
+from stackjax.agents.game._payoffs import (
     ResourceContext,
     Weights,
     concavity_bound,
@@ -82,11 +65,64 @@ from stackjax.agents.payoffs import (
     resource_game,
     smooth_subsidy,
 )
-from stackjax.agents.predictors import QualityModel, Surrogate, TokenModel
-from stackjax.agents.probes import Probe, probe
-from stackjax.agents.questions import gsm8k, hotpotqa, question_sessions
-from stackjax.agents.repair import action_sets, admissible_cells, reference_cell, summarise_cells
-from stackjax.agents.runtime import (
+from stackjax.agents.game._state import State, encode_scalar, encode_task, stack_states, state_of
+from stackjax.agents.game._surfaces import QualitySurface, TokenSurface
+from stackjax.agents.log._cell_scores import CellScores, cell_scores
+from stackjax.agents.log._log import LogContents, TurnLog, TurnRecord, latest, read_log
+from stackjax.agents.log._outcomes import Outcomes, outcomes
+from stackjax.agents.log._turns import Turns, turn_arrays
+from stackjax.agents.repair._audit import Audit, audit
+from stackjax.agents.repair._candidates import (
+    Candidate,
+    nested_boxes,
+    predicted_quality,
+    single_cells,
+    support_ellipsoids,
+)
+from stackjax.agents.repair._cells import (
+    action_sets,
+    admissible_cells,
+    reference_cell,
+    summarise_cells,
+)
+from stackjax.agents.repair._need_head import (
+    NeedHead,
+    NeedReport,
+    ToolMisses,
+    fit_need,
+    tool_misses,
+)
+from stackjax.agents.repair._selection import (
+    ActionSetChoice,
+    Confirmation,
+    Judged,
+    Requirements,
+    confirm_action_set,
+    select_action_set,
+)
+from stackjax.agents.surrogate._accuracy import Accuracy, accuracy
+from stackjax.agents.surrogate._calibration import Calibration, Drift, calibrate, check_drift
+from stackjax.agents.surrogate._calibration_maps import (
+    CalibratedSurrogate,
+    CalibrationMap,
+    LinearMap,
+    LogOddsMap,
+    MonotoneMap,
+    fit_map,
+)
+from stackjax.agents.surrogate._diagnostics import (
+    Reliability,
+    SurrogateReport,
+    reliability,
+    surrogate_report,
+)
+from stackjax.agents.surrogate._fit import SurrogateHistory, fit_surrogate
+from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
+from stackjax.agents.surrogate._probes import Probe, probe
+from stackjax.agents.surrogate._shapes import FreeEnsemble, FreeModel, FreeSurface, Warp
+from stackjax.agents.tasks._questions import gsm8k, hotpotqa, question_sessions
+from stackjax.agents.tasks._tasks import Episode, Turn, is_correct, make_episode
+from stackjax.runtime import (
     Governor,
     Limits,
     Policy,
@@ -99,16 +135,8 @@ from stackjax.agents.runtime import (
     save_policy,
     session_scope,
 )
-from stackjax.agents.server import LocalModel, local_server
-from stackjax.agents.session import Choice, SessionState, run_episode
-from stackjax.agents.shapes import FreeEnsemble, FreeModel, FreeSurface, Warp
-from stackjax.agents.simultaneous import Bounds, simultaneous_bounds
-from stackjax.agents.state import State, encode_scalar, encode_task, stack_states, state_of
-from stackjax.agents.surface import QualitySurface, TokenSurface
-from stackjax.agents.surrogate import SurrogateHistory, fit_surrogate
-from stackjax.agents.tasks import Episode, Turn, is_correct, make_episode
-from stackjax.agents.turn_log import LogContents, TurnLog, TurnRecord, latest, read_log
-from stackjax.agents.turns import Turns, turn_arrays
+from stackjax.stats._bootstrap import Interval, clustered_mean, clustered_ratio, compare
+from stackjax.stats._simultaneous import Bounds, simultaneous_bounds
 
 __all__ = [
     "ADAPTER_VERSION",

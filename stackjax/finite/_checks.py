@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._checks import concrete
+from stackjax._arrays.arguments import concrete
 
 Array = Any
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from stackjax._checks import concrete
+from stackjax._arrays.arguments import concrete
 from stackjax.finite._checks import as_floats, check_finite
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import struct
 
-from stackjax._checks import concrete
+from stackjax._arrays.arguments import concrete
 from stackjax.finite._checks import check_prior, check_utilities
 
 # HiGHS's own default is 1e-7; utilities are scaled to a range of one before it is applied.

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._game import Game
-from stackjax._sets import Simplex
-from stackjax._settings import Complementarity
 from stackjax.games._closed_form import ClosedFormGame, best_of, check_positive, uniform
+from stackjax.sets import Simplex
+from stackjax.solvers._settings import Complementarity
 
 PyTree = Any
 

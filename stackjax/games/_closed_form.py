@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._game import Game
-from stackjax._settings import Complementarity, Newton
+from stackjax.solvers._settings import Complementarity, Newton
 
 PyTree = Any
 

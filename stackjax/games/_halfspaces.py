@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._game import Game
-from stackjax._sets import Polyhedron
-from stackjax._settings import Complementarity
 from stackjax.games._closed_form import ClosedFormGame, best_of, check_positive, uniform
+from stackjax.sets import Polyhedron
+from stackjax.solvers._settings import Complementarity
 
 PyTree = Any
 

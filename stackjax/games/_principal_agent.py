@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._game import Game
-from stackjax._sets import Box
 from stackjax.games._closed_form import ClosedFormGame, uniform
+from stackjax.sets import Box
 
 PyTree = Any
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._game import Game
-from stackjax._sets import Simplex
-from stackjax._settings import Complementarity
 from stackjax.games._closed_form import ClosedFormGame, check_at_least, check_positive, uniform
+from stackjax.sets import Simplex
+from stackjax.solvers._settings import Complementarity
 
 
 def security(*, targets: int = 3, resources: float = 0.5, spread: float = 1.0) -> ClosedFormGame:

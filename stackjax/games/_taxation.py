@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._game import Game
-from stackjax._sets import Box, Constrained
-from stackjax._settings import Complementarity
 from stackjax.games._closed_form import ClosedFormGame, check_at_least, uniform
+from stackjax.sets import Box, Constrained
+from stackjax.solvers._settings import Complementarity
 
 PyTree = Any
 HIGHEST_RATE = 0.95

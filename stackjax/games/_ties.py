@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._game import Game
-from stackjax._sets import Box
-from stackjax._settings import Complementarity
 from stackjax.games._closed_form import ClosedFormGame, check_positive, uniform
+from stackjax.sets import Box
+from stackjax.solvers._settings import Complementarity
 
 
 def posted_price() -> ClosedFormGame:

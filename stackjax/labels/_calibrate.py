@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._checks import check_key
+from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_count, check_number, common_length
 from stackjax.labels._learner import Learner
 from stackjax.labels._run import run

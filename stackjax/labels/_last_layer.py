@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from stackjax._checks import check_key
+from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_count
 from stackjax.labels._learner import Learner, LearnerState
 from stackjax.labels._ridge import new_ridge, refresh

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._checks import check_key
+from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_features, check_number, check_shape
 from stackjax.labels._challenge import Challenge, challenge
 from stackjax.labels._gates import Candidate, Gate, View, every_round, largest_gap, oldest_direction

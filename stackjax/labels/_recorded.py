@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
-from stackjax._checks import check_key
+from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_number, check_shape
 from stackjax.labels._streams import Round
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._checks import check_key
+from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_count, check_features, check_shape
 from stackjax.labels._learner import Learner, LearnerState, Proposal
 from stackjax.labels._ridge import parameter_error

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from stackjax._checks import check_key
+from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_count, check_number
 
 

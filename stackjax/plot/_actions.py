@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from stackjax._actions import ActionSet
 from stackjax.plot._arguments import columns, fitting, numbers
 from stackjax.plot._style import COLORS, axes, finish, legend
+from stackjax.sets._empirical import ActionSet
 
 
 def action_set(

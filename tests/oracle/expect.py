@@ -1,6 +1,6 @@
 """What every kind of game must satisfy, in one place."""
 
-from oracle_checks import Kind, Tally, judge
+from experiments.oracle.checks import Kind, Tally, judge
 
 
 def holds(kind: Kind, dtype: str, games: int, seed: int = 0) -> None:

@@ -7,7 +7,8 @@ and outside.
 
 import pytest
 from expect import holds
-from oracle_checks.boxes import BOXES
+
+from experiments.oracle.boxes import BOXES
 
 LONG = ("d = 8", "d = 12", "d = 64", "one-sided", "d = 5", "pinned", "random", "as rows")
 """Others of the same code, for `-m slow`."""

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle_checks.boxes import BOXES
-from oracle_checks.draws import draw
-from oracle_checks.polyhedra import POLYHEDRA
-from oracle_checks.shares import SHARES
 
 import stackjax as sj
+from experiments.oracle.boxes import BOXES
+from experiments.oracle.draws import draw
+from experiments.oracle.polyhedra import POLYHEDRA
+from experiments.oracle.shares import SHARES
 
 KINDS = {kind.name: kind for kind in (*BOXES, *POLYHEDRA, *SHARES)}
 

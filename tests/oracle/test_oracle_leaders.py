@@ -1,8 +1,9 @@
 """Falsifies: a converged play answers the leader's problem, in any units of both utilities."""
 
 import pytest
-from oracle_checks.finite import FINITE, judge_finite
-from oracle_checks.leaders import LEADERS, judge_leader
+
+from experiments.oracle.finite import FINITE, judge_finite
+from experiments.oracle.leaders import LEADERS, judge_leader
 
 
 @pytest.mark.slow

@@ -1,15 +1,16 @@
 """Falsifies: a converged response in any set is the maximum, in any units, with its derivatives.
 
 Curved utilities in boxes, polyhedra however they are written down, simplices, balls and smooth
-constraints; one slice of `experiments/oracle.py`.
+constraints; one slice of `experiments/oracle`.
 """
 
 import pytest
 from expect import holds
-from oracle_checks.curved import CURVED
-from oracle_checks.polyhedra import POLYHEDRA
-from oracle_checks.shares import SHARES
-from oracle_checks.smooth import SMOOTH
+
+from experiments.oracle.curved import CURVED
+from experiments.oracle.polyhedra import POLYHEDRA
+from experiments.oracle.shares import SHARES
+from experiments.oracle.smooth import SMOOTH
 
 QUICK = {
     ("logarithm, d = 3", "float32"),

@@ -1,7 +1,8 @@
 """Falsifies: `converged` stands only beside an answer, where there is none it does not stand."""
 
 import pytest
-from oracle_checks.traps import TRAPS, caught
+
+from experiments.oracle.traps import TRAPS, caught
 
 QUICK = {
     ("equalities that contradict", "float32"),

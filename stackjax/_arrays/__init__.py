@@ -1,0 +1,1 @@
+"""What knows no game: pytrees, factorisations, components of programs, starts, arguments."""

@@ -1,0 +1,1 @@
+"""Measures of one solution, and what they amount to."""

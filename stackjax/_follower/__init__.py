@@ -1,0 +1,1 @@
+"""The follower's answer: arguments, dispatch to a solver, multipliers."""

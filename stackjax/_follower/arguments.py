@@ -1,0 +1,112 @@
+"""What callers may pass: the checks of games, solvers and starting points of a follower."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from stackjax._arrays.arguments import concrete
+from stackjax._game import Game
+from stackjax.sets import Box, FeasibleSet, Polyhedron
+from stackjax.solvers._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
+
+PyTree = Any
+Solver = Newton | InteriorPoint | ProjectedGradient
+
+
+def check_game(game: Any) -> None:
+    """Raises TypeError unless `game` is a `Game`."""
+    if not isinstance(game, Game):
+        raise TypeError(f"`game` must be a stackjax.Game; got {type(game).__name__}.")
+
+
+def follower_settings(
+    solver: Any, feasible: FeasibleSet, name: str, response: PyTree = None
+) -> Solver:
+    """The settings, or the default for the set and, if given, the size of the `response`.
+
+    Raises:
+      TypeError: they do not fit the set.
+    """
+    boxed, kind = isinstance(feasible, Box), type(feasible).__name__
+    if solver is None:
+        large = sum(leaf.size for leaf in jax.tree.leaves(response)) > DENSE
+        if boxed:
+            return Newton()
+        return ProjectedGradient() if large and feasible.projectable else InteriorPoint()
+    if not isinstance(solver, Solver):
+        raise TypeError(
+            f"`{name}` must be stackjax.Newton(...), stackjax.InteriorPoint(...), "
+            f"stackjax.ProjectedGradient(...) or None; got {solver!r}."
+        )
+    if isinstance(solver, Newton) and not boxed:
+        raise TypeError(
+            f"`{name}`: Newton needs a Box for the response set; for a {kind} use "
+            "stackjax.InteriorPoint(...) or None."
+        )
+    if isinstance(solver, ProjectedGradient) and not feasible.projectable:
+        raise TypeError(
+            f"`{name}`: ProjectedGradient needs a Box, a Simplex or a Ball for the response set; "
+            f"for a {kind} use stackjax.InteriorPoint(...) or None."
+        )
+    return solver
+
+
+def check_nonempty(feasible: FeasibleSet, point: PyTree, action: PyTree, context: PyTree) -> None:
+    """Raises ValueError if the response set is known to be empty for this play."""
+    known = concrete((feasible, point, action, context))
+    if known and isinstance(feasible, Polyhedron) and not feasible.nonempty(point, action, context):
+        raise ValueError(
+            "`game.response_set` is empty for this action and context: no response satisfies "
+            "`A r <= b`, `E r = d` and the box."
+        )
+
+
+def check_finite_utility(
+    utility: Any, name: str, game: Game, action: PyTree, response: PyTree, context: PyTree
+) -> None:
+    """Raises ValueError if `utility` is not a number at the (projected) starting point."""
+    if not concrete((game, action, response, context)):
+        return
+    if game.response_set.projectable:
+        response = game.response_set.project(response)
+    value = utility(action, response, context)
+    if not np.isfinite(value):
+        raise ValueError(
+            f"`{name}` returned {float(value)} at the starting response; it must return a finite "
+            "number on the response set. Start elsewhere, or bound the set away from there."
+        )
+
+
+def check_bounded(
+    game: Game, action: PyTree, found: PyTree, start: PyTree, context: PyTree
+) -> None:
+    """Raises ValueError if the follower's utility rises without end from `start` through `found`.
+
+    It is followed along that line, as long as that stays in the response set and `found` is far
+    away, to a million times the distance: a utility that rises all the way, by as much each time
+    the distance grows tenfold or more, has no maximum that a float could tell from infinity.
+    """
+    if not concrete((game, action, found, start, context)):
+        return
+    begin, unravel = ravel_pytree(jax.tree.map(lambda y: jnp.asarray(y, jnp.float32), start))
+    end = ravel_pytree(jax.tree.map(lambda y: jnp.asarray(y, jnp.float32), found))[0]
+    size = float(jnp.max(jnp.abs(begin)))
+    if not np.isfinite(end).all() or not float(jnp.max(jnp.abs(end))) > 1e6 * max(size, 1e-30):
+        return
+    direction = (end - begin) / jnp.max(jnp.abs(end - begin))
+    values = []
+    for power in range(1, 7):
+        point = unravel(begin + (size if size > 0 else 1.0) * 10.0**power * direction)
+        if not game.response_set.contains(point, action=action, context=context):
+            return
+        values.append(float(game.follower_utility(action, point, context)))
+    gains = np.diff(values)
+    if np.isfinite(values).all() and (gains > 0).all() and (np.diff(gains) >= 0).all():
+        raise ValueError(
+            "`follower_utility` rises without end over the response set: it grows from "
+            f"{values[0]:.3g} to {values[-1]:.3g} towards {direction}. Bound the response set, or "
+            "make the utility concave."
+        )

@@ -1,0 +1,387 @@
+"""One game: the leader's action optimised directly, against the follower's best response."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from stackjax._arrays.arguments import as_start, check_starts, concrete
+from stackjax._arrays.modules import call
+from stackjax._arrays.starts import shift, spread
+from stackjax._follower.arguments import (
+    Solver,
+    check_finite_utility,
+    check_game,
+    check_nonempty,
+    follower_settings,
+)
+from stackjax._follower.best_response import (
+    at_least_float32,
+    filled_bounds,
+    flat,
+    like,
+    vector_bounds,
+)
+from stackjax._follower.shape import fresh_gain, shape_of
+from stackjax._game import Game, evaluate, scalar
+from stackjax._leader.complementarity import search
+from stackjax._leader.mpcc import Bilevel
+from stackjax._leader.value_function import Optimum, ascend, climb
+from stackjax.sets import Box
+from stackjax.solvers._settings import Complementarity, FirstOrder, Newton
+from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
+
+PyTree = Any
+LeaderSolver = Newton | FirstOrder | Complementarity
+
+
+class Solution(struct.PyTreeNode):
+    """A Stackelberg equilibrium, local in the leader's action.
+
+    Attributes:
+      action: the leader's action.
+      response: the follower's best response to it; of several, the leader's favourite.
+      leader_utility: scalar; -inf where it is not finite.
+      follower_utility: scalar; -inf where it is not finite.
+      converged: scalar bool: the leader's action is stationary with no upward curvature, and the
+        follower's response to it is optimal and (but for `Complementarity`) unique. Where the
+        follower was seen not to be concave (`local`), its utility must look quasi-concave (on
+        no sampled segment of responses does it fall below both ends) and no sampled response be
+        better. If False, the rest is the best point found.
+      residual: scalar, the leader's last Newton step, relative as in `Response.residual`.
+      regret: scalar, how much more the follower could get at this action, as far as was tried,
+        relative to the range of its utility: among sampled responses, or with `Complementarity`
+        to what it changes by over the set, as seen from the starting point.
+      steps: scalar int, the most iterations that a start took.
+      agree: scalar int, how many starts ended at a point worth as much.
+      local: scalar bool, the follower's problem was seen not to be concave at a sample of
+        points: its shape does not exclude other best responses, which a sample can miss. The
+        logarithm of the follower's utility is often concave, and has the same best response.
+      unique: scalar bool, the follower's curvature rules out other best responses nearby.
+
+    Example:
+      >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
+      >>> game = sj.Game(profit, lambda action, response, demand: profit(response, action, demand))
+      >>> one = jnp.array(1.0)
+      >>> found = sj.solve(game, action=one, response=one, context=jnp.array(13.0))
+      >>> print(found.action, found.response, found.leader_utility, found.follower_utility)
+      6.0 3.0 18.0 9.0
+      >>> print(found.converged, found.unique, found.regret)
+      True True 0.0
+    """
+
+    action: PyTree
+    response: PyTree
+    leader_utility: jax.Array
+    follower_utility: jax.Array
+    converged: jax.Array
+    residual: jax.Array
+    regret: jax.Array
+    steps: jax.Array
+    agree: jax.Array
+    local: jax.Array
+    unique: jax.Array
+
+
+def solve(
+    game: Game,
+    *,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    solver: LeaderSolver | None = None,
+    follower_solver: Solver | None = None,
+    starts: int | None = None,
+    key: jax.Array | None = None,
+) -> Solution:
+    """Maximises `U_L(l, response*(l, x), x)` over the leader's action set.
+
+    Three methods. `Newton`, for boxes: projected Newton on the leader's utility as a function of
+    the action alone, with exact first and second derivatives through the best response; fast, and
+    what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled constraints
+    of the leader's, linear followers and optima on a kink: the follower's optimality conditions
+    become constraints. `FirstOrder`, for long actions: projected gradient ascent with optax.
+
+    Unbatched: use `jax.vmap` over contexts. The solution (but not that of `FirstOrder`) is
+    differentiable in `context`, the arrays of the game and what utilities and constraints close
+    over, by the implicit function theorem.
+
+    Args:
+      game: the game.
+      action: the leader's starting point, a pytree of floating-point arrays.
+      response: the follower's starting point, likewise.
+      context: the context, a pytree of arrays.
+      solver: the leader's method; if None, `Newton()` where both sets are boxes and `starts` is
+        None or 1, else `Complementarity()`.
+      follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
+      starts: number of starting points, the given one among them; the best result is returned. If
+        None, 16 for `Complementarity` and 1 for the others.
+      key: shifts the quasi-random sequence that other starting points are taken from; the
+        unshifted one if None.
+
+    Returns:
+      The `Solution`; non-convergence is reported there, not raised.
+
+    Raises:
+      TypeError: `game` is not a Game; a starting point is not floating point; a utility does not
+        return a floating-point number; a solver does not fit the sets.
+      ValueError: a utility does not return a scalar, or, outside of transforms, is not a number
+        at the starting point; `starts` is below 1; a polyhedron is empty.
+
+    Source: arXiv 2606.23026, Section 4; for the methods see their settings.
+
+    Example:
+      >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
+      >>> game = sj.Game(profit, lambda action, response, demand: profit(response, action, demand))
+      >>> one = jnp.array(1.0)
+      >>> solve = lambda demand: sj.solve(game, action=one, response=one, context=demand)
+      >>> found = jax.jit(jax.vmap(solve))(jnp.array([7.0, 13.0]))
+      >>> print(found.action, found.response, found.converged)
+      [3. 6.] [1.5 3. ] [ True  True]
+    """
+    check_game(game)
+    starts, settings = _method(game, solver, starts, key)
+    action, response = as_start(action, "action"), as_start(response, "response")
+    follower = follower_settings(follower_solver, game.response_set, "follower_solver", response)
+    context = jax.tree.map(jnp.asarray, context)
+    game.action_set.bounds(action)
+    game.response_set.bounds(response)
+    solution = _solve(game, action, response, context, settings, follower, starts, key)
+    if concrete(solution) and not solution.converged:
+        _explain(game, action, response, context, solution)
+    return solution
+
+
+def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, LeaderSolver]:
+    check_starts(1 if starts is None else starts, key)
+    boxes = isinstance(game.action_set, Box) and isinstance(game.response_set, Box)
+    if solver is None:
+        solver = Newton() if boxes and starts in (None, 1) else Complementarity()
+    if not isinstance(solver, Newton | FirstOrder | Complementarity):
+        raise TypeError(
+            "`solver` must be stackjax.Newton(...), FirstOrder(...), Complementarity(...) or None; "
+            f"got {solver!r}."
+        )
+    if isinstance(solver, FirstOrder) and not game.action_set.projectable:
+        raise TypeError(
+            "`solver`: FirstOrder needs a Box, Simplex or Ball for the action set; for a "
+            f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
+        )
+    if isinstance(solver, Newton) and not isinstance(game.action_set, Box):
+        raise TypeError(
+            "`solver`: Newton needs a Box for the action set; for a "
+            f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
+        )
+    return (16 if isinstance(solver, Complementarity) else 1) if starts is None else starts, solver
+
+
+def _explain(
+    game: Game, action: PyTree, response: PyTree, context: PyTree, solution: Solution
+) -> None:
+    """Raises what can be said for certain about a search that failed, on the host."""
+    start = game.action_set.project(action) if game.action_set.projectable else action
+    check_nonempty(game.response_set, response, start, context)
+    for name in ("follower_utility", "leader_utility"):
+        check_finite_utility(getattr(game, name), name, game, start, response, context)
+    if not np.isfinite(solution.leader_utility):
+        raise ValueError(
+            f"`leader_utility` returned {float(solution.leader_utility)} at the follower's "
+            "best response to the starting action; start elsewhere."
+        )
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6))
+def _solve(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    leader: LeaderSolver,
+    follower: Solver,
+    starts: int,
+    key: jax.Array | None,
+) -> Solution:
+    play = game, action, response, context
+    if not isinstance(leader, Complementarity):
+        best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
+    else:
+        best, reply, report = _by_complementarity(*play, leader, starts=starts, key=key)
+    return Solution(
+        action=like(best, action),
+        response=like(reply, response),
+        leader_utility=evaluate(game.leader_utility, "leader_utility", best, reply, context),
+        follower_utility=evaluate(game.follower_utility, "follower_utility", best, reply, context),
+        **report,
+    )
+
+
+def _by_value(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: Newton | FirstOrder,
+    follower: Solver,
+    *,
+    starts: int,
+    key: jax.Array | None,
+) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+    start, unravel = ravel_pytree(at_least_float32(action))
+
+    def from_(start: PyTree) -> Optimum:
+        if isinstance(settings, FirstOrder):
+            return ascend(game, start, response, context, settings, follower)
+        return climb(game, start, response, context, settings, follower)
+
+    agree = jnp.ones((), jnp.int32)
+    if starts == 1:
+        best = from_(action)
+    else:
+        lower, upper = map(flat, game.action_set.bounds(unravel(start)))
+        drawn = spread(starts, start, lower, upper, shift(key, start))
+        every = jax.vmap(lambda y: from_(unravel(y)))(drawn)
+        value = jax.vmap(
+            lambda a, r: evaluate(game.leader_utility, "leader_utility", a, r, context)
+        )(every.action, every.response)
+        proven = (every.leader.converged > 0) & (every.follower.converged > 0)
+        value = jnp.where(every.follower.converged > 0, value, -jnp.inf)
+        # As good as the best: beside the range of what the starts led to.
+        top, found = jnp.max(value), value > -jnp.inf
+        span = top - jnp.min(jnp.where(found, value, top))
+        equal = value >= top - 1e-4 * span - 64 * jnp.finfo(value.dtype).eps * jnp.abs(top)
+        index = jnp.argmax(jnp.where(equal, 1.0 + proven, jnp.where(value > -jnp.inf, 0.0, -1.0)))
+        best = jax.tree.map(lambda x: x[index], every)
+        agree = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
+    eps = float(jnp.finfo(start.dtype).eps)
+    unique = best.follower.curvature > eps**0.5
+    found = best.leader.converged * best.follower.converged > 0
+    local, regret = jnp.zeros((), bool), jnp.zeros((), start.dtype)
+    if isinstance(game.response_set, Box):
+        shape = shape_of(game, best.action, best.response, context)
+        local, regret = ~shape.concave, shape.regret
+        # A strict maximum of a quasi-concave utility is the only one.
+        seems = found & ~shape.concave & shape.quasiconcave & (regret == 0)
+        beaten = fresh_gain(game, best.action, best.response, context, follower, seems) > 0
+        found &= shape.concave | (seems & ~beaten)
+    report = {
+        # With several best responses the one answered need not be the leader's favourite.
+        "converged": found & unique,
+        "residual": best.leader.residual,
+        "regret": jnp.where(best.follower.converged > 0, regret, jnp.inf),
+        "steps": best.leader.steps.astype(jnp.int32),
+        "agree": agree,
+        "local": local,
+        "unique": unique,
+    }
+    return best.action, best.response, report
+
+
+def _by_complementarity(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: Complementarity,
+    *,
+    starts: int,
+    key: jax.Array | None,
+) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+    start, unravel = ravel_pytree(at_least_float32(action))
+    begin, unravel_response = ravel_pytree(at_least_float32(response))
+    dtype = jnp.promote_types(start.dtype, begin.dtype)
+    start, begin = start.astype(dtype), begin.astype(dtype)
+    number = lambda value, name: scalar(value, name).astype(dtype)
+
+    lower, upper = filled_bounds(game.action_set, unravel(start))
+    own = [
+        None if side is None else side.astype(dtype)
+        for side in vector_bounds(game.response_set, unravel_response(begin))
+    ]
+    size = len(start)
+
+    def parts_of(z: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
+        a, r = z[:size].astype(start.dtype), z[size:].astype(begin.dtype)
+        return unravel(a), unravel_response(r), context
+
+    def residuals(feasible: Any, z: jax.Array, of_action: bool) -> tuple[jax.Array, jax.Array]:
+        action, response, x = parts_of(z)
+        g, h = feasible.residuals(action if of_action else response, action, response, x)
+        return g.astype(dtype), h.astype(dtype)
+
+    def utility(name: str) -> Any:
+        return lambda z: number(call(getattr(game, name), name, *parts_of(z)), name)
+
+    def everything(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        (g, h), (k, e) = (
+            residuals(game.response_set, z, False),
+            residuals(game.action_set, z, True),
+        )
+        return utility("follower_utility")(z), jnp.concatenate([h, e]), jnp.concatenate([g, k])
+
+    # The search is in units of its own: see _scales.py.
+    z = jnp.concatenate([start, begin])
+    filled = [
+        side.astype(dtype) for side in filled_bounds(game.response_set, unravel_response(begin))
+    ]
+    low, high = jnp.concatenate([lower, filled[0]]), jnp.concatenate([upper, filled[1]])
+    scales = lax.stop_gradient(scales_at(everything, z, low, high))
+    at = within(jnp.clip(z, low, high), low, high, scales.variables)
+    # The leader gains little in a unit, so that the follower's optimality comes first.
+    gains = utility_scale(utility("leader_utility"), at, scales.variables)
+    leads = lax.stop_gradient(gains / 8)
+    g, h = jax.eval_shape(lambda z: residuals(game.response_set, z, False), z)
+    m, p = g.shape[0], h.shape[0]
+    joined = lambda a, r: jnp.concatenate([a, r]) * scales.variables
+
+    def follower_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+        g, h = residuals(game.response_set, joined(a, r), False)
+        return g * scales.inequality[:m], h * scales.equality[:p]
+
+    def leader_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+        g, h = residuals(game.action_set, joined(a, r), True)
+        return g * scales.inequality[m:], h * scales.equality[p:]
+
+    action_unit, response_unit = scales.variables[:size], scales.variables[size:]
+    start, begin = start / action_unit, begin / response_unit
+    scaled = lambda side: None if side is None else side / response_unit
+    program = Bilevel(
+        lambda a, r: utility("leader_utility")(joined(a, r)) * leads,
+        lambda a, r: utility("follower_utility")(joined(a, r)) * scales.value,
+        leader_residuals,
+        follower_residuals,
+        (lower.astype(dtype) / action_unit, upper.astype(dtype) / action_unit),
+        (scaled(own[0]), scaled(own[1])),
+        (start, begin),
+    )
+    w, outcome = search(
+        program,
+        start,
+        begin,
+        settings=settings,
+        starts=starts,
+        rotation=shift(key, jnp.concatenate([start, begin])),
+    )
+    parts = program.split(w)
+    best, best_answer, _ = parts_of(
+        jnp.concatenate(
+            [
+                jnp.clip(parts.action * action_unit, lower, upper),
+                jnp.clip(parts.response * response_unit, *filled),
+            ]
+        )
+    )
+    report = {
+        "converged": outcome.converged > 0,
+        "residual": outcome.point.length,
+        "regret": outcome.regret,
+        "steps": outcome.steps.astype(jnp.int32),
+        "agree": outcome.agree.astype(jnp.int32),
+        "local": outcome.local > 0,
+        "unique": outcome.unique > 0,
+    }
+    return best, best_answer, report

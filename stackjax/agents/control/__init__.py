@@ -1,0 +1,1 @@
+"""Controllers of sessions, the dynamics of a session, and a world with known parameters."""

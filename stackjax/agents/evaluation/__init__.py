@@ -1,0 +1,1 @@
+"""What a policy is worth: on replayed turns, off policy, and with a certificate."""

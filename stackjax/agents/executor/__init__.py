@@ -1,0 +1,1 @@
+"""Runs turns with a language model, from an action to a recorded outcome."""

@@ -1,0 +1,1 @@
+"""The resource game: state, surfaces, payoffs and the networks of both players."""

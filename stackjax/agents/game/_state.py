@@ -1,0 +1,177 @@
+"""The state a decision is taken in, and its two encodings (arXiv 2606.23026, equation 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from stackjax.agents.tasks._tasks import TASK_TYPES
+
+FIELDS = (
+    "task_complexity",
+    "context_tokens",
+    "turn_index",
+    "mean_tokens",
+    "recent_quality",
+    "token_trend",
+    "model_condition",
+    "budget",
+)
+"""The numeric fields of a recorded state, in the order of the encodings."""
+
+SCALAR_SIZE = 9
+TASK_SIZE = 14
+
+_TOKENS = 500.0  # tokens: a long history, or a dear turn, is O(1)
+_TURNS = 8.0  # turns: the longest sessions we run
+
+
+class State(struct.PyTreeNode):
+    """What is known before a turn, in natural units. Leaves are scalars, or `[N]` for a batch.
+
+    Attributes:
+      task: index into `TASK_TYPES`.
+      task_complexity: in [0, 1].
+      context_tokens: tokens of the history that could be sent.
+      turn_index: 0 at the session's first turn.
+      mean_tokens: mean tokens a turn so far in the session, 0 at the first.
+      recent_quality: exponential mean of checked correctness, in [0, 1].
+      token_trend: change between the last two turns' tokens, over `mean_tokens`.
+      model_condition: 1 healthy, lowered by recent fallbacks.
+      budget: share of the session's token budget that is left; negative when overspent.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> from stackjax.agents.control import known_world
+      >>> states = sj.agents.turn_arrays(known_world.records(2, 2, design="random")).state
+      >>> print(states.task, states.turn_index)
+      [1 5 1 5] [0. 1. 0. 1.]
+    """
+
+    task: jax.Array
+    task_complexity: jax.Array
+    context_tokens: jax.Array
+    turn_index: jax.Array
+    mean_tokens: jax.Array
+    recent_quality: jax.Array
+    token_trend: jax.Array
+    model_condition: jax.Array
+    budget: jax.Array
+
+
+def state_of(features: Mapping[str, Any], task: str) -> State:
+    """Turn one recorded state (a mapping with the keys `FIELDS`) into a `State` of scalars.
+
+    Raises:
+      ValueError: a field is missing or not finite, or the task type is unknown.
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> print(sj.agents.state_of(features, "simple_qa").context_tokens)
+      100.0
+    """
+    return jax.tree.map(lambda leaf: leaf[0], stack_states([features], [task]))
+
+
+def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) -> State:
+    """Stack recorded states into one `State` whose leaves are `[N]` float32 (`task`: int32).
+
+    Args:
+      features: N mappings with the keys `FIELDS`.
+      tasks: N task types out of `TASK_TYPES`.
+
+    Raises:
+      ValueError: no state, a field missing or not finite, lengths that differ, or an unknown
+        task type.
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> states = sj.agents.stack_states([features, features], ["simple_qa", "casual_chat"])
+      >>> print(states.budget, states.task)
+      [1. 1.] [1 0]
+    """
+    rows, kinds = list(features), list(tasks)
+    if not rows:
+        raise ValueError("features: got no state, need at least one")
+    if len(rows) != len(kinds):
+        raise ValueError(f"features and tasks differ in length: {len(rows)} and {len(kinds)}")
+    for kind in kinds:
+        if kind not in TASK_TYPES:
+            raise ValueError(f"task: got {kind!r}, allowed are {', '.join(TASK_TYPES)}")
+    columns = {}
+    for name in FIELDS:
+        missing = [i for i, row in enumerate(rows) if name not in row]
+        if missing:
+            raise ValueError(f"features[{missing[0]}] has no field {name!r}")
+        column = np.asarray([row[name] for row in rows], dtype=np.float32)
+        if not np.isfinite(column).all():
+            index = int(np.flatnonzero(~np.isfinite(column))[0])
+            raise ValueError(f"features[{index}][{name!r}] is {column[index]}, must be finite")
+        columns[name] = jnp.asarray(column)
+    task = jnp.asarray([TASK_TYPES.index(kind) for kind in kinds], dtype=jnp.int32)
+    return State(task=task, **columns)
+
+
+def encode_numbers(state: State) -> jax.Array:
+    """The eight numeric fields scaled to O(1), `[8]`, in the order of `FIELDS`.
+
+    Tokens are in units of 500, turns in units of 8; the trend is clipped to [-2, 2] and the
+    budget to [-1, 1]; the rest is in [0, 1] already. Tokens stay linear, because the cost of a
+    retained history is linear in its length.
+    """
+    return jnp.stack(
+        [
+            state.task_complexity,
+            state.context_tokens / _TOKENS,
+            state.turn_index / _TURNS,
+            state.mean_tokens / _TOKENS,
+            state.recent_quality,
+            jnp.clip(state.token_trend, -2.0, 2.0),
+            state.model_condition,
+            jnp.clip(state.budget, -1.0, 1.0),
+        ]
+    )
+
+
+def encode_scalar(state: State) -> jax.Array:
+    """The paper's first encoding, `[9]`: the numbers, then the task type as one number in [0, 1].
+
+    The order of `TASK_TYPES` carries no meaning beyond 'lighter to heavier', which is why the paper
+    has a second encoding.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> print(sj.agents.encode_scalar(sj.agents.state_of(features, "complex_reasoning")))
+      [0.5 0.2 0.5 0.5 0.5 0.  1.  1.  1. ]
+    """
+    numbers = encode_numbers(state)
+    scalar = jnp.asarray(state.task, numbers.dtype) / (len(TASK_TYPES) - 1)
+    return jnp.concatenate([numbers, scalar[None]])
+
+
+def encode_task(state: State) -> jax.Array:
+    """The task-aware encoding, `[14]`: the numbers, then a one-hot over the six types.
+
+    Source: arXiv 2606.23026, eq. (1).
+
+    Example:
+      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
+      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> print(sj.agents.encode_task(sj.agents.state_of(features, "complex_reasoning"))[8:])
+      [0. 0. 0. 0. 0. 1.]
+    """
+    numbers = encode_numbers(state)
+    return jnp.concatenate(
+        [numbers, jax.nn.one_hot(state.task, len(TASK_TYPES), dtype=numbers.dtype)]
+    )

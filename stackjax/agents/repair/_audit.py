@@ -1,0 +1,116 @@
+"""How often a policy leaves the region that the log supports (arXiv 2606.23026, Table 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stackjax.agents.executor._adapter import executed_action
+from stackjax.agents.game._state import State
+from stackjax.agents.repair._cells import STRATA, stratum
+from stackjax.agents.tasks._tasks import TASK_TYPES
+from stackjax.sets._empirical import ActionSet, project
+from stackjax.stats._bootstrap import Interval, clustered_ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """A policy's responses against the action sets of their strata.
+
+    Attributes:
+      outside: share of turns whose response, rounded to the adapter's levels, is no allowed cell.
+      by_task: the same share for each task type that occurs.
+      distance: mean distance of the response, not rounded, to the nearest allowed cell. farthest:
+        the largest.
+      turns: turns audited. episodes: their episodes.
+
+    Example:
+      >>> from stackjax.agents.control import known_world
+      >>> turns = sj.agents.turn_arrays(known_world.records(design="random"))
+      >>> found = sj.agents.audit(
+      ...     0.9 * turns.executed, turns.state, known_world.controller().actions,
+      ...     np.asarray(turns.episode), seed=0,
+      ... )
+      >>> found.outside.estimate, found.by_task["simple_qa"], round(found.farthest, 3)
+      (0.0, 0.0, 0.173)
+    """
+
+    outside: Interval
+    by_task: dict[str, float]
+    distance: float
+    farthest: float
+    turns: int
+    episodes: int
+
+
+def audit(
+    responses: jax.Array,
+    states: State,
+    actions: ActionSet,
+    episode: np.ndarray,
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> Audit:
+    """Audit the responses of a policy, raw or repaired.
+
+    Args:
+      responses: `[N, 3]`, what the policy asks to execute.
+      states: leaves `[N]`.
+      actions: `[12, K, 3]`, the allowed cells of each stratum.
+      episode: `[N]` integers.
+      seed: of the bootstrap, which redraws whole episodes.
+      level: confidence level.
+
+    Raises:
+      ValueError: `responses` is not `[N, 3]` in [0, 1], there are fewer than 2 episodes, states or
+        episodes are not N, sets are not of 12 strata, or `level` is not in (0, 1).
+
+    Example:
+      >>> numbers = {name: jnp.zeros(2) for name in sj.agents.state.FIELDS}
+      >>> states = sj.agents.State(task=jnp.zeros(2, int), **numbers)
+      >>> sets = sj.ActionSet(jnp.tile(jnp.array([1.0, 0.5, 0.0]), (12, 1, 1)))
+      >>> asked = jnp.array([[0.9, 0.5, 0.0], [0.9, 0.5, 1.0]])
+      >>> found = sj.agents.audit(asked, states, sets, np.arange(2), seed=0)
+      >>> found.outside.estimate, round(found.farthest, 3)
+      (0.5, 1.005)
+    """
+    values = np.asarray(responses, float)
+    if values.ndim != 2 or values.shape[1] != 3 or values.shape[0] != len(np.asarray(episode)):
+        raise ValueError(f"responses: must be ({len(np.asarray(episode))}, 3), got {values.shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("responses: must lie in [0, 1]")
+    if jnp.shape(states.task) != (len(values),):
+        raise ValueError(f"states: must be ({len(values)},), got {jnp.shape(states.task)}")
+    shape = jnp.shape(actions.actions)
+    if len(shape) != 3 or shape[0] != STRATA or shape[2] != 3:
+        raise ValueError(f"actions: must be ({STRATA}, K, 3), got {shape}")
+    if len(np.unique(np.asarray(episode))) < 2:
+        raise ValueError(f"episode: got {len(np.unique(np.asarray(episode)))}, need at least 2")
+    rounded = np.array([executed_action(row) for row in values], np.float32)
+    distance = np.asarray(_distances(jnp.asarray(values, jnp.float32), states, actions), float)
+    outside = np.asarray(_distances(jnp.asarray(rounded), states, actions)) > 1e-6
+    names, number = np.unique(np.asarray(episode), return_inverse=True)
+    count = np.bincount(number).astype(float)
+    share = clustered_ratio(np.bincount(number, outside), count, seed=seed, level=level)
+    task = np.asarray(states.task)
+    return Audit(
+        outside=share,
+        by_task={TASK_TYPES[kind]: float(outside[task == kind].mean()) for kind in np.unique(task)},
+        distance=float(distance.mean()),
+        farthest=float(distance.max()),
+        turns=len(values),
+        episodes=len(names),
+    )
+
+
+@jax.jit
+def _distances(responses: jax.Array, states: State, actions: ActionSet) -> jax.Array:
+    def one(response: jax.Array, state: State) -> jax.Array:
+        allowed = jax.tree.map(lambda leaf: leaf[stratum(state)], actions)
+        return project(response, allowed).distance
+
+    return jax.vmap(one)(responses, states)

@@ -1,0 +1,1 @@
+"""Models of quality and tokens, fitted to recorded turns and calibrated."""

@@ -1,0 +1,1 @@
+"""Questions with known answers, their families, and the tools that they need."""

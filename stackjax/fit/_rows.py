@@ -1,0 +1,80 @@
+"""Rows of data: what a fit may be given, and how their scores are averaged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stackjax._arrays.arguments import concrete
+from stackjax._arrays.blocks import check_layout
+from stackjax.fit._training import Score
+
+PyTree = Any
+_KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}
+One = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, PyTree]]
+
+
+def mean_of(one: One, rows: PyTree, starts: PyTree, weight: jax.Array | None = None) -> Score:
+    """Averages `one(row, start) -> (utility, counts, response)` over the rows that count.
+
+    `weight: [N]` weighs the average; rows of weight 0 are not there, and so do not fail.
+    """
+    utility, counts, response = jax.vmap(one)(rows, starts)
+
+    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+        # A failed follower begins again where it began, not where it got lost.
+        return jnp.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    if weight is None:
+        total = jnp.sum(jnp.where(counts, utility, 0)) / jnp.maximum(jnp.sum(counts), 1)
+        share = jnp.mean(counts, dtype=total.dtype)
+    else:
+        there, weight = weight > 0, weight.astype(utility.dtype)
+        whole = jnp.sum(jnp.where(counts, weight, 0))
+        total = jnp.sum(jnp.where(counts & there, weight * utility, 0))
+        total = total / jnp.where(whole > 0, whole, 1)
+        # without any row nothing failed
+        number = jnp.sum(there)
+        share = jnp.where(number > 0, jnp.sum(counts & there) / jnp.maximum(number, 1), 1)
+    return Score(
+        utility=total,
+        converged=share.astype(total.dtype),
+        starts=jax.lax.stop_gradient(jax.tree.map(keep, response, starts)),
+        constraints=jnp.zeros(0, total.dtype),
+    )
+
+
+def check_columns(data: PyTree, name: str) -> None:
+    """Raises TypeError unless all columns hold numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        kind = "f" if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype.kind
+        if kind in _KINDS:
+            raise TypeError(
+                f"`{name}{jax.tree_util.keystr(path)}` must hold numbers; got {_KINDS[kind]}. Code "
+                "categories as numbers (np.unique(column, return_inverse=True)[1], or one column "
+                "for each), and times as seconds."
+            )
+
+
+def as_batch(data: PyTree, name: str) -> PyTree:
+    """Arrays with one leading axis in common, all of them numbers."""
+    check_columns(data, name)
+    data = jax.tree.map(jnp.asarray, data)
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    sizes = {name + jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}
+    if not sizes or (0,) in sizes.values():
+        raise ValueError(f"`{name}` is empty: there is nothing to fit.")
+    if () in sizes.values() or len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{k}: {v[0] if v else 'none'}" for k, v in sizes.items())
+        raise ValueError(f"`{name}` must share one leading axis (rows); got {listed}.")
+    check_layout(data, f"`{name}`")
+    for path, leaf in leaves if concrete(data) else ():
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if inexact and not (finite := np.isfinite(np.asarray(leaf))).all():
+            row = int(np.argwhere(~finite)[0][0])
+            raise ValueError(
+                f"`{name}{jax.tree_util.keystr(path)}` is not finite, first in row {row}."
+            )
+    return data

@@ -1,0 +1,280 @@
+"""Utilities of followers, to be learned: concave in the response by construction, or of any shape.
+
+Both read actions, responses and contexts of any structure, flattened to vectors `a`, `r` and `x`.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+from jax.flatten_util import ravel_pytree
+
+from stackjax.fit._training import check_count
+
+PyTree = Any
+
+
+def _rising(x: jax.Array) -> jax.Array:
+    """`(x + sqrt(x^2 + 4)) / 2`: a smooth hinge like softplus, positive, increasing and convex.
+
+    Softplus has a derivative rule of its own in JAX, which costs seconds of compilation within a
+    best response.
+
+    Source: Barron, Squareplus, arXiv 2112.11687, 2021.
+    """
+    return (x + jnp.sqrt(x * x + 4)) / 2
+
+
+class _Layer(nnx.Module):
+    """One layer: convex in the response `r`, of any shape in the condition `u`.
+
+    z' = h(W+ (z * h(gate(u))) + R (r * (1 + scale(u))) + shift(u)),    W+ >= 0
+
+    with h smooth, positive, increasing and convex.
+    """
+
+    def __init__(self, z: int, r: int, u: int, width: int, *, last: bool, rngs: nnx.Rngs) -> None:
+        linear = lambda i, o: nnx.Linear(i, o, rngs=rngs)
+        self.last = last
+        self.scale, self.shift = linear(u, r), linear(u, width)
+        self.response = nnx.Linear(r, width, use_bias=False, rngs=rngs)
+        self.gate = linear(u, z) if z else None
+        self.mix = nnx.Param(jax.random.normal(rngs.params(), (width, z))) if z else None
+
+    def __call__(self, z: jax.Array, r: jax.Array, u: jax.Array) -> jax.Array:
+        into = self.response(r * (1 + self.scale(u))) + self.shift(u)
+        if self.gate is not None and self.mix is not None:
+            # positive weights add up: their mean keeps the size of what they mix
+            into = into + _rising(self.mix[...]) @ (z * _rising(self.gate(u)) / len(z))
+        return into if self.last else _rising(into)
+
+
+class ConcaveUtility(nnx.Module):
+    """A follower's utility that is strongly concave in the response, whatever is learned.
+
+        U(a, r, x) = -f(r; a, x) - 1/2 sum_i h_i (r_i - b_i(a, x))^2,    h_i >= floor
+
+    `f` is a partially input-convex network: convex in r, because what is convex passes through
+    non-negative weights and convex, increasing activations only; of any shape in the action and
+    the context, which enter through paths without such limits. Activations are smooth, as Newton's
+    method wants. So a best response exists, is one, and moves continuously with the signal, at
+    most by `|d grad_r U / d action| / concavity_bound` a unit.
+
+    Args:
+      action_size: numbers in one action.
+      response_size: numbers in one response.
+      context_size: numbers in one context; 0 for None.
+      hidden: width of the layers.
+      layers: layers of each path, at least 1.
+      floor: the least concavity. Too large, and responses cannot move much: they move by
+        the slopes over the concavity.
+      rngs: initialisation.
+
+    Raises:
+      TypeError: a size is not an integer, or `floor` not a number.
+      ValueError: a size is too small, or `floor` is not positive.
+
+    Source: Amos, Xu and Kolter, Input Convex Neural Networks, ICML 2017, eq. (3).
+
+    Example:
+      >>> from flax import nnx
+      >>> utility = sj.ConcaveUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
+      >>> value = lambda r: utility(jnp.ones(1), jnp.array(r), None)
+      >>> bool(value([0.0, 0.0]) > (value([-1.0, 2.0]) + value([1.0, -2.0])) / 2)
+      True
+    """
+
+    def __init__(
+        self,
+        action_size: int,
+        response_size: int,
+        context_size: int,
+        *,
+        hidden: int = 32,
+        layers: int = 2,
+        floor: float = 0.1,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.sizes = _checked(action_size, response_size, context_size, hidden, layers)
+        if not isinstance(floor, int | float) or isinstance(floor, bool):
+            raise TypeError(f"`floor` must be a Python number; got {floor!r}.")
+        if not floor > 0:
+            raise ValueError(f"`floor` must be positive; got {floor}.")
+        self.floor = float(floor)
+        r = response_size
+        paths = [action_size + context_size, *[hidden] * (layers - 1)]
+        self.conditions = nnx.List([nnx.Linear(i, hidden, rngs=rngs) for i in paths[:-1]])
+        self.convex = nnx.List(
+            [
+                _Layer(hidden if k else 0, r, u, hidden, last=False, rngs=rngs)
+                for k, u in enumerate(paths)
+            ]
+        )
+        self.out = _Layer(hidden, r, paths[-1], 1, last=True, rngs=rngs)
+        self.target = nnx.Linear(paths[-1], r, rngs=rngs)
+        self.bend = nnx.Param(jnp.zeros(r))
+
+    @property
+    def bends(self) -> jax.Array:
+        """`h: [r]`, all at least `floor`."""
+        return self.floor + jnp.exp(self.bend[...])
+
+    @property
+    def concavity_bound(self) -> jax.Array:
+        """`mu > 0` with `-Hessian_r U >= mu I` for every action, response and context, `[]`."""
+        return jnp.min(self.bends)
+
+    def __call__(self, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
+        """Utility `[]`."""
+        r, u = _vectors(self.sizes, action, response, context)
+        z = self.convex[0](jnp.zeros(0, r.dtype), r, u)
+        for onward, layer in zip(self.conditions, list(self.convex)[1:]):
+            u = _rising(onward(u))
+            z = layer(z, r, u)
+        bowl = jnp.sum(self.bends * (r - self.target(u)) ** 2)
+        return -self.out(z, r, u)[0] - 0.5 * bowl
+
+
+class FreeUtility(nnx.Module):
+    """A follower's utility of any shape: a network of action, response and context.
+
+        U(a, r, x) = network(a, r, x) - 1/2 sum_i h_i r_i^2,    h of either sign, 1 at first
+
+    The bowl lets the first best responses lie inside their bounds: at a bound they say nothing of
+    the utility's slope, and a fit does not move.
+
+    For comparison with `ConcaveUtility`. Nothing makes it concave, so a best response may not exist
+    without bounds, may not be unique, and may jump: fit and play it in a `Box`, ask
+    `best_response` for several `starts`, look at `Response.curvature` and `converged`, and see
+    `probe_concavity`. Activations are smooth.
+
+    Args:
+      action_size: numbers in one action.
+      response_size: numbers in one response.
+      context_size: numbers in one context; 0 for None.
+      hidden: width of the layers.
+      layers: hidden layers, at least 1.
+      rngs: initialisation.
+
+    Raises:
+      TypeError: a size is not an integer.
+      ValueError: a size is too small.
+
+    Example:
+      >>> from flax import nnx
+      >>> utility = sj.FreeUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
+      >>> utility(jnp.ones(1), jnp.ones(2), None).shape
+      ()
+    """
+
+    def __init__(
+        self,
+        action_size: int,
+        response_size: int,
+        context_size: int,
+        *,
+        hidden: int = 32,
+        layers: int = 2,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.sizes = _checked(action_size, response_size, context_size, hidden, layers)
+        widths = [sum(self.sizes), *[hidden] * layers, 1]
+        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in pairwise(widths)])
+        self.bend = nnx.Param(jnp.ones(response_size))
+
+    def __call__(self, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
+        """Utility `[]`."""
+        r, u = _vectors(self.sizes, action, response, context)
+        z = jnp.concatenate([r, u])
+        for layer in list(self.layers)[:-1]:
+            z = _rising(layer(z))
+        return self.layers[-1](z)[0] - 0.5 * jnp.sum(self.bend[...] * r**2)
+
+
+class Concavity(struct.PyTreeNode):
+    """What `probe_concavity` saw.
+
+    Attributes:
+      largest: `[N]` the largest eigenvalue of the Hessian in the response at each probe; NaN where
+        the utility is not a number.
+      share: `[]` of the probes at which the utility is not strictly concave: that eigenvalue is
+        not below 0 by more than rounding, or not a number. 0 proves nothing beyond the probes.
+
+    Example:
+      >>> utility = lambda action, response, context: action * response**2
+      >>> seen = sj.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
+      >>> print(seen.largest, seen.share)
+      [-2.  4.] 0.5
+    """
+
+    largest: jax.Array
+    share: jax.Array
+
+
+def probe_concavity(utility: Any, action: PyTree, response: PyTree, context: PyTree) -> Concavity:
+    """Looks at the curvature of a follower's utility in the response, at N probes.
+
+    Args:
+      utility: `(action, response, context) -> scalar`.
+      action: `[N, ...]` actions.
+      response: `[N, ...]` responses: best ones, to see whether they are maxima, or any.
+      context: `[N, ...]` contexts, or a pytree without arrays.
+
+    Returns:
+      The `Concavity`.
+
+    Raises:
+      TypeError: `utility` is not callable.
+
+    Example:
+      >>> utility = lambda action, response, context: action * response**2
+      >>> seen = sj.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
+      >>> float(seen.share)
+      0.5
+    """
+    if not callable(utility):
+        raise TypeError(f"`utility` must be callable; got {type(utility).__name__}.")
+
+    def largest(action: PyTree, response: PyTree, context: PyTree) -> tuple[jax.Array, jax.Array]:
+        flat, unravel = ravel_pytree(response)
+        curved = jax.hessian(lambda y: utility(action, unravel(y), context))(flat)
+        finite = jnp.all(jnp.isfinite(curved))
+        values = jnp.linalg.eigvalsh(jnp.where(finite, curved, 0))
+        rounding = 8 * jnp.finfo(curved.dtype).eps * jnp.max(jnp.abs(values))
+        value = jnp.where(finite, values[-1], jnp.nan)
+        return value, value < -rounding
+
+    value, below = jax.vmap(largest)(action, response, context)
+    return Concavity(value, jnp.mean(~below, dtype=value.dtype))
+
+
+def _checked(action: Any, response: Any, context: Any, hidden: Any, layers: Any) -> tuple:
+    for name, size in (("action_size", action), ("context_size", context)):
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError(f"`{name}` must be an integer; got {size!r}.")
+        if size < 0:
+            raise ValueError(f"`{name}` must be at least 0; got {size}.")
+    for name, size in (("response_size", response), ("hidden", hidden), ("layers", layers)):
+        check_count(name, size)
+    if action + context == 0:
+        raise ValueError("`action_size` and `context_size` are 0: the utility has no condition.")
+    return action, response, context
+
+
+def _vectors(
+    sizes: tuple, action: PyTree, response: PyTree, context: PyTree
+) -> tuple[jax.Array, jax.Array]:
+    """The response, and action and context behind each other.
+
+    Raises:
+      ValueError: their sizes are not those that the utility was made for.
+    """
+    a, r, x = (ravel_pytree(tree)[0] for tree in (action, response, context))
+    if (a.size, r.size, x.size) != sizes:
+        raise ValueError(
+            "the utility was made for (action_size, response_size, context_size) = "
+            f"{sizes}; got {(a.size, r.size, x.size)}."
+        )
+    return r, jnp.concatenate([a, x]).astype(jnp.result_type(a, r, x))

@@ -1,0 +1,100 @@
+"""The runtime: a controller in front of a real agent.
+
+`Governor` decides before each model step and accounts after it. Around it: roll-out modes
+(`Rollout`), the wrapper of the `openai` client (`govern_client`), the proxy (`make_app`, `Upstream`
+and ``python -m stackjax.runtime.proxy``), saved policies (`save_policy`, `load_policy`), and
+sequential comparison (`compare_sessions`; ``python -m stackjax.runtime.report_log``). Nothing here
+imports `openai`, `starlette`, `uvicorn`, `httpx` or `prometheus_client` before it is used.
+"""
+
+from stackjax.runtime.chat._messages import compact, grammar_error
+from stackjax.runtime.chat._request import ChatAdapter, Rewritten
+from stackjax.runtime.gateway._asgi import make_app, serving
+from stackjax.runtime.gateway._client import govern_client
+from stackjax.runtime.gateway._identify import session_scope
+from stackjax.runtime.gateway._upstream import Upstream
+from stackjax.runtime.governor._comparison import (
+    Comparison,
+    SessionOutcome,
+    StopRule,
+    compare_sessions,
+)
+from stackjax.runtime.governor._governor import Governor
+from stackjax.runtime.governor._health import Cusum
+from stackjax.runtime.governor._limits import Limits, Recommender
+from stackjax.runtime.governor._metadata import SessionMetadata
+from stackjax.runtime.governor._observer import Usage
+from stackjax.runtime.governor._records import ShadowRecord, aggregate
+from stackjax.runtime.policy._decision import FALLBACKS, Fallback, TurnDecision
+from stackjax.runtime.policy._policy import (
+    Calibration,
+    Policy,
+    Recommendation,
+    calibrate,
+    recalibrated,
+)
+from stackjax.runtime.policy._rollout import MODES, Assignment, Rollout
+from stackjax.runtime.policy._store import PolicyMismatch, fingerprint_of, load_policy, save_policy
+from stackjax.runtime.report._arm_values import (
+    ArmValue,
+    ShadowBounds,
+    arm_value,
+    arm_values,
+    shadow_bounds,
+)
+from stackjax.stats._sequential import (
+    ConfidenceSequence,
+    asymptotic_sequence,
+    bounded_sequence,
+    effect_scores,
+    mixture_sequence,
+)
+
+__all__ = [
+    "FALLBACKS",
+    "MODES",
+    "ArmValue",
+    "Assignment",
+    "Calibration",
+    "ChatAdapter",
+    "Comparison",
+    "ConfidenceSequence",
+    "Cusum",
+    "Fallback",
+    "Governor",
+    "Limits",
+    "Policy",
+    "PolicyMismatch",
+    "Recommendation",
+    "Recommender",
+    "Rewritten",
+    "Rollout",
+    "SessionMetadata",
+    "SessionOutcome",
+    "ShadowBounds",
+    "ShadowRecord",
+    "StopRule",
+    "TurnDecision",
+    "Upstream",
+    "Usage",
+    "aggregate",
+    "arm_value",
+    "arm_values",
+    "asymptotic_sequence",
+    "bounded_sequence",
+    "calibrate",
+    "compact",
+    "compare_sessions",
+    "effect_scores",
+    "fingerprint_of",
+    "govern_client",
+    "grammar_error",
+    "load_policy",
+    "make_app",
+    "mixture_sequence",
+    "recalibrated",
+    "save_policy",
+    "serving",
+    "session_scope",
+    "shadow_bounds",
+]

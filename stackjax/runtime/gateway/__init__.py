@@ -1,0 +1,1 @@
+"""Between an agent and its model: client wrapper, proxy, streams, upstreams."""

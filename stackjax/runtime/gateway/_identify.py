@@ -1,0 +1,176 @@
+"""Session metadata out of a chat request, for agents that tell nothing but the request.
+
+What the agent tells (headers, or `session_scope`) goes first. What it does not tell is guessed by
+fixed, coarse rules: they are features for a policy, not a judgement of the text, and a policy
+should be calibrated in shadow mode on the traffic that it is to govern.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stackjax.agents.tasks._tasks import TASK_TYPES
+from stackjax.runtime.chat._messages import STANDING, estimate_tokens, split_turns, text_of
+from stackjax.runtime.governor._metadata import SessionMetadata
+
+HEADERS = {
+    "x-stackjax-session": "identifier",
+    "x-stackjax-task": "task",
+    "x-stackjax-complexity": "task_complexity",
+}
+"""Headers by which an agent tells the metadata; they never leave for the upstream."""
+
+_TASKS = (
+    (
+        "code_generation",
+        r"```|\bdef \w+\(|\b(code|function|script|bug|compile|refactor|regex|sql)\b",
+    ),
+    ("data_analysis", r"\b(table|column|rows?|csv|dataset|chart|average|median|statistics)\b"),
+    (
+        "complex_reasoning",
+        r"\b(why|prove|calculate|how many|how much|step by step|plan)\b|\d\s*[-+*/]\s*\d",
+    ),
+    ("text_writing", r"\b(write|draft|rewrite|essay|letter|email|summari[sz]e|translate|poem)\b"),
+    ("casual_chat", r"^\W*(hi|hello|hey|thanks|thank you|good (morning|evening)|bye)\b"),
+)
+_FORCED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
+    "stackjax_session", default=None
+)
+
+
+@contextlib.contextmanager
+def session_scope(identifier: str, **fields: Any) -> Iterator[SessionMetadata]:
+    """Names the session of all requests that a governed client sends inside of the block.
+
+    Args:
+        identifier: The session's name.
+        **fields: Further fields of `SessionMetadata`.
+
+    Raises:
+        TypeError: If there is no such field.
+        ValueError: If the identifier is empty.
+
+    Example:
+        >>> with session_scope("session-7", task="simple_qa") as session:
+        ...     session.task
+        'simple_qa'
+    """
+    session = SessionMetadata(identifier, **fields)
+    token = _FORCED.set({"identifier": identifier, **fields})
+    try:
+        yield session
+    finally:
+        _FORCED.reset(token)
+
+
+def scoped() -> dict[str, Any]:
+    """The fields told by the `session_scope` around the caller; empty without one."""
+    return dict(_FORCED.get() or {})
+
+
+def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of the defaults: a name that is misspelt here would be a fallback in every turn.
+
+    Raises:
+        TypeError: If there is no such field.
+        ValueError: If the task type is unknown.
+
+    Example:
+        >>> checked_defaults({"task": "simple_qa"})
+        {'task': 'simple_qa'}
+    """
+    made = dict(defaults or {})
+    names = [field.name for field in dataclasses.fields(SessionMetadata)]
+    unknown = [name for name in made if name not in names]
+    if unknown:
+        raise TypeError(f"defaults: no field {', '.join(map(str, unknown))}; there are {names}")
+    if made.get("task") is not None and made["task"] not in TASK_TYPES:
+        allowed = ", ".join(TASK_TYPES)
+        raise ValueError(f"defaults: got task {made['task']!r}, allowed are {allowed}")
+    return made
+
+
+def told_by_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    """The fields told by the headers `HEADERS`; a complexity that is no number is left out.
+
+    Example:
+        >>> told_by_headers({"x-stackjax-task": "simple_qa", "accept": "*/*"})
+        {'task': 'simple_qa'}
+    """
+    told: dict[str, Any] = {HEADERS[k]: v for k, v in headers.items() if k in HEADERS and v}
+    if "task_complexity" in told:
+        with contextlib.suppress(ValueError):
+            told["task_complexity"] = float(told["task_complexity"])
+        if isinstance(told["task_complexity"], str):
+            del told["task_complexity"]
+    return told
+
+
+def recognise(
+    body: Mapping[str, Any], told: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> SessionMetadata:
+    """The metadata of the session that a request belongs to.
+
+    Without a name the session is known by its beginning: the standing messages and the first user's
+    message, with ``prompt_cache_key`` and ``user`` if given. Two conversations that begin alike
+    are then one session. The turn index is that of its accounts, or the number of earlier user
+    turns in the request where that is larger.
+
+    The complexity is not guessed. That of recorded turns was given by what made them, and no rule
+    on a message's words was found that agrees with it (a message's length: correlation .12).
+
+    Args:
+        body: The arguments of a chat completion; its messages keep the grammar.
+        told: Fields that the agent told.
+        defaults: Fields for what it did not tell, before any guess.
+
+    Example:
+        >>> chat = {"messages": [{"role": "user", "content": "Write a short letter."}]}
+        >>> recognise(chat, {}).task
+        'text_writing'
+    """
+    messages: Sequence[Mapping[str, Any]] = body["messages"]
+    turns = split_turns(messages)
+    newest = [messages[i] for i in turns[-1]] if turns else []
+    older = [messages[i] for turn in turns[:-1] for i in turn]
+    question = " ".join(text_of(m) for m in newest if m["role"] == "user")
+    fields: dict[str, Any] = {
+        "task": guess_task(question),
+        "task_complexity": math.nan,
+        "context_tokens": float(estimate_tokens(older)),
+        "earlier_turns": float(max(len(turns) - 1, 0)),
+        **(defaults or {}),
+        **told,
+    }
+    if not fields.get("identifier"):
+        fields["identifier"] = _fingerprint(body, messages)
+    return SessionMetadata(**fields)
+
+
+def guess_task(question: str) -> str:
+    """A task type by key words, ``"simple_qa"`` where none is found.
+
+    Example:
+        >>> guess_task("Why is 12 * 7 more than 80?")
+        'complex_reasoning'
+    """
+    text = question[:4000].lower()
+    return next((task for task, words in _TASKS if re.search(words, text)), "simple_qa")
+
+
+def _fingerprint(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in ("prompt_cache_key", "user"):
+        digest.update(f"{body.get(name)}\x1f".encode("utf-8", "surrogatepass"))
+    for message in messages:
+        digest.update(text_of(message)[:4000].encode("utf-8", "surrogatepass") + b"\x1f")
+        if message["role"] not in STANDING:
+            break
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""When a policy is followed: limits, and the checks around one recommendation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from stackjax.agents.tasks._tasks import TASK_TYPES
+from stackjax.runtime.governor._observer import Observer
+from stackjax.runtime.policy._decision import Fallback
+from stackjax.runtime.policy._policy import Calibration, Recommendation
+
+
+class Recommender(Protocol):
+    """What a governor asks: a `Policy`, or anything with the same three members.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from stackjax.runtime import Governor, Rollout
+        >>> made = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.3, 0.0, 0.4, 90, (0.0,) * 8, (100.0,) * 8, made)
+        >>> advice = Recommendation((0.8, 0.5), (1.0, 0.0, 1.0), True, 0.0, 300, 330, 0.7, 0.8)
+        >>> fixed = SimpleNamespace(
+        ...     calibration=calibration, fingerprint={}, recommend=lambda *state: advice
+        ... )
+        >>> limits = Limits(deadline=60.0, max_age=float("inf"))
+        >>> state = {"task": "simple_qa", "task_complexity": 0.3, "context_tokens": 40.0}
+        >>> with Governor(fixed, rollout=Rollout("on"), limits=limits) as governor:
+        ...     governor.decide({"identifier": "session-7", **state}).response
+        (1.0, 0.0, 1.0)
+    """
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of its predictions."""
+        ...
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Of its parts."""
+        ...
+
+    def recommend(
+        self, numbers: Mapping[str, float], task: str, previous: Sequence[float], /
+    ) -> Recommendation:
+        """The advice at one state."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """When a governor does not follow its policy.
+
+    Attributes:
+        deadline: Seconds that the agent waits for a decision at most.
+        max_age: Seconds after which a calibration is stale.
+        slack: How far, in calibrated ranges, a feature may lie outside of its range.
+        budget_floor: Share of the token budget at or below which the budget alarm is up.
+        token_budget: Tokens that a session may use; None for no limit.
+
+    Raises:
+        ValueError: If deadline or max_age is not positive or the deadline infinite, slack negative,
+            budget_floor NaN, or the budget not positive.
+
+    Example:
+        >>> Limits().deadline
+        0.005
+    """
+
+    deadline: float = 0.005
+    max_age: float = 90 * 86400.0
+    slack: float = 1.0
+    budget_floor: float = 0.0
+    token_budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.deadline < math.inf and self.max_age > 0 and self.slack >= 0):
+            raise ValueError(
+                "deadline and max_age must be positive, deadline finite and slack not negative, "
+                f"got {self.deadline}, {self.max_age}, {self.slack}"
+            )
+        if math.isnan(self.budget_floor):
+            raise ValueError("budget_floor must be a number, got nan")
+        if self.token_budget is not None and not self.token_budget > 0:
+            raise ValueError(f"token_budget must be positive, got {self.token_budget}")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def advise(
+    policy: Recommender,
+    limits: Limits,
+    task: str | None,
+    features: Mapping[str, float],
+    missing: tuple[str, ...],
+    observer: Observer,
+    previous: Sequence[float],
+) -> tuple[Fallback | None, Recommendation | None]:
+    """A recommendation that may be followed, or the reason why there is none; never raises.
+
+    Args:
+        policy: Who is asked.
+        limits: Budget, age and range limits.
+        task: Task type.
+        features: The numeric features that are known.
+        missing: Names of those that are not.
+        observer: Whose drift alarms count.
+        previous: The session's last signal.
+    """
+    if task not in TASK_TYPES:
+        missing = (*missing, "task")
+    if missing:
+        return Fallback("missing_feature", ", ".join(missing)), None
+    if features["budget"] <= limits.budget_floor:
+        return Fallback("budget_alarm"), None
+    if observer.drifting:
+        return Fallback("drift_alarm", ", ".join(observer.drifting)), None
+    try:
+        calibration = policy.calibration
+        if calibration.age() > limits.max_age:
+            return Fallback("stale_calibration"), None
+        outside = calibration.outside(features, limits.slack)
+        if outside:
+            return Fallback("outside_support", ", ".join(outside)), None
+        advice = policy.recommend(features, str(task), previous)
+    except Exception as error:
+        return Fallback("controller_error", type(error).__name__), None
+    if not isinstance(advice, Recommendation):
+        return Fallback("invalid_decision", type(advice).__name__), None
+    try:
+        if not advice.finite:
+            return Fallback("invalid_decision"), None
+        if not advice.converged:
+            return Fallback("not_converged"), None
+    except Exception as error:  # its numbers are no numbers
+        return Fallback("invalid_decision", type(error).__name__), None
+    return None, advice

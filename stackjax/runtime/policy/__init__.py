@@ -1,0 +1,1 @@
+"""What decides a turn: a fitted controller with its calibration, saved and loaded."""

@@ -1,0 +1,263 @@
+"""Policies on disk: arrays, a manifest and a fingerprint of each part; no code is ever loaded.
+
+A policy is a folder with `arrays.npz` (read without pickle) and `policy.json`. The manifest says
+how each part is built out of the library's own modules; anything else needs `like=`. A fingerprint
+is the SHA-256 of a part's description and of its arrays' names, types, shapes and bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stackjax.agents.control._controller import Controller
+from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
+from stackjax.runtime.policy._policy import Calibration, Policy
+from stackjax.runtime.policy._structure import build, describe
+
+FORMAT = 1
+PARTS = ("leader", "surrogate", "follower", "actions", "calibration", "adapter")
+"""What is fingerprinted, each on its own."""
+
+
+class PolicyMismatch(ValueError):
+    """A policy is not the one that was saved, or not the one that was expected.
+
+    Attributes:
+        parts: The parts that differ.
+
+    Example:
+        >>> PolicyMismatch("the leader differs", ("leader",)).parts
+        ('leader',)
+    """
+
+    def __init__(self, message: str, parts: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.parts = parts
+
+
+def parts_of(controller: Controller) -> dict[str, Any]:
+    """The controller's arrays by part."""
+    return {
+        "leader": controller.leader,
+        "surrogate": controller.surrogate,
+        "follower": controller.game,
+        "actions": (controller.actions, controller.reference),
+    }
+
+
+def named_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """A pytree's leaves by their path.
+
+    Raises:
+        TypeError: A leaf is no number or array of numbers, and would have to be pickled.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    for path, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"the leaf {path} is an object, not numbers: it cannot be saved")
+    return arrays
+
+
+def fingerprint_of(
+    controller: Controller,
+    calibration: Calibration,
+    *,
+    adapter: str = CHAT_ADAPTER_VERSION,
+    structure: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """The SHA-256 of each part, 64 hexadecimal digits.
+
+    Args:
+        controller: The controller.
+        calibration: Its calibration.
+        adapter: Version of the adapter that carries out its responses.
+        structure: Description of the parts; taken from the controller if None.
+
+    Example:
+        >>> from stackjax.agents.control import known_world
+        >>> time = "2026-01-05T00:00:00+00:00"
+        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> first, second = (
+        ...     fingerprint_of(known_world.controller(signal), calibration)
+        ...     for signal in ((0.8, 0.5), (0.8, 0.6))
+        ... )
+        >>> len(first["leader"]), [part for part in PARTS if first[part] != second[part]]
+        (64, ['leader'])
+    """
+    structure = describe(controller) if structure is None else structure
+    found = {}
+    for name, tree in parts_of(controller).items():
+        digest = hashlib.sha256(json.dumps(structure.get(name), sort_keys=True).encode())
+        for path, array in sorted(named_arrays(tree).items()):
+            digest.update(f"{path} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        found[name] = digest.hexdigest()
+    text = json.dumps(dataclasses.asdict(calibration), sort_keys=True)
+    found["calibration"] = hashlib.sha256(text.encode()).hexdigest()
+    found["adapter"] = hashlib.sha256(adapter.encode()).hexdigest()
+    return found
+
+
+def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
+    """Writes a policy; an existing one in the folder is replaced, the manifest last.
+
+    Args:
+        policy: What to save.
+        folder: Created if absent.
+
+    Returns:
+        The folder.
+
+    Example:
+        >>> import tempfile
+        >>> from stackjax.runtime.policy._known_policy import known_policy
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = save_policy(known_policy(), Path(folder, "first"))
+        ...     sorted(path.name for path in saved.iterdir())
+        ['arrays.npz', 'policy.json']
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    structure = describe(policy.controller)
+    arrays: dict[str, Any] = {
+        f"{part}{path}": array
+        for part, tree in parts_of(policy.controller).items()
+        for path, array in named_arrays(tree).items()
+    }
+    manifest = {
+        "format": FORMAT,
+        "adapter": CHAT_ADAPTER_VERSION,
+        "structure": structure,
+        "calibration": dataclasses.asdict(policy.calibration),
+        "fingerprint": fingerprint_of(policy.controller, policy.calibration),
+    }
+    partial = folder / "arrays.partial.npz"
+    np.savez(partial, **arrays)
+    os.replace(partial, folder / "arrays.npz")
+    text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+    (folder / "policy.partial").write_text(text)
+    os.replace(folder / "policy.partial", folder / "policy.json")
+    return folder
+
+
+def load_policy(
+    folder: str | os.PathLike[str],
+    *,
+    expect: Mapping[str, str] | None = None,
+    like: Controller | None = None,
+) -> Policy:
+    """Reads a policy, checks every part against its fingerprint, and compiles it.
+
+    Args:
+        folder: What `save_policy` wrote.
+        expect: Fingerprints that the parts must have, for instance of the policy that was reviewed;
+            parts that are not named are not compared.
+        like: A controller of the same structure, where it is not made of the library's modules.
+
+    Raises:
+        FileNotFoundError: If the folder holds no policy.
+        PolicyMismatch: If a part is damaged, of another adapter or format, or not as expected; the
+            message names the parts.
+        ValueError: If the manifest cannot be read, or `expect` names no part.
+
+    Example:
+        >>> import tempfile
+        >>> from stackjax.runtime.policy._known_policy import known_policy
+        >>> policy = known_policy()
+        >>> reviewed = {**policy.fingerprint, "leader": "0" * 64}  # of another leader
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     saved = save_policy(policy, folder)
+        ...     try:
+        ...         load_policy(saved, expect=reviewed, like=policy.controller)
+        ...     except PolicyMismatch as error:
+        ...         print("refused:", *error.parts)
+        refused: leader
+    """
+    folder = Path(folder)
+    for name in ("policy.json", "arrays.npz"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"folder: {folder} holds no policy: {name} is absent")
+    try:
+        manifest = json.loads((folder / "policy.json").read_text())
+        saved, structure = dict(manifest["fingerprint"]), manifest["structure"]
+        calibration = _calibration(manifest["calibration"])
+        adapter, version = manifest["adapter"], manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'policy.json'} is not a policy: {error}") from error
+    if version != FORMAT:
+        raise PolicyMismatch(f"policy format {version}, this version reads {FORMAT}", ("format",))
+    if adapter != CHAT_ADAPTER_VERSION:
+        raise PolicyMismatch(
+            f"adapter: the policy was saved for {adapter!r}, this is {CHAT_ADAPTER_VERSION!r}",
+            ("adapter",),
+        )
+    controller = build(structure) if like is None else like
+    try:
+        controller = _fill(controller, folder / "arrays.npz")
+    except PolicyMismatch:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise PolicyMismatch(f"{folder / 'arrays.npz'} is damaged: {error}", ("arrays",)) from error
+    found = fingerprint_of(controller, calibration, structure=structure)
+    _compare(found, saved, f"{folder}: does not match its own fingerprint")
+    if expect is not None:
+        unknown = set(expect) - set(PARTS)
+        if unknown:
+            raise ValueError(f"expect: {sorted(unknown)} are no parts; these are {PARTS}")
+        _compare({k: found[k] for k in expect}, dict(expect), f"{folder}: not the policy expected")
+    return Policy(controller, calibration, found)
+
+
+def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) -> None:
+    parts = tuple(name for name in found if found[name] != wanted.get(name))
+    if parts:
+        detail = ", ".join(
+            f"{name} is {found[name][:12]}, not {str(wanted.get(name))[:12]}" for name in parts
+        )
+        raise PolicyMismatch(f"{message}: {detail}", parts)
+
+
+def _calibration(data: Mapping[str, Any]) -> Calibration:
+    ranges = {name: tuple(map(float, data[name])) for name in ("low", "high")}
+    return Calibration(**{**data, **ranges})
+
+
+def _fill(controller: Controller, path: Path) -> Controller:
+    """The controller with the saved arrays in place of its own."""
+    trees = parts_of(controller)
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        filled = {}
+        for part, tree in trees.items():
+            leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+            names = [f"{part}{jax.tree_util.keystr(place)}" for place, _ in leaves]
+            saved = {name for name in arrays.files if name.startswith(part)}
+            if saved != set(names):
+                raise PolicyMismatch(f"{path}: arrays of another structure: {part}", (part,))
+            values = [arrays[name] for name in names]
+            for name, value, (_, leaf) in zip(names, values, leaves, strict=True):
+                if value.shape != np.shape(leaf):
+                    raise PolicyMismatch(
+                        f"{path}: {name} has shape {value.shape}, not {np.shape(leaf)}", (part,)
+                    )
+            filled[part] = jax.tree.unflatten(structure, [jnp.asarray(v) for v in values])
+    actions, reference = filled["actions"]
+    return controller.replace(
+        leader=filled["leader"],
+        surrogate=filled["surrogate"],
+        game=filled["follower"],
+        actions=actions,
+        reference=reference,
+    )

@@ -1,0 +1,1 @@
+"""What a log of decisions says: values of both arms, savings, a page."""

@@ -1,0 +1,55 @@
+"""What a runtime's log says: shadow bounds, canary and A/B results, off-policy estimates.
+
+    python -m stackjax.runtime.report_log runtime.jsonl --out report
+
+prints the report and writes the figures (with matplotlib, extra `experiments`) and one page,
+`report.html`, into the folder; some seconds for ten thousand turns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stackjax.runtime._command_line import OneLineParser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints and writes the report; returns the exit status."""
+    parser = OneLineParser("stackjax.runtime.report_log", __doc__ or "")
+    parser.add_argument("log", nargs="+", type=Path, help="turn logs (.jsonl or .jsonl.gz)")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder (default: report)")
+    parser.add_argument(
+        "--margin", type=float, default=0.05, help="loss of quality tolerated (default: 0.05)"
+    )
+    parser.add_argument("--level", type=float, default=0.95, help="confidence (default: 0.95)")
+    args = parser.parse_args(argv)
+    from stackjax.runtime.governor._comparison import StopRule
+    from stackjax.runtime.report._page import as_html, as_text, figures
+    from stackjax.runtime.report._summary import read_runtime, summarise
+
+    try:
+        rule = StopRule(margin=args.margin, level=args.level)
+        records, shadow = read_runtime(args.log)
+        summaries = summarise(records, rule=rule)
+        args.out.mkdir(parents=True, exist_ok=True)
+        images = {}
+        try:
+            images = figures(summaries)
+        except ImportError as error:
+            print(f"report: no figures: {error}", file=sys.stderr)
+        for name, content in images.items():
+            (args.out / f"{name}.png").write_bytes(content)
+        page = args.out / "report.html"
+        page.write_text(as_html(summaries, shadow, images), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"report: error: {error}", file=sys.stderr)
+        return 2
+    print(as_text(summaries, shadow))
+    print(f"\nwrote {page}" + (f" and {len(images)} figures" if images else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What every feasible set offers."""
+
+import abc
+import dataclasses
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import GetAttrKey
+
+from stackjax._arrays.static import join_static, split_static
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class FeasibleSet(abc.ABC):
+    """What an action or a response must satisfy: coordinatewise bounds, and residuals.
+
+    A set is a frozen dataclass and a pytree: its arrays are leaves, which can be traced,
+    differentiated and batched; plain functions in it are static. The constructor checks its
+    arguments; JAX rebuilds sets (around tracers, gradients, placeholders) without checks.
+
+    Below, `point` is the pytree of floating-point arrays that is constrained, and
+    `action, response, context` is the play: the point is its response if the set is a response
+    set, its action if it is an action set.
+    """
+
+    projectable: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        jax.tree_util.register_pytree_with_keys(
+            cls, _flatten_with_keys, partial(_unflatten, cls), _flatten
+        )
+
+    @abc.abstractmethod
+    def bounds(self, point: PyTree) -> tuple[PyTree, PyTree]:
+        """Coordinatewise bounds, with the structure, shapes and dtypes of `point`."""
+
+    @property
+    def open_sides(self) -> tuple[bool, bool]:
+        """Whether the set is known to have no lower bound at all, and no upper bound."""
+        return True, True
+
+    @abc.abstractmethod
+    def residuals(
+        self, point: PyTree, action: PyTree, response: PyTree, context: PyTree
+    ) -> tuple[jax.Array, jax.Array]:
+        """All other constraints: `[m]` numbers to be <= 0, and `[p]` numbers to be 0."""
+
+    def project(self, point: PyTree) -> PyTree:
+        """Euclidean projection of `point` onto the set, where `projectable`.
+
+        Raises:
+          NotImplementedError: the set is not `projectable`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no cheap Euclidean projection; Box, Simplex and Ball have."
+        )
+
+    def contains(
+        self,
+        point: PyTree,
+        *,
+        action: PyTree = None,
+        response: PyTree = None,
+        context: PyTree = None,
+        tol: float = 0.0,
+    ) -> jax.Array:
+        """Whether `point` satisfies every bound and residual, up to `tol`; a scalar bool.
+
+        The point takes the place that is left out: `contains(r, action=l, context=x)` asks about
+        a response, `contains(l, response=r, context=x)` about an action; with both left out the
+        point is the response. Equalities seldom hold to the last bit, so give a `tol` for them.
+        """
+        if response is None:
+            response = point
+        elif action is None:
+            action = point
+        inequality, equality = self.residuals(point, action, response, context)
+        bounded = jax.tree.map(
+            lambda y, low, high: jnp.all((y >= low - tol) & (y <= high + tol)),
+            point,
+            *self.bounds(point),
+        )
+        inside = [*jax.tree.leaves(bounded), jnp.all(inequality <= tol)]
+        return jnp.all(jnp.stack([*inside, jnp.all(jnp.abs(equality) <= tol)]))
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some attributes changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def _flatten(feasible: FeasibleSet) -> tuple[tuple, tuple]:
+    return split_static([getattr(feasible, field.name) for field in dataclasses.fields(feasible)])
+
+
+def _flatten_with_keys(feasible: FeasibleSet) -> tuple[tuple, tuple]:
+    children, plain = _flatten(feasible)
+    keys = [GetAttrKey(field.name) for field in dataclasses.fields(feasible)]
+    return tuple(zip(keys, children)), plain
+
+
+def _unflatten(cls: type[FeasibleSet], plain: tuple, children: Any) -> FeasibleSet:
+    feasible = object.__new__(cls)
+    for field, value in zip(dataclasses.fields(cls), join_static(plain, children)):
+        object.__setattr__(feasible, field.name, value)
+    return feasible

@@ -1,0 +1,1 @@
+"""Methods for the follower's and the leader's problem, and the one rule of their derivative."""

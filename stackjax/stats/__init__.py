@@ -1,0 +1,1 @@
+"""Intervals for means, ratios, many hypotheses at once, and at any time."""

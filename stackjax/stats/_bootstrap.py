@@ -1,0 +1,156 @@
+"""Intervals that know that turns come in episodes: the clustered bootstrap."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from stackjax.agents.evaluation._replay import Replay
+
+
+class Interval(NamedTuple):
+    """An estimate and its confidence interval.
+
+    Attributes:
+      estimate: the number. low, high: ends of its interval, in the same unit.
+
+    Example:
+      >>> found = sj.agents.Interval(0.5, low=0.4, high=0.6)
+      >>> estimate, low, high = found
+      >>> low < 0 < high  # could it be 0?
+      False
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+def clustered_ratio(
+    over: np.ndarray,
+    under: np.ndarray,
+    *,
+    seed: int,
+    level: float = 0.95,
+    draws: int = 10_000,
+) -> Interval:
+    """Ratio of two totals over episodes, with a bootstrap interval that redraws whole episodes.
+
+    Percentile interval (Efron and Tibshirani 1993, chapter 13). It is somewhat too short for few
+    episodes: at level 0.95 it covered 0.90, 0.92 and 0.94 for 10, 20 and 30 normal episodes.
+
+    Args:
+      over: `[E]`, the numerator's total in each episode.
+      under: `[E]`, the denominator's; positive.
+      seed: of the bootstrap; arms that share a seed share its draws.
+      level: confidence level.
+      draws: bootstrap samples.
+
+    Raises:
+      ValueError: shapes differ, there are fewer than 2 episodes, a denominator is not positive,
+        or `level` is not in (0, 1).
+
+    Example:
+      >>> wrong, turns = np.array([1.0, 0, 2, 1]), np.array([4.0, 5, 6, 5])
+      >>> found = sj.agents.clustered_ratio(wrong, turns, seed=0)
+      >>> [round(number, 3) for number in found]
+      [0.2, 0.053, 0.304]
+    """
+    over, under = np.asarray(over, float), np.asarray(under, float)
+    if over.shape != under.shape or over.ndim != 1:
+        raise ValueError(f"over {over.shape} and under {under.shape} must both be [E]")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level: got {level}, must lie in (0, 1)")
+    count = len(over)
+    if count < 2:
+        raise ValueError(f"over: got {count} episodes, need at least 2")
+    if not (under > 0).all():
+        raise ValueError(f"under: must be positive, got {under.min()}")
+    weights = _redraws(count, draws, seed)
+    ratios = (weights @ over) / (weights @ under)
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(over.sum() / under.sum()), float(low), float(high))
+
+
+@functools.lru_cache(maxsize=4)  # the same for all arms that share a seed
+def _redraws(count: int, draws: int, seed: int) -> np.ndarray:
+    """How often each bootstrap sample holds each episode, `[draws, E]`; read-only."""
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    weights.flags.writeable = False
+    return weights
+
+
+def clustered_mean(
+    values: np.ndarray, present: np.ndarray, *, seed: int, level: float = 0.95
+) -> Interval:
+    """Mean over turns with an episode-clustered bootstrap interval.
+
+    Args:
+      values: `[E, T]`, for instance a paired difference between two policies.
+      present: `[E, T]`, True where there is a turn; episodes without any are left out.
+      seed: of the bootstrap.
+      level: confidence level.
+
+    Raises:
+      ValueError: as `clustered_ratio`, or shapes that are not `[E, T]`.
+
+    Example:
+      >>> tokens = np.array([[100.0, 120.0], [90.0, 0.0], [110.0, 130.0]])
+      >>> there = np.array([[True, True], [True, False], [True, True]])
+      >>> sj.agents.clustered_mean(tokens, there, seed=0)
+      Interval(estimate=110.0, low=90.0, high=120.0)
+    """
+    values, present = np.asarray(values, float), np.asarray(present, bool)
+    if values.shape != present.shape or values.ndim != 2:
+        raise ValueError(f"values {values.shape} and present {present.shape} must both be [E, T]")
+    counts = present.sum(1)
+    sums = np.where(present, values, 0.0).sum(1)
+    return clustered_ratio(sums[counts > 0], counts[counts > 0], seed=seed, level=level)
+
+
+def compare(
+    arm: Replay, baseline: Replay, *, seed: int, level: float = 0.95
+) -> dict[str, Interval]:
+    """An arm's tokens per turn and correctness, and their paired differences to the baseline.
+
+    Args:
+      arm: the policy's replay.
+      baseline: the baseline's, over the same turns.
+      seed: of the bootstrap.
+      level: confidence level.
+
+    Returns:
+      Intervals by name: `tokens`, `correct` (per turn), `tokens_difference` and
+      `correct_difference` (arm minus baseline, turn by turn), `saving` (share of the
+      baseline's tokens that is saved).
+
+    Raises:
+      ValueError: the replays are not over the same turns.
+
+    Example:
+      >>> from stackjax.agents.control import known_world
+      >>> table = sj.agents.factorial(known_world.records(20))
+      >>> play = lambda cell: sj.agents.replay(
+      ...     table, sj.agents.constant(table, cell), first_action=(0.8, 0.5)
+      ... )
+      >>> found = sj.agents.compare(play((0, 1, 1)), play((1, 1, 1)), seed=0)
+      >>> found["tokens_difference"].estimate, round(found["saving"].estimate, 3)
+      (-110.0, 0.333)
+    """
+    if not np.array_equal(arm.present, baseline.present):
+        raise ValueError("arm and baseline must be replays of the same turns")
+
+    def mean(values: np.ndarray) -> Interval:
+        return clustered_mean(values, arm.present, seed=seed, level=level)
+
+    saved = (baseline.tokens - arm.tokens).sum(1)
+    return {
+        "tokens": mean(arm.tokens),
+        "correct": mean(arm.correct),
+        "tokens_difference": mean(arm.tokens - baseline.tokens),
+        "correct_difference": mean(arm.correct - baseline.correct),
+        "saving": clustered_ratio(saved, baseline.tokens.sum(1), seed=seed, level=level),
+    }
