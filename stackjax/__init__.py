@@ -61,118 +61,103 @@ Example:
   6.0 3.0 True
 """
 
-from stackjax import agents, finite, games, labels
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
 from stackjax._check.check import check
 from stackjax._check.verdicts import Check
 from stackjax._follower.best_response import Multipliers, Response, best_response
 from stackjax._game import Game
 from stackjax._leader.solve import Solution, solve
-from stackjax.certificates import (
-    Certificate,
-    Constant,
-    Deployed,
-    Discrepancies,
-    RealTurns,
-    Statement,
-    certify,
-    discrepancies,
-    draws_needed,
-    horizon_repair_bound,
-    mean_interval,
-    repair_bound,
-    response_error,
+from stackjax.sets import ActionSet, Ball, Box, Constrained, Polyhedron, Simplex
+from stackjax.solvers import Complementarity, FirstOrder, InteriorPoint, Newton, ProjectedGradient
+
+if TYPE_CHECKING:
+    from stackjax import (
+        agents,
+        certificates,
+        finite,
+        fit,
+        games,
+        labels,
+        plot,  # noqa: F401
+        repair,
+        runtime,
+        sets,
+        solvers,
+        stats,
+    )
+    from stackjax.certificates import Certificate, certify
+    from stackjax.fit import History, Observations, fit_follower, fit_leader
+    from stackjax.repair import Projection, project
+
+__version__ = importlib.metadata.version("stackjax")
+
+# Loaded on first use, so that a script that solves one game does not wait for the rest (PEP 562).
+_PACKAGES = frozenset(
+    "agents certificates finite fit games labels plot repair runtime sets solvers stats".split()
 )
-from stackjax.fit import (
-    Average,
-    BehaviourCloning,
-    Dynamics,
-    Ensemble,
-    GaussianResponse,
-    GibbsResponse,
-    History,
-    Horizon,
-    Observations,
-    ResponseRegression,
-    Suboptimal,
-    Trajectory,
-    fit_follower,
-    fit_leader,
-    rollout,
-)
-from stackjax.fit._utilities import ConcaveUtility, Concavity, FreeUtility, probe_concavity
-from stackjax.repair._price import Price, price_of_projection, price_of_response_projection
-from stackjax.repair._scale import sensitivity_scale
-from stackjax.sets import Ball, Box, Constrained, Polyhedron, Simplex
-from stackjax.sets._empirical import ActionSet, ConvexHull, Projection, project
-from stackjax.solvers._settings import (
-    Complementarity,
-    FirstOrder,
-    InteriorPoint,
-    Newton,
-    ProjectedGradient,
-)
+_LATER = {
+    "Certificate": "certificates",
+    "certify": "certificates",
+    "History": "fit",
+    "Observations": "fit",
+    "fit_follower": "fit",
+    "fit_leader": "fit",
+    "Projection": "repair",
+    "project": "repair",
+}
 
 __all__ = [
     "ActionSet",
-    "Average",
     "Ball",
-    "BehaviourCloning",
     "Box",
     "Certificate",
     "Check",
     "Complementarity",
-    "ConcaveUtility",
-    "Concavity",
-    "Constant",
     "Constrained",
-    "ConvexHull",
-    "Deployed",
-    "Discrepancies",
-    "Dynamics",
-    "Ensemble",
     "FirstOrder",
-    "FreeUtility",
     "Game",
-    "GaussianResponse",
-    "GibbsResponse",
     "History",
-    "Horizon",
     "InteriorPoint",
     "Multipliers",
     "Newton",
     "Observations",
     "Polyhedron",
-    "Price",
     "ProjectedGradient",
     "Projection",
-    "RealTurns",
     "Response",
-    "ResponseRegression",
     "Simplex",
     "Solution",
-    "Statement",
-    "Suboptimal",
-    "Trajectory",
     "agents",
     "best_response",
+    "certificates",
     "certify",
     "check",
-    "discrepancies",
-    "draws_needed",
     "finite",
+    "fit",
     "fit_follower",
     "fit_leader",
     "games",
-    "horizon_repair_bound",
     "labels",
-    "mean_interval",
-    "price_of_projection",
-    "price_of_response_projection",
-    "probe_concavity",
     "project",
-    "repair_bound",
-    "response_error",
-    "rollout",
-    "sensitivity_scale",
+    "repair",
+    "runtime",
+    "sets",
     "solve",
+    "solvers",
+    "stats",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"stackjax.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(f"stackjax.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'stackjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES, *_LATER})

@@ -15,12 +15,12 @@ from stackjax.agents.control._controller import Controller
 from stackjax.agents.game._networks import Leader, LearnedFollower
 from stackjax.agents.game._payoffs import resource_game
 from stackjax.agents.surrogate._predictors import QualityModel, Surrogate, TokenModel
-from stackjax.runtime.policy._policy import Calibration, Recommendation
+from stackjax.runtime.policy._policy import Recommendation, Residuals
 
 LEAN = (0.0, 0.0, 0.0)
 
 
-def calibration(**changes) -> Calibration:
+def calibration(**changes) -> Residuals:
     """A calibration that is fresh and wide."""
     fields = {
         "token_mean": 0.0,
@@ -32,7 +32,7 @@ def calibration(**changes) -> Calibration:
         "high": (1.0, 1000.0, 20.0, 1000.0, 1.0, 2.0, 1.0, 1.0),
         "time": datetime.now(UTC).isoformat(),
     }
-    return Calibration(**{**fields, **changes})
+    return Residuals(**{**fields, **changes})
 
 
 class StubPolicy:

@@ -16,7 +16,7 @@ from stackjax.agents.game._payoffs import DEFAULT, resource_game
 from stackjax.agents.game._state import FIELDS
 from stackjax.agents.tasks._tasks import Turn
 from stackjax.runtime import Governor, Limits, Rollout, Usage
-from stackjax.runtime.gateway._identify import recognise
+from stackjax.runtime.gateway._identify import identify_session
 
 BUDGET = 1000.0
 SIGNAL: Any = np.array([0.775, 0.5])
@@ -41,7 +41,7 @@ class Session:
         if self.chats:  # a client sends what was answered so far, again
             said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
             messages = [*(said * self.count), {"role": "user", "content": "and now"}]
-            told = recognise({"messages": messages}, told)
+            told = identify_session({"messages": messages}, told)
         self.decision = self.governor.decide(told)
         features = self.real.features(self.turn), self.decision.features
         state = self.arrays.state
@@ -112,8 +112,8 @@ def test_a_session_that_is_older_than_its_accounts():
     with Governor(StubPolicy(), rollout=Rollout("on")) as governor:
         said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
         chat = {"messages": [*(said * 3), {"role": "user", "content": "and now"}]}
-        assert governor.judge(recognise(chat, {})).features["turn_index"] == 3
-        assert governor.judge(recognise(chat, {"turn_index": 7})).features["turn_index"] == 7
+        assert governor.judge(identify_session(chat, {})).features["turn_index"] == 3
+        assert governor.judge(identify_session(chat, {"turn_index": 7})).features["turn_index"] == 7
 
 
 def test_the_payoffs_are_one_function():
@@ -122,16 +122,16 @@ def test_the_payoffs_are_one_function():
 
     from stackjax.agents.control import known_world
 
-    context = sj.agents.resource_context(
+    context = sj.agents.game.resource_context(
         jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
         budget=jnp.array(0.1), reference=jnp.ones(3),
     )  # fmt: skip
-    learned = sj.agents.LearnedFollower(rngs=nnx.Rngs(0))
+    learned = sj.agents.game.LearnedFollower(rngs=nnx.Rngs(0))
     game = resource_game()
     for key in jax.random.split(jax.random.key(0), 5):
         response, signal = jax.random.uniform(key, (3,)), jnp.array([0.9, 0.3])
         quality, tokens = context.quality(response), context.tokens(response)
-        score = lambda player, q=quality, t=tokens, s=signal: sj.agents.turn_score(
+        score = lambda player, q=quality, t=tokens, s=signal: sj.agents.evaluation.turn_score(
             context, s, t, q, player=player
         )
         moved = DEFAULT.drift * jnp.sum((signal - context.previous) ** 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stackjax.agents.executor import _adapter as adapter
 from stackjax.agents.executor._adapter import (
     LEVELS,
     Message,
@@ -18,7 +19,6 @@ from stackjax.agents.executor._adapter import (
     tool_message,
 )
 from stackjax.agents.executor._examples import EXAMPLES
-from stackjax.agents.executor import _adapter as adapter
 from stackjax.agents.executor._heuristic import HeuristicExecutor
 from stackjax.agents.tasks._tasks import TASK_TYPES, is_correct, make_episode
 from stackjax.agents.tasks._tools import ToolCall, evaluate, run_call

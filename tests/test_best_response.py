@@ -401,9 +401,9 @@ def test_several_starts_find_the_higher_well():
     start = jnp.array(-1.0)
     alone = sj.best_response(wells, 0.2, None, response=start)
     many = lambda a, key=None: sj.best_response(wells, a, None, response=start, starts=8, key=key)
-    assert alone.value < 0 and alone.agree == 1
+    assert alone.value < 0 and alone.agreeing_starts == 1
     for answer in (many(0.2), many(0.2, jax.random.key(3))):
-        assert answer.value > 1 and answer.converged and 1 <= answer.agree < 8
+        assert answer.value > 1 and answer.converged and 1 <= answer.agreeing_starts < 8
     value = many(0.2).value
     slope = jax.grad(lambda a: many(a).value)(0.2)
     chex.assert_trees_all_close(slope, 1 / (12 * value**2 - 4), rtol=1e-4)

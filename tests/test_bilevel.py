@@ -57,7 +57,7 @@ def solve(problem):
 def test_concave_followers_are_solved_and_proven(name, x64):
     problem = BY_NAME[name]
     found = solve(problem)
-    assert found.converged and not found.local and found.agree >= 1
+    assert found.converged and not found.local and found.agreeing_starts >= 1
     assert abs(-found.leader_utility - problem.value) <= 1e-6 * (1 + abs(problem.value))
     assert found.regret < 1e-6
 

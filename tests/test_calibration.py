@@ -8,8 +8,8 @@ from flax import nnx
 from scipy import stats
 
 from stackjax.agents.game._state import State
-from stackjax.agents.surrogate._accuracy import accuracy
-from stackjax.agents.surrogate._calibration import calibrate, check_drift
+from stackjax.agents.surrogate._accuracy import prediction_accuracy
+from stackjax.agents.surrogate._calibration import check_drift, fit_calibration
 from stackjax.agents.surrogate._calibration_maps import (
     CalibratedSurrogate,
     LinearMap,
@@ -42,7 +42,7 @@ def answers(seed, episodes=150, turns=8):
 
 def test_a_linear_error_is_recovered_and_removed():
     predicted, observed, episode = sessions(0)
-    found = calibrate(predicted, observed, episode)
+    found = fit_calibration(predicted, observed, episode)
     slope, intercept = np.polyfit(predicted, observed, 1)
     assert isinstance(found.map, LinearMap)
     assert float(found.map.slope) == pytest.approx(slope, rel=1e-5)
@@ -58,7 +58,7 @@ def test_a_linear_error_is_recovered_and_removed():
     difference = found.before.mae.estimate - found.after.mae.estimate
     assert found.mae_gain.estimate == pytest.approx(difference)
     # predictions that were right already do not get much worse
-    same = calibrate(observed, observed + np.random.default_rng(0).normal(size=360), episode)
+    same = fit_calibration(observed, observed + np.random.default_rng(0).normal(size=360), episode)
     assert same.mae_gain.low < 0 < same.mae_gain.high or abs(same.mae_gain.estimate) < 0.02
 
 
@@ -68,16 +68,16 @@ def test_no_turn_is_judged_by_a_map_that_saw_its_episode():
     predicted, episode = rng.uniform(size=300), np.repeat(np.arange(30), 10)
     observed = rng.normal(size=30)[episode] + 0.1 * rng.normal(size=300)
     seen = fit_map("isotonic", predicted, observed)
-    found = calibrate(predicted, observed, episode, kind="isotonic")
+    found = fit_calibration(predicted, observed, episode, kind="isotonic")
     before = observed.var()
     inside = np.mean((np.asarray(seen(jnp.asarray(predicted))) - observed) ** 2)
     assert inside < before < found.after.mse.estimate
-    other = calibrate(predicted, observed, episode, kind="isotonic", seed=1)
+    other = fit_calibration(predicted, observed, episode, kind="isotonic", seed=1)
     assert other.after.mse != found.after.mse
     # the order of the turns and the names of the episodes do not matter
     order = rng.permutation(300)
     names = np.array([f"{e:03d}" for e in episode])
-    again = calibrate(predicted[order], observed[order], names[order], kind="isotonic")
+    again = fit_calibration(predicted[order], observed[order], names[order], kind="isotonic")
     assert again.after.mse.estimate == pytest.approx(found.after.mse.estimate)
 
 
@@ -85,7 +85,9 @@ def test_isotonic_maps_bend_where_lines_cannot():
     predicted, _, episode = sessions(0)
     rng = np.random.default_rng(1)
     observed = 300 * np.log(predicted / 50) + 5 * rng.normal(size=len(predicted))
-    line, free = (calibrate(predicted, observed, episode, kind=k) for k in ("linear", "isotonic"))
+    line, free = (
+        fit_calibration(predicted, observed, episode, kind=k) for k in ("linear", "isotonic")
+    )
     assert free.after.mse.estimate < 0.5 * line.after.mse.estimate
     found = free.map
     assert isinstance(found, MonotoneMap)
@@ -108,7 +110,7 @@ def test_isotonic_by_hand_with_ties_and_a_violation():
 @pytest.mark.parametrize("kind", ["logistic", "beta", "isotonic"])
 def test_overconfident_probabilities(kind):
     predicted, right, episode, _ = answers(0)
-    found = calibrate(predicted, right, episode, kind=kind)
+    found = fit_calibration(predicted, right, episode, kind=kind)
     assert found.map.kind == kind
     assert found.mse_gain.low > 0.005
     fresh, _, _, chance = answers(1)
@@ -154,12 +156,12 @@ def test_intervals_cover_as_they_say_with_few_clustered_episodes():
     correlations, runs = [], 300
     for seed in range(runs):
         predicted, observed, episode = sessions(seed, 12, 6, 1.0, 0.0)
-        found = accuracy(predicted, observed, episode, level=0.9)
+        found = prediction_accuracy(predicted, observed, episode, level=0.9)
         hits += [e.low <= t <= e.high for e, t in zip((found.bias, found.slope), truth)]
-        alone = accuracy(predicted, observed, np.arange(72), level=0.9).bias
+        alone = prediction_accuracy(predicted, observed, np.arange(72), level=0.9).bias
         naive += alone.low <= 0 <= alone.high
         correlations.append(found.correlation)
-    population = accuracy(*sessions(0, 4000, 6, 1.0, 0.0)).correlation.estimate
+    population = prediction_accuracy(*sessions(0, 4000, 6, 1.0, 0.0)).correlation.estimate
     covered = np.mean([c.low <= population <= c.high for c in correlations])
     spread = 3 * np.sqrt(0.9 * 0.1 / runs)
     assert (np.abs(hits / runs - 0.9) < spread).all()
@@ -169,7 +171,7 @@ def test_intervals_cover_as_they_say_with_few_clustered_episodes():
 
 def test_intervals_of_independent_turns_are_the_textbook_ones():
     predicted, observed, _ = sessions(0, shared=0.0)
-    found = accuracy(predicted, observed, np.arange(360))
+    found = prediction_accuracy(predicted, observed, np.arange(360))
     wanted = stats.ttest_1samp(predicted - observed, 0).confidence_interval(0.95)
     np.testing.assert_allclose([found.bias.low, found.bias.high], wanted, rtol=1e-9)
     wanted = stats.pearsonr(predicted, observed).confidence_interval(0.95)
@@ -190,7 +192,7 @@ def test_intervals_of_independent_turns_are_the_textbook_ones():
     ],
 )
 def test_drift_on_later_turns(later, verdict):
-    old = calibrate(*sessions(0))
+    old = fit_calibration(*sessions(0))
     found = check_drift(old, *sessions(1, **later))
     assert found.verdict == verdict
     assert found.changed == (verdict == "fails")
@@ -214,7 +216,7 @@ def test_drift_is_seldom_claimed_where_there_is_none():
     for seed in range(150):
         data, earlier = sessions(seed, 15, 5), sessions(1000 + seed, 15, 5)
         known = strict(same, *data)
-        fitted = strict(calibrate(*earlier, level=0.8), *data)
+        fitted = strict(fit_calibration(*earlier, level=0.8), *data)
         assert known.verdict != "holds"
         wrong += [known.verdict == "fails", fitted.verdict == "fails", fitted.changed]
     limit = 0.1 + 2.5 * np.sqrt(0.1 * 0.9 / 150)
@@ -271,12 +273,12 @@ def test_only_a_linear_map_goes_into_a_game(surrogate):
 
 def test_perfect_and_constant_columns():
     x, episode = np.arange(10.0), np.arange(10) // 2
-    found = accuracy(x, x, episode)
+    found = prediction_accuracy(x, x, episode)
     assert found.correlation == (1.0, 1.0, 1.0) and found.r2 == 1.0
     assert found.bias == (0.0, 0.0, 0.0)
-    flat = accuracy(np.ones(10), x, episode)
+    flat = prediction_accuracy(np.ones(10), x, episode)
     assert np.isnan(flat.slope.estimate) and np.isnan(flat.correlation.estimate)
-    level = accuracy(x, np.ones(10), episode)
+    level = prediction_accuracy(x, np.ones(10), episode)
     assert level.slope.estimate == 0 and np.isnan(level.correlation.estimate) and np.isnan(level.r2)
 
 
@@ -303,7 +305,7 @@ GOOD = sessions(0, 10, 3)
 def test_bad_input(change, options, message):
     data = [change.get(i, column) for i, column in enumerate(GOOD)]
     with pytest.raises(ValueError, match=message):
-        calibrate(*data, **options)
+        fit_calibration(*data, **options)
 
 
 def test_bad_input_of_the_drift_check():

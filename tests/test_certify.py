@@ -144,8 +144,8 @@ def test_sets_that_the_proposition_does_not_cover():
 def deployed(**changes):
     given = {
         "recorded": RECORDED,
-        "horizon": sj.Horizon(
-            sj.Dynamics(lambda s: s, lambda s, a, r, key: 0.7 * s + 0.2 * r), turns=3
+        "horizon": sj.fit.Horizon(
+            sj.fit.Dynamics(lambda s: s, lambda s, a, r, key: 0.7 * s + 0.2 * r), turns=3
         ),
         "states": CONTEXTS[:3],
         "alternatives": {"steady": lambda x: 0 * x + 0.1},

@@ -106,7 +106,7 @@ def test_the_key_shifts_the_starts_and_not_the_answer():
         lambda keys: jax.vmap(lambda key: solve(CONTEXT, key=key))(keys),
         jax.random.split(jax.random.key(0), 3),
     )
-    assert found.converged.all() and np.all(found.agree >= 2)
+    assert found.converged.all() and np.all(found.agreeing_starts >= 2)
     chex.assert_trees_all_close(found.action, jnp.full(3, 3 / 2.2), rtol=1e-3)
 
 
@@ -136,7 +136,7 @@ def test_first_order_and_several_starts():
     few = sj.solve(peaks, **start)
     many = sj.solve(peaks, **start, solver=sj.Newton(), starts=12)
     chex.assert_trees_all_close((few.action, many.action), (-4.0, 4.0), atol=1e-2)
-    assert many.converged and 1 <= many.agree < 12
+    assert many.converged and 1 <= many.agreeing_starts < 12
 
 
 def test_a_follower_that_is_not_concave_is_called_local():

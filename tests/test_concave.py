@@ -28,7 +28,7 @@ def plays(seed=0, count=COUNT):
 
 
 def concave(**options: Any):
-    return sj.ConcaveUtility(2, 3, 3, hidden=20, **options, rngs=nnx.Rngs(0))
+    return sj.fit.ConcaveUtility(2, 3, 3, hidden=20, **options, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -47,7 +47,7 @@ def test_concave_in_every_direction_whatever_the_weights(layers, x64):
     gain, least = quick(jax.vmap(both), action, response, other, context)
     assert gain.dtype == jnp.float64
     assert (gain >= least * (1 - 1e-9)).all()
-    seen = quick(sj.probe_concavity, utility, action, response, context)
+    seen = quick(sj.fit.probe_concavity, utility, action, response, context)
     assert seen.share == 0 and utility.concavity_bound >= 0.1
     assert (seen.largest <= -utility.concavity_bound * (1 - 1e-9)).all()
 
@@ -59,7 +59,7 @@ def test_the_bound_is_reached(x64):
     still.floor = 0.3
     _, response, _ = plays()
     one = jax.tree.map(lambda leaf: leaf[0], (jnp.zeros((1, 2)), response, jnp.zeros((1, 3))))
-    seen = sj.probe_concavity(still, *jax.tree.map(lambda leaf: leaf[None], one))
+    seen = sj.fit.probe_concavity(still, *jax.tree.map(lambda leaf: leaf[None], one))
     np.testing.assert_allclose(seen.largest[0], -still.concavity_bound, rtol=1e-9)
     np.testing.assert_allclose(still.concavity_bound, 0.3 + 1)
 
@@ -73,7 +73,7 @@ def test_of_any_shape_in_action_and_context(x64):
     assert values.min() < 0 < values.max()
 
 
-@pytest.mark.parametrize("kind", [sj.ConcaveUtility, sj.FreeUtility])
+@pytest.mark.parametrize("kind", [sj.fit.ConcaveUtility, sj.fit.FreeUtility])
 def test_gradients_against_finite_differences(kind, x64):
     """In the play and in the parameters; a batch equals a loop."""
     utility = wild(kind(2, 3, 3, hidden=6, rngs=nnx.Rngs(0)), 0.3)
@@ -119,10 +119,10 @@ def test_a_best_response_and_its_derivative(x64):
 
 
 def test_the_free_utility_is_caught_where_it_is_not_concave(x64):
-    utility = wild(sj.FreeUtility(2, 3, 3, hidden=8, rngs=nnx.Rngs(0)))
-    seen = quick(sj.probe_concavity, utility, *plays())
+    utility = wild(sj.fit.FreeUtility(2, 3, 3, hidden=8, rngs=nnx.Rngs(0)))
+    seen = quick(sj.fit.probe_concavity, utility, *plays())
     assert 0 < seen.share <= 1 and (seen.largest > 0).any()
-    broken = sj.probe_concavity(lambda a, r, x: jnp.sqrt(a) * -(r**2), jnp.array([1.0, -1.0]),
+    broken = sj.fit.probe_concavity(lambda a, r, x: jnp.sqrt(a) * -(r**2), jnp.array([1.0, -1.0]),
                                 jnp.ones(2), None)  # fmt: skip
     assert broken.share == 0.5 and jnp.isnan(broken.largest[1])
 
@@ -134,7 +134,7 @@ def test_a_concave_utility_learns_a_rule():
     rule = jnp.stack([jnp.tanh(action + context), jnp.tanh(context)], axis=1)
     seen = sj.Observations(context, action, rule + 0.05 * noise[:, None])
     fitted, history = sj.fit_follower(
-        sj.ConcaveUtility(1, 2, 1, hidden=24, rngs=nnx.Rngs(0)),
+        sj.fit.ConcaveUtility(1, 2, 1, hidden=24, rngs=nnx.Rngs(0)),
         seen, key=keys[0], response_set=sj.Box(-2.0, 2.0), steps=300, batch_size=64,
     )  # fmt: skip
     # twice the errors' variance is left
@@ -145,17 +145,17 @@ def test_a_concave_utility_learns_a_rule():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sj.ConcaveUtility(1, 0, 1, rngs=nnx.Rngs(0)), ValueError,
+        (lambda: sj.fit.ConcaveUtility(1, 0, 1, rngs=nnx.Rngs(0)), ValueError,
          "`response_size` must be at least 1; got 0"),
-        (lambda: sj.ConcaveUtility(0, 1, 0, rngs=nnx.Rngs(0)), ValueError, "has no condition"),
-        (lambda: sj.FreeUtility(-1, 1, 0, rngs=nnx.Rngs(0)), ValueError,
+        (lambda: sj.fit.ConcaveUtility(0, 1, 0, rngs=nnx.Rngs(0)), ValueError, "has no condition"),
+        (lambda: sj.fit.FreeUtility(-1, 1, 0, rngs=nnx.Rngs(0)), ValueError,
          "`action_size` must be at least 0; got -1"),
         (lambda: concave(floor=0.0), ValueError, "`floor` must be positive; got 0.0"),
         (lambda: concave(floor="a"), TypeError, "`floor` must be a Python number; got 'a'"),
         (lambda: concave(layers=1.5), TypeError, "`layers` must be an integer; got 1.5"),
         (lambda: concave()(jnp.zeros(2), jnp.zeros(2), None), ValueError,
          r"made for .* = \(2, 3, 3\); got \(2, 2, 0\)"),
-        (lambda: sj.probe_concavity(3, jnp.zeros(1), jnp.zeros(1), None), TypeError,
+        (lambda: sj.fit.probe_concavity(3, jnp.zeros(1), jnp.zeros(1), None), TypeError,
          "`utility` must be callable; got int"),
     ],
 )  # fmt: skip

@@ -62,7 +62,7 @@ def pick(tree, index):
 def play(policy, session, key=KEY, *, game=None, how=None, **options):
     game = resource_game() if game is None else game
     asked: Any = {"turns": TURNS} | options
-    return sj.rollout(
+    return sj.fit.rollout(
         policy, game, dynamics() if how is None else how, session,
         response=RESPONSE, key=key, **asked,
     )  # fmt: skip
@@ -181,7 +181,7 @@ def test_training_over_the_horizon_pays_when_the_budget_is_tight():
     contexts = jax.vmap(jax.vmap(how.context))(met.state)
     contexts = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), contexts)
     stage, _ = sj.fit_leader(new(), game, contexts, **options)
-    horizon = sj.Horizon(how, turns=4, discount=1.0)
+    horizon = sj.fit.Horizon(how, turns=4, discount=1.0)
     ahead, history = sj.fit_leader(new(), game, start, horizon=horizon, **options)
     assert (history.converged == 1).all()
     played = [sweep(policy) for policy in (stage, ahead)]

@@ -25,7 +25,7 @@ class Known(struct.PyTreeNode):
 
 @pytest.fixture(scope="module")
 def scripts():
-    return sj.agents.scripts_of(RECORDS)
+    return sj.agents.control.scripts_of(RECORDS)
 
 
 def rollout(env, key, response, length, row=None):
@@ -45,11 +45,11 @@ def test_scripts_are_the_recorded_sessions(scripts):
     lengths = [r.state["context_tokens"] for r in RECORDS if r.episode == names[0]]
     np.testing.assert_allclose(scripts.script.context_tokens[0, : len(lengths)], lengths, rtol=1e-6)
     with pytest.raises(ValueError, match="no episode has all of its turns"):
-        sj.agents.scripts_of([r for r in RECORDS if r.turn > 0])
+        sj.agents.control.scripts_of([r for r in RECORDS if r.turn > 0])
 
 
 def test_expected_session_is_the_hand_made_one(scripts):
-    env = sj.agents.SurrogateSession(Known(), scripts, stochastic=False)
+    env = sj.agents.control.SurrogateSession(Known(), scripts, stochastic=False)
     response = jnp.array([0.5, 0.0, 1.0])
     length = scripts.script.task.shape[1]
     end, (seen, turn) = jax.jit(lambda k: rollout(env, k, response, length + 2, row=0))(
@@ -65,8 +65,8 @@ def test_expected_session_is_the_hand_made_one(scripts):
     np.testing.assert_allclose(seen.budget[-1], 1 - spent / (400 * turns), rtol=1e-5)
     assert bool(end.done) and int(end.session.turn_index) == turns
     # `SessionState` is what a live session has: the same accounts, turn by turn.
-    live = sj.agents.SessionState(400.0 * turns)
-    task = sj.agents.Turn("simple_qa", "", (), "", "", "word", 0.0, "")
+    live = sj.agents.executor.SessionState(400.0 * turns)
+    task = sj.agents.tasks.Turn("simple_qa", "", (), "", "", "word", 0.0, "")
     for t in range(turns):
         quality = float(turn.correct[t])
         live.previous_tokens = live.last_tokens if live.turn_index else None
@@ -80,7 +80,7 @@ def test_expected_session_is_the_hand_made_one(scripts):
 
 
 def test_compaction_forgets(scripts):
-    kept = sj.agents.SurrogateSession(Known(), scripts, stochastic=False)
+    kept = sj.agents.control.SurrogateSession(Known(), scripts, stochastic=False)
     lost = kept.replace(forget=True)
     row = int(jnp.argmax(scripts.turns))
     length = int(scripts.turns[row])
@@ -96,7 +96,7 @@ def test_compaction_forgets(scripts):
 
 
 def test_luck_has_the_right_means_and_belongs_to_the_key(scripts):
-    env = sj.agents.SurrogateSession(
+    env = sj.agents.control.SurrogateSession(
         Known(), scripts, fallback=0.1, token_spread=0.3, stochastic=True
     )
     expected = env.replace(stochastic=False, fallback=0.0)
@@ -124,7 +124,9 @@ def test_gradient_through_a_session_against_differences(scripts):
         wide = lambda tree: jax.tree.map(
             lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, tree
         )
-        env = sj.agents.SurrogateSession(Known(), wide(scripts), stochastic=False, forget=True)
+        env = sj.agents.control.SurrogateSession(
+            Known(), wide(scripts), stochastic=False, forget=True
+        )
         row = int(jnp.argmax(scripts.turns))
 
         def value(response):
@@ -137,7 +139,7 @@ def test_gradient_through_a_session_against_differences(scripts):
 
 
 def test_wrong_response(scripts):
-    env = sj.agents.SurrogateSession(Known(), scripts)
+    env = sj.agents.control.SurrogateSession(Known(), scripts)
     _, now = env.reset(jax.random.key(0))
     with pytest.raises(ValueError, match=r"response: must be \(c, p, u\)"):
         env.step(jax.random.key(0), now, jnp.zeros(2))
@@ -162,11 +164,11 @@ def test_wrong_response(scripts):
 )
 def test_wrong_scripts(change, message):
     with pytest.raises(ValueError, match=message):
-        sj.agents.scripts_of([dataclasses.replace(RECORDS[0], **change)])
+        sj.agents.control.scripts_of([dataclasses.replace(RECORDS[0], **change)])
 
 
 def test_a_float64_response_to_a_float32_session(scripts, x64):
-    env = sj.agents.SurrogateSession(Known(), scripts, stochastic=False, forget=True)
+    env = sj.agents.control.SurrogateSession(Known(), scripts, stochastic=False, forget=True)
     response = jnp.array([0.5, 0.0, 1.0], jnp.float64)
     end, _ = rollout(env, jax.random.key(0), response, 3, row=0)
     assert end.context_tokens.dtype == jnp.float32

@@ -55,20 +55,20 @@ def fit(module: Any, seen: Any, **options: Any):
 
 def test_the_default_is_the_regression():
     plain = fit(Pull(), observations(), steps=20)
-    named = fit(Pull(), observations(), steps=20, estimator=sj.ResponseRegression())
+    named = fit(Pull(), observations(), steps=20, estimator=sj.fit.ResponseRegression())
     chex.assert_trees_all_equal(plain, named)
     assert plain[1].noise is None
 
 
 def test_gaussian_errors_are_learned_channel_by_channel():
-    options: dict = {"estimator": sj.GaussianResponse(), "batch_size": None, "steps": 500}
+    options: dict = {"estimator": sj.fit.GaussianResponse(), "batch_size": None, "steps": 500}
     module, history = quick(lambda seen: fit(Pulls(), seen, **options), two_channels())
     chex.assert_trees_all_close(module.weights[...], BOTH, atol=0.05)
     assert history.noise is not None
     np.testing.assert_allclose(history.noise, [0.05, 0.4], rtol=0.1)
     known = np.log([0.05, 0.4]).sum() + np.log(2 * np.pi) + 1  # entropy of the errors
     assert history.utility[-1] == pytest.approx(-known, abs=0.1)
-    fixed, other = fit(Pulls(), two_channels(), estimator=sj.GaussianResponse(std=0.2), steps=5)
+    fixed, other = fit(Pulls(), two_channels(), estimator=sj.fit.GaussianResponse(std=0.2), steps=5)
     assert other.noise is None and isinstance(fixed, Pulls)
 
 
@@ -77,7 +77,7 @@ def test_noise_of_a_module_without_variables_and_in_callbacks():
     seen = []
     watch = lambda step, module, history: seen.append((module.args[0], history.noise))
     module, history = fit(
-        pull, observations(noise=0.1), estimator=sj.GaussianResponse(), callback=watch, steps=40
+        pull, observations(noise=0.1), estimator=sj.fit.GaussianResponse(), callback=watch, steps=40
     )
     assert history.noise is not None and history.noise.shape == ()
     chex.assert_trees_all_equal(seen[-1], (module.args[0], history.noise))
@@ -88,7 +88,7 @@ def test_censored_errors_do_not_bias():
     seen = two_channels(n=2000, noise=(0.3, 0.3), low=0.0)
     options: dict = {"response_set": sj.Box(0.0, jnp.inf), "batch_size": None, "steps": 300}
     biased, _ = quick(lambda seen: fit(Pulls(), seen, **options), seen)
-    options["estimator"] = sj.GaussianResponse(censored=True)
+    options["estimator"] = sj.fit.GaussianResponse(censored=True)
     mended, history = quick(lambda seen: fit(Pulls(), seen, **options), seen)
     off = lambda module: jnp.abs(module.weights[...] - BOTH).max()
     assert off(mended) < 0.08 and off(mended) < off(biased)
@@ -110,7 +110,7 @@ def quantal(n=2000, temperature=0.5):
 
 @pytest.mark.parametrize("temperature", [0.5, None])
 def test_gibbs_recovers_a_quantal_follower(temperature):
-    estimator = sj.GibbsResponse(GRID, temperature)
+    estimator = sj.fit.GibbsResponse(GRID, temperature)
     module, history = fit(Pull(), quantal(), estimator=estimator, batch_size=None)
     chex.assert_trees_all_close(module.weights[...], TRUE, atol=0.05)
     if temperature is None:
@@ -123,7 +123,7 @@ def test_gibbs_likelihood_by_hand():
     axis = jnp.array([0.0, 1.0])
     grid = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     seen = sj.Observations(jnp.zeros(2), jnp.zeros(2), jnp.array([[0.9, NAN], [0.1, 1.2]]))
-    _, history = fit(Pulls(), seen, estimator=sj.GibbsResponse(grid), steps=1, batch_size=None)
+    _, history = fit(Pulls(), seen, estimator=sj.fit.GibbsResponse(grid), steps=1, batch_size=None)
     p = np.exp(-np.asarray(grid**2).sum(1))
     p /= p.sum()
     by_hand = (np.log(p[2] + p[3]) + np.log(p[1])) / 2
@@ -131,17 +131,17 @@ def test_gibbs_likelihood_by_hand():
 
 
 def test_cloning_needs_no_utility():
-    module, history = fit(Clone(), two_channels(), estimator=sj.BehaviourCloning())
+    module, history = fit(Clone(), two_channels(), estimator=sj.fit.BehaviourCloning())
     chex.assert_trees_all_close(module.weights[...], BOTH, atol=0.05)
     assert (history.converged == 1).all()
 
 
 ESTIMATORS: list = [
-    (sj.ResponseRegression(), Pulls),
-    (sj.GaussianResponse(), Pulls),
-    (sj.GaussianResponse(censored=True), Pulls),
-    (sj.GibbsResponse(jnp.linspace(-1.0, 1.0, 10).reshape(5, 2)), Pulls),
-    (sj.BehaviourCloning(), Clone),
+    (sj.fit.ResponseRegression(), Pulls),
+    (sj.fit.GaussianResponse(), Pulls),
+    (sj.fit.GaussianResponse(censored=True), Pulls),
+    (sj.fit.GibbsResponse(jnp.linspace(-1.0, 1.0, 10).reshape(5, 2)), Pulls),
+    (sj.fit.BehaviourCloning(), Clone),
 ]
 SOME = [
     ESTIMATORS[0],
@@ -172,7 +172,7 @@ def test_gaps_and_weights(estimator, module):
     )
     assert np.isfinite(how.gradient_norm).all() and jnp.isfinite(blind.weights[...]).all()
     assert (blind.weights[0] != 0).all()
-    if not isinstance(estimator, sj.GibbsResponse):
+    if not isinstance(estimator, sj.fit.GibbsResponse):
         assert (blind.weights[1] == 0).all()
 
 
@@ -181,7 +181,11 @@ def test_first_step_follows_the_objective(estimator, module, x64):
     """The gradient of the first step is the finite difference of the utility in the history."""
     seen = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), two_channels(n=24))
     seen = seen.replace(weight=jnp.linspace(0.0, 2.0, 24), response=seen.response.at[3, 1].set(NAN))
-    box = None if isinstance(estimator, sj.GibbsResponse | sj.BehaviourCloning) else sj.Box(-0.5, 9)
+    box = (
+        None
+        if isinstance(estimator, sj.fit.GibbsResponse | sj.fit.BehaviourCloning)
+        else sj.Box(-0.5, 9)
+    )
     at = jnp.array([[0.3, 0.1], [-0.2, 0.4]])
 
     def utility(weights, rate=0.0):
@@ -210,7 +214,7 @@ def test_validation_returns_the_best_module_and_stops():
             return jnp.cos(jnp.arange(8.0) * action * 3) @ self.weights[...]
 
     seen = observations(n=12, noise=0.5)
-    options: dict = {"estimator": sj.BehaviourCloning(), "batch_size": None, "steps": 2000}
+    options: dict = {"estimator": sj.fit.BehaviourCloning(), "batch_size": None, "steps": 2000}
     module, history = fit(Wide(), seen, validation=0.5, patience=3, **options)
     assert history.best < history.steps < 2000
     at_best = history.validation[history.best - 1]
@@ -264,28 +268,28 @@ def test_an_ensemble_by_vmap_knows_its_error():
     ("call", "error", "message"),
     [
         (lambda: fit(Pull(), observations(), estimator="ml"), TypeError,
-         r"`estimator` must be stackjax.ResponseRegression\(\), .*; got 'ml'"),
-        (lambda: sj.GaussianResponse(std=-1.0), ValueError, "`std` must be positive.*; got -1.0"),
-        (lambda: sj.GaussianResponse(std=cast(Any, jnp.ones(2))), TypeError,
+         r"`estimator` must be stackjax.fit.ResponseRegression\(\), .*; got 'ml'"),
+        (lambda: sj.fit.GaussianResponse(std=-1.0), ValueError, "`std` must be positive.*; got -1.0"),
+        (lambda: sj.fit.GaussianResponse(std=cast(Any, jnp.ones(2))), TypeError,
          "`std` must be a Python number"),
-        (lambda: sj.GaussianResponse(censored=cast(Any, 1)), TypeError,
+        (lambda: sj.fit.GaussianResponse(censored=cast(Any, 1)), TypeError,
          "`censored` must be True or False"),
-        (lambda: sj.GibbsResponse(GRID, 0.0), ValueError, "`temperature` must be positive"),
-        (lambda: fit(Pull(), observations(), estimator=sj.GibbsResponse(GRID[:, None])),
+        (lambda: sj.fit.GibbsResponse(GRID, 0.0), ValueError, "`temperature` must be positive"),
+        (lambda: fit(Pull(), observations(), estimator=sj.fit.GibbsResponse(GRID[:, None])),
          ValueError, r"`estimator.grid` must hold at least 2 .* shapes \[\(\)\]; got \[\(9, 1\)\]"),
-        (lambda: fit(Pull(), observations(), estimator=sj.GibbsResponse({"r": GRID})),
+        (lambda: fit(Pull(), observations(), estimator=sj.fit.GibbsResponse({"r": GRID})),
          ValueError, "`estimator.grid` must have the structure of a response"),
-        (lambda: fit(Pull(), observations(), estimator=sj.GibbsResponse(GRID.at[1].set(NAN))),
+        (lambda: fit(Pull(), observations(), estimator=sj.fit.GibbsResponse(GRID.at[1].set(NAN))),
          ValueError, "`estimator.grid` is not finite"),
-        (lambda: fit(Pull(), observations(), estimator=sj.GibbsResponse(GRID), solver=sj.Newton()),
+        (lambda: fit(Pull(), observations(), estimator=sj.fit.GibbsResponse(GRID), solver=sj.Newton()),
          TypeError, "`solver` means nothing to GibbsResponse"),
-        (lambda: fit(Clone(), two_channels(), estimator=sj.BehaviourCloning(),
+        (lambda: fit(Clone(), two_channels(), estimator=sj.fit.BehaviourCloning(),
                      response_set=sj.Box(0.0, 1.0)), TypeError,
          "`response_set` means nothing to BehaviourCloning"),
-        (lambda: fit(Clone(), observations(), estimator=sj.BehaviourCloning()), ValueError,
+        (lambda: fit(Clone(), observations(), estimator=sj.fit.BehaviourCloning()), ValueError,
          r"`module` must return a response like the recorded .*\(\); it returned \(2,\)"),
         (lambda: fit(Pulls(), two_channels(), response_set=sj.Simplex(),
-                     estimator=sj.GaussianResponse(censored=True)), TypeError,
+                     estimator=sj.fit.GaussianResponse(censored=True)), TypeError,
          "censored responses need a Box"),
         (lambda: fit(Pull(), observations().replace(weight=-jnp.ones(512))), ValueError,
          "`observations.weight` must be at least 0; got -1.0 in row 0"),

@@ -29,12 +29,12 @@ GAME = sj.Game(tracking, follow)
 
 def test_a_held_turn_does_not_ask_the_policy(x64):
     """At the last turn the state is negative, and the proposal not a number: it is not used."""
-    dynamics = sj.Dynamics(
+    dynamics = sj.fit.Dynamics(
         lambda s: s, lambda s, a, r, k: s - a, commit=lambda s, a: a * jnp.sqrt(s)
     )
 
     def value(w):
-        played = sj.rollout(
+        played = sj.fit.rollout(
             Partial(lambda w, x: w * jnp.ones_like(x), w), GAME, dynamics, jnp.array(0.3), turns=3,
             hold=3, response=jnp.array(0.0), key=KEY,
         )  # fmt: skip
@@ -50,12 +50,12 @@ def test_a_held_turn_does_not_ask_the_policy(x64):
 def test_a_session_that_leaves_the_domain_is_left_out(reads):
     root = lambda name: jnp.sqrt if reads == name else lambda s: s
     commit = (lambda s, a: a * jnp.sqrt(s)) if reads == "commit" else None
-    dynamics = sj.Dynamics(root("context"), lambda s, a, r, k: s - a, commit=commit)
+    dynamics = sj.fit.Dynamics(root("context"), lambda s, a, r, k: s - a, commit=commit)
     policy = Partial(lambda w, x: 0.1 * w * root("policy")(x), HALF)
     first = jnp.array([50.0, 60.0, -0.2])
     _, history = sj.fit_leader(
         policy, GAME, first, response=jnp.array(0.0), key=KEY, steps=5,
-        horizon=sj.Horizon(dynamics, turns=3),
+        horizon=sj.fit.Horizon(dynamics, turns=3),
     )  # fmt: skip
     assert not history.diverged and history.steps == 5
     np.testing.assert_allclose(history.converged, 2 / 3, rtol=1e-6)
@@ -96,7 +96,7 @@ def test_gibbs_with_a_forbidden_point_learns_its_temperature():
     forbids = lambda w, a, r, x: -((r - w * a) ** 2) + 0.01 * jnp.log(r)
     action = jnp.linspace(0.5, 1.0, 16)
     seen = sj.Observations(jnp.zeros(16), action, 0.75 * action)
-    estimator = sj.GibbsResponse(jnp.linspace(0.0, 1.0, 5), temperature=None)
+    estimator = sj.fit.GibbsResponse(jnp.linspace(0.0, 1.0, 5), temperature=None)
     _, history = sj.fit_follower(
         Partial(forbids, HALF), seen, key=KEY, estimator=estimator, steps=20
     )
@@ -107,7 +107,7 @@ def test_gibbs_with_a_forbidden_point_learns_its_temperature():
 def test_a_leader_that_does_not_care_meets_the_best_response():
     """The duopoly's leader who sells nothing: every response is as bad for it."""
     policy, history = leader(
-        policy=Partial(lambda w, x: w[0] * x + w[1], jnp.zeros(2)), follower=sj.Suboptimal(0.01),
+        policy=Partial(lambda w, x: w[0] * x + w[1], jnp.zeros(2)), follower=sj.fit.Suboptimal(0.01),
         contexts=DEMAND[::64], steps=3, batch_size=None,
     )  # fmt: skip
     assert (history.converged == 1).all() and (policy.args[0] != 0).all()
@@ -118,7 +118,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"optimizer": optax.sgd(0.03)},
     {"solver": sj.Newton(max_steps=3)},
     {"game": sj.Game(lambda a, r, x: -(a**2) + 0 * r, known.game.follower_utility)},
-    {"follower": sj.Suboptimal(0.1)},
+    {"follower": sj.fit.Suboptimal(0.1)},
 ]
 
 
@@ -149,11 +149,11 @@ def test_a_broken_state_is_passed_over(tmp_path):
 
 def test_a_bound_is_one_number():
     with pytest.raises(ValueError, match=r"`at_least` must be one number; got shape \(2,\)"):
-        sj.Average(tracking, at_least=jnp.ones(2))
-    assert dataclasses.replace(sj.Average(tracking, at_least=np.float32(1))).at_least == 1
+        sj.fit.Average(tracking, at_least=jnp.ones(2))
+    assert dataclasses.replace(sj.fit.Average(tracking, at_least=np.float32(1))).at_least == 1
     with pytest.raises(ValueError, match="must be positive and finite"):
-        sj.Suboptimal(float("inf"))
+        sj.fit.Suboptimal(float("inf"))
     with pytest.raises(ValueError, match="need a `response_set` with a bound"):
-        censored = sj.GaussianResponse(censored=True)
+        censored = sj.fit.GaussianResponse(censored=True)
         pull = Partial(lambda w, a, r, x: -((r - w * a) ** 2), HALF)
         sj.fit_follower(pull, observations(8), key=KEY, estimator=censored)

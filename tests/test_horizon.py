@@ -40,7 +40,7 @@ def fished(state, action, response, key):
 
 
 GAME = sj.Game(catch, obedient, action_set=sj.Box(0.0, 5.0), response_set=sj.Box(0.0, 5.0))
-DYNAMICS = sj.Dynamics(lambda state: state, fished)
+DYNAMICS = sj.fit.Dynamics(lambda state: state, fished)
 START = np.array(0.5)  # in the precision of the test
 
 
@@ -60,7 +60,7 @@ def begin(stocks):
 
 
 def fit(policy: Any = None, horizon: Any = None, states: Any = None, **options):
-    horizon = sj.Horizon(DYNAMICS, turns=2, discount=GAMMA) if horizon is None else horizon
+    horizon = sj.fit.Horizon(DYNAMICS, turns=2, discount=GAMMA) if horizon is None else horizon
     options = {"steps": 200, "optimizer": ADAM, "game": GAME} | options
     return sj.fit_leader(
         Shares() if policy is None else policy, options.pop("game"),
@@ -71,7 +71,7 @@ def fit(policy: Any = None, horizon: Any = None, states: Any = None, **options):
 
 def play(policy, state, key=KEY, game=GAME, dynamics=DYNAMICS, **options):
     options = {"turns": 2, "discount": GAMMA} | options
-    return sj.rollout(policy, game, dynamics, state, response=START, key=key, **options)
+    return sj.fit.rollout(policy, game, dynamics, state, response=START, key=key, **options)
 
 
 def test_leader_thinks_ahead():
@@ -85,7 +85,7 @@ def test_leader_thinks_ahead():
 
 
 def test_one_turn_is_the_stage_wise_fit():
-    horizon = sj.Horizon(DYNAMICS, turns=1)
+    horizon = sj.fit.Horizon(DYNAMICS, turns=1)
     several, _ = fit(Shares(1), horizon, steps=50)
     alone, _ = sj.fit_leader(
         Shares(1), GAME, begin(STOCKS), response=START, key=KEY, steps=50,
@@ -102,12 +102,12 @@ def test_trajectory_by_hand():
     chex.assert_trees_all_close(played.value, jnp.array(1 + GAMMA * 0.5625), rtol=1e-5)
     chex.assert_trees_all_close(played.state, (jnp.array([2.0, 1.5]), jnp.array([0.0, 1.0])))
     chex.assert_trees_all_close(played.last, (jnp.array(1.125), jnp.array(2.0)))
-    assert played.converged.all() and isinstance(played, sj.Trajectory)
+    assert played.converged.all() and isinstance(played, sj.fit.Trajectory)
 
 
 def test_actions_are_held_and_committed():
     """Held for two turns; moved by at most 0.1 each time the policy is asked."""
-    limited = sj.Dynamics(
+    limited = sj.fit.Dynamics(
         lambda state: state,
         lambda state, action, response, key: (state[0] - 0.1 * response, action),
         commit=lambda state, action: jnp.clip(action, state[1] - 0.1, state[1] + 0.1),
@@ -133,7 +133,7 @@ def drifting(state, action, response, key):
     return 0.9 * state[0] + 0.3 * jnp.tanh(response) * action + noise, action
 
 
-DRIFT = sj.Dynamics(
+DRIFT = sj.fit.Dynamics(
     lambda state: state, drifting, commit=lambda state, action: 0.5 * (state[1] + action)
 )
 
@@ -208,7 +208,9 @@ def test_failed_sessions_are_left_out_and_counted():
         def __call__(self, context):
             return super().__call__(context[:2])
 
-    horizon = lambda step: sj.Horizon(sj.Dynamics(lambda s: s, step), turns=2, discount=GAMMA)
+    horizon = lambda step: sj.fit.Horizon(
+        sj.fit.Dynamics(lambda s: s, step), turns=2, discount=GAMMA
+    )
     states = (*begin(STOCKS), valid)
     policy, history = fit(First(), horizon(lost), states, game=game, steps=60)
     alone, _ = fit(Shares(), horizon(kept), begin(STOCKS[valid > 0]), steps=60)
@@ -224,7 +226,7 @@ def test_failed_sessions_are_left_out_and_counted():
 def test_a_state_that_is_no_number_does_not_spoil_the_gradient():
     """The smallest stock runs out: its root has no value and no derivative."""
     step = lambda s, a, r, key: (jnp.sqrt(s[0] - r - 1.0) + 1.5, s[1] + 1)
-    horizon = sj.Horizon(sj.Dynamics(lambda s: s, step), turns=2, discount=GAMMA)
+    horizon = sj.fit.Horizon(sj.fit.Dynamics(lambda s: s, step), turns=2, discount=GAMMA)
     _, history = fit(Shares(), horizon, (jnp.array([1.0, 2.0, 3.0]), jnp.zeros(3)), steps=5)
     assert np.isfinite(history.gradient_norm).all() and not history.diverged
     chex.assert_trees_all_close(history.converged, jnp.full(5, 2 / 3), rtol=1e-6)
@@ -233,20 +235,20 @@ def test_a_state_that_is_no_number_does_not_spoil_the_gradient():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sj.Dynamics(THREE, fished), TypeError, "must have a callable `context`"),
-        (lambda: sj.Dynamics(lambda s: s, fished, commit=THREE), TypeError, "callable `commit`"),
-        (lambda: sj.Horizon(DYNAMICS, turns=0), ValueError, "`turns` must be at least 1; got 0"),
-        (lambda: sj.Horizon(DYNAMICS, hold=HALF), TypeError, "`hold` must be an integer; got 1.5"),
-        (lambda: sj.Horizon(DYNAMICS, discount=1.1), ValueError, r"`discount`.*\(0, 1\]; got 1.1"),
-        (lambda: sj.Horizon(DYNAMICS, remat=THREE), TypeError, "`remat` must be True or False"),
-        (lambda: fit(horizon=3), TypeError, "`horizon` must be a stackjax.Horizon or None; got 3"),
-        (lambda: fit(horizon=sj.Horizon(GAME)), TypeError, "`dynamics` must have a callable"),
-        (lambda: fit(horizon=sj.Horizon(sj.Dynamics(lambda s: s, lambda *a: a[0][0]))), TypeError,
+        (lambda: sj.fit.Dynamics(THREE, fished), TypeError, "must have a callable `context`"),
+        (lambda: sj.fit.Dynamics(lambda s: s, fished, commit=THREE), TypeError, "callable `commit`"),
+        (lambda: sj.fit.Horizon(DYNAMICS, turns=0), ValueError, "`turns` must be at least 1; got 0"),
+        (lambda: sj.fit.Horizon(DYNAMICS, hold=HALF), TypeError, "`hold` must be an integer; got 1.5"),
+        (lambda: sj.fit.Horizon(DYNAMICS, discount=1.1), ValueError, r"`discount`.*\(0, 1\]; got 1.1"),
+        (lambda: sj.fit.Horizon(DYNAMICS, remat=THREE), TypeError, "`remat` must be True or False"),
+        (lambda: fit(horizon=3), TypeError, "`horizon` must be a stackjax.fit.Horizon or None; got 3"),
+        (lambda: fit(horizon=sj.fit.Horizon(GAME)), TypeError, "`dynamics` must have a callable"),
+        (lambda: fit(horizon=sj.fit.Horizon(sj.fit.Dynamics(lambda s: s, lambda *a: a[0][0]))), TypeError,
          "`dynamics.step` must return a state like the one before"),
         (lambda: play(3, begin(START)), TypeError, "`policy` must be callable; got int"),
         (lambda: play(Shares(), begin(START), key=THREE), TypeError, "`key` must be one key"),
-        (lambda: play(Shares(), begin(START), follower=sj.Ensemble()), TypeError,
-         r"`follower` must be stackjax.Suboptimal\(...\) or None"),
+        (lambda: play(Shares(), begin(START), follower=sj.fit.Ensemble()), TypeError,
+         r"`follower` must be stackjax.fit.Suboptimal\(...\) or None"),
     ],
 )  # fmt: skip
 def test_wrong_input(call, error, message):

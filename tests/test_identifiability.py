@@ -70,7 +70,7 @@ def test_a_known_follower_is_found_from_2000_observations(play):
             LearnedFollower(rngs=nnx.Rngs(0)),
             rows,
             key=jax.random.key(0),
-            estimator=sj.GaussianResponse(),
+            estimator=sj.fit.GaussianResponse(),
             response_set=RATIONAL.response_set,
             steps=400,
             batch_size=128,

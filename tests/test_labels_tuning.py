@@ -34,8 +34,10 @@ def test_calibration_is_the_best_of_the_runs_and_keeps_a_budget():
     def both(streams):
         options = {"key": KEY, "block": 60}
         return [
-            labels.calibrate(make, thresholds, streams, 60, **options),
-            labels.calibrate(make, thresholds, streams, 60, rule="budget", budget=50, **options),
+            labels.tune_threshold(make, thresholds, streams, 60, **options),
+            labels.tune_threshold(
+                make, thresholds, streams, 60, rule="budget", budget=50, **options
+            ),
         ]
 
     best, capped = quick(both, streams)
@@ -221,7 +223,7 @@ def test_a_head_that_is_nan_at_zero_keeps_its_estimate():
 )  # fmt: skip
 def test_wrong_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
-        call(streams_of(jax.random.split(KEY, 2)), labels.calibrate)
+        call(streams_of(jax.random.split(KEY, 2)), labels.tune_threshold)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def fit(constraints: Any, **options):
 
 def test_floor_on_the_followers_mean():
     price = 4 * 3.2 - MEAN
-    policy, history = fit([sj.Average(rest, at_least=3.2)])
+    policy, history = fit([sj.fit.Average(rest, at_least=3.2)])
     np.testing.assert_allclose(policy.offset[...], (MEAN - price) / 2, rtol=0.005)
     np.testing.assert_allclose(policy.slope[...], 2.5, rtol=0.005)
     np.testing.assert_allclose(history.multipliers[-1], [price], rtol=0.01)
@@ -65,7 +65,7 @@ def test_the_unit_of_a_constraint_does_not_matter():
     price = MEAN / 2 - 4
     small = lambda action, response, context: 1000 * action
     policy, history = fit(
-        [sj.Average(small, at_most=4000.0), sj.Average(rest, at_most=9.0)],
+        [sj.fit.Average(small, at_most=4000.0), sj.fit.Average(rest, at_most=9.0)],
         batch_size=32, steps=600, optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 600)),
     )  # fmt: skip
     np.testing.assert_allclose(policy.offset[...], 4.0, rtol=0.03)
@@ -80,7 +80,7 @@ def test_the_multiplier_is_the_price_of_the_bound():
     @jax.jit
     @jax.vmap
     def best(bound):
-        _, history = fit([sj.Average(rest, at_least=bound)], dual_rate=0.2)
+        _, history = fit([sj.fit.Average(rest, at_least=bound)], dual_rate=0.2)
         return history.utility[-1], history.multipliers[-1, 0]
 
     utility, price = best(bounds)
@@ -91,10 +91,12 @@ def test_the_multiplier_is_the_price_of_the_bound():
 
 def test_averages_over_the_turns_of_a_horizon():
     """Demand falls by 1 a turn, whatever is done: the mean over two turns is what counts."""
-    falling = sj.Dynamics(lambda demand: demand, lambda demand, action, response, key: demand - 1)
-    horizon = sj.Horizon(falling, turns=2, discount=1.0)
+    falling = sj.fit.Dynamics(
+        lambda demand: demand, lambda demand, action, response, key: demand - 1
+    )
+    horizon = sj.fit.Horizon(falling, turns=2, discount=1.0)
     price = 4 * 3.2 - (MEAN - 0.5)
-    policy, history = fit([sj.Average(rest, at_least=3.2)], horizon=horizon)
+    policy, history = fit([sj.fit.Average(rest, at_least=3.2)], horizon=horizon)
     # the sum of two utilities is worth two prices of one mean
     np.testing.assert_allclose(history.multipliers[-1], [2 * price], rtol=0.02)
     np.testing.assert_allclose(policy(jnp.array(12.0)), (MEAN - 0.5 - price) / 2, rtol=0.01)
@@ -102,7 +104,7 @@ def test_averages_over_the_turns_of_a_horizon():
 
 def test_without_room_the_least_breach_is_sought():
     """A follower's mean that only a leader who makes nothing would leave room for, and not even."""
-    policy, history = fit([sj.Average(rest, at_least=7.0)], steps=200)
+    policy, history = fit([sj.fit.Average(rest, at_least=7.0)], steps=200)
     assert jax.vmap(policy)(DEMAND).mean() < 0.5
     assert history.constraints[-1] < -0.5 and not history.diverged
     assert history.multipliers[-1] > history.multipliers[100]
@@ -110,21 +112,21 @@ def test_without_room_the_least_breach_is_sought():
 
 def test_without_constraints_nothing_changes():
     plain, history = fit((), steps=20)
-    slack, _ = fit([sj.Average(rest, at_least=-100.0)], steps=20)
+    slack, _ = fit([sj.fit.Average(rest, at_least=-100.0)], steps=20)
     chex.assert_trees_all_close(plain, slack, rtol=1e-6)
     assert history.multipliers.shape == (20, 0)
 
 
 def test_a_constraint_that_is_no_number_leaves_its_rows_out():
     odd = lambda action, response, demand: jnp.where(demand > 12.5, response, jnp.nan)
-    _, history = fit([sj.Average(odd, at_least=1.0)], steps=5)
+    _, history = fit([sj.fit.Average(odd, at_least=1.0)], steps=5)
     chex.assert_trees_all_close(history.converged, jnp.full(5, 0.5))
     assert np.isfinite(history.gradient_norm).all() and np.isfinite(history.multipliers).all()
 
 
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_bit_for_bit(tmp_path):
-    constraints = [sj.Average(rest, at_least=3.2)]
+    constraints = [sj.fit.Average(rest, at_least=3.2)]
     plain = fit(constraints, steps=5)
 
     def stop(step, policy, history):
@@ -135,22 +137,22 @@ def test_a_killed_fit_goes_on_bit_for_bit(tmp_path):
         fit(constraints, steps=5, checkpoint=tmp_path, callback=stop)
     chex.assert_trees_all_equal(plain, fit(constraints, steps=5, checkpoint=tmp_path))
     with pytest.raises(ValueError, match="holds the state of another fit"):
-        fit([sj.Average(rest, at_least=3.3)], steps=5, checkpoint=tmp_path)
+        fit([sj.fit.Average(rest, at_least=3.3)], steps=5, checkpoint=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sj.Average(THREE, at_least=1.0), TypeError, "`function` must be callable"),
-        (lambda: sj.Average(rest), ValueError, "give `at_least` or `at_most`; got neither"),
-        (lambda: sj.Average(rest, at_least=0, at_most=1), ValueError, "got both"),
-        (lambda: sj.Average(rest, at_least="1"), TypeError, "`at_least` must be a number; got '1'"),
-        (lambda: sj.Average(rest, at_most=jnp.nan), ValueError, "`at_most` must be finite"),
-        (lambda: fit(3), TypeError, "`constraints` must be a list of stackjax.Average.*got int"),
-        (lambda: fit([rest]), TypeError, r"`constraints\[0\]` must be a stackjax.Average"),
-        (lambda: fit([sj.Average(rest, at_least=1)], dual_rate=0), ValueError, "`dual_rate`.*0"),
-        (lambda: fit([sj.Average(rest, at_least=1)], dual_rate="1"), TypeError, "`dual_rate`.*'1'"),
-        (lambda: fit([sj.Average(lambda a, r, x: x[None], at_least=1)]), ValueError,
+        (lambda: sj.fit.Average(THREE, at_least=1.0), TypeError, "`function` must be callable"),
+        (lambda: sj.fit.Average(rest), ValueError, "give `at_least` or `at_most`; got neither"),
+        (lambda: sj.fit.Average(rest, at_least=0, at_most=1), ValueError, "got both"),
+        (lambda: sj.fit.Average(rest, at_least="1"), TypeError, "`at_least` must be a number; got '1'"),
+        (lambda: sj.fit.Average(rest, at_most=jnp.nan), ValueError, "`at_most` must be finite"),
+        (lambda: fit(3), TypeError, "`constraints` must be a list of stackjax.fit.Average.*got int"),
+        (lambda: fit([rest]), TypeError, r"`constraints\[0\]` must be a stackjax.fit.Average"),
+        (lambda: fit([sj.fit.Average(rest, at_least=1)], dual_rate=0), ValueError, "`dual_rate`.*0"),
+        (lambda: fit([sj.fit.Average(rest, at_least=1)], dual_rate="1"), TypeError, "`dual_rate`.*'1'"),
+        (lambda: fit([sj.fit.Average(lambda a, r, x: x[None], at_least=1)]), ValueError,
          r"`constraints\[0\].function` must return a scalar"),
     ],
 )  # fmt: skip

@@ -98,7 +98,7 @@ def test_a_column_with_an_axis_too_many():
             sj.fit_follower(pull, seen, key=KEY, steps=2)
 
 
-@pytest.mark.parametrize("recorded", [sj.ActionSet, sj.ConvexHull])
+@pytest.mark.parametrize("recorded", [sj.ActionSet, sj.sets.ConvexHull])
 def test_recorded_actions_as_a_set(recorded):
     points = recorded(jnp.ones((3, 2)))
     for name in ("action_set", "response_set"):

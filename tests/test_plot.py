@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import to_hex
 
 from stackjax import plot
-from stackjax.agents import Interval, Reliability
+from stackjax.agents.surrogate import Reliability
+from stackjax.stats import Interval
 
 
 @pytest.fixture
@@ -207,8 +208,8 @@ def test_front_keeps_the_best_of_equally_cheap_ones(ax):
 
 def test_reliability_draws_bins_counts_and_one_diagonal(ax):
     table = Reliability(np.array([0.8, 0.2]), np.array([0.72, 0.4]), np.array([30, 10]), 0.11)
-    plot.reliability(table, label="first", ax=ax)
-    plot.reliability(table, role="baseline", ax=ax)
+    plot.reliability_diagram(table, label="first", ax=ax)
+    plot.reliability_diagram(table, role="baseline", ax=ax)
     np.testing.assert_array_equal(ax.collections[0].get_offsets(), [[0.8, 0.72], [0.2, 0.4]])
     large, small = ax.collections[0].get_sizes()
     assert large > small > 0

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from stackjax.agents import gsm8k, hotpotqa, is_correct, question_sessions
 from stackjax.agents.executor._adapter import Message, build_request
 from stackjax.agents.executor._session import SessionState
+from stackjax.agents.tasks import gsm8k, hotpotqa, is_correct, question_sessions
 from stackjax.agents.tasks._questions import PASSAGE_WORDS
 from stackjax.agents.tasks._tasks import make_episode
 

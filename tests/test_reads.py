@@ -330,8 +330,8 @@ def test_refused(thing):
         "follower_utility": lambda: sj.Game(leader_utility, utility),
         "Constrained.inequality": lambda: sj.Constrained(utility),
         "Polyhedron.b": lambda: sj.Polyhedron(jnp.ones((1, 1)), utility),
-        "Average.function": lambda: sj.Average(shop, at_least=0.0),
-        "dynamics.step": lambda: sj.Dynamics(lambda s: s, utility),
+        "Average.function": lambda: sj.fit.Average(shop, at_least=0.0),
+        "dynamics.step": lambda: sj.fit.Dynamics(lambda s: s, utility),
     }.items():
         with pytest.raises(TypeError, match=f"`{name}` must read only.*Pass what changes"):
             make()

@@ -40,7 +40,9 @@ def worst(action, context, delta, game=GAME, starts=2):
     """The leader's utility at the worst response, the response, whether it was found."""
     settings = sj.Newton()
     start = jnp.zeros(2, action.dtype)
-    found = answer_to(sj.Suboptimal(delta, starts=starts), game, action, context, start, settings)
+    found = answer_to(
+        sj.fit.Suboptimal(delta, starts=starts), game, action, context, start, settings
+    )
     return game.leader_utility(action, found[0], context), found[0], found[1]
 
 
@@ -148,7 +150,7 @@ def fit(policy: Any = None, game: Any = SAFE, **options):
 def test_robust_policy_loses_less_under_a_suboptimal_follower():
     """Responses of `action +- 0.3`: the careful leader acts as if 0.3 were always missing."""
     nominal, _ = fit()
-    robust, history = fit(follower=sj.Suboptimal(0.09))
+    robust, history = fit(follower=sj.fit.Suboptimal(0.09))
     assert (history.converged == 1).all()
     lazy = lambda action: hitting(action, action - 0.3, None)
     exact = lambda action: hitting(action, action, None)
@@ -158,7 +160,7 @@ def test_robust_policy_loses_less_under_a_suboptimal_follower():
     best = levels[jnp.argmax(jax.vmap(lazy)(levels))]
     np.testing.assert_allclose(careful, best, atol=2e-3)
     np.testing.assert_allclose(history.utility[-1], lazy(best), rtol=1e-3)
-    nearly, _ = fit(follower=sj.Suboptimal(1e-7))  # a radius of 0.0003
+    nearly, _ = fit(follower=sj.fit.Suboptimal(1e-7))  # a radius of 0.0003
     np.testing.assert_allclose(nearly.level[...], usual, atol=2e-3)
 
 
@@ -181,26 +183,28 @@ def many(gains=GAINS):
 
 def test_ensemble_mean_worst_and_between():
     """Members miss by `gain l - 1`: the worst two are equally bad at `l = 2 / (0.6 + 1.6)`."""
-    average, history = fit(game=many(), follower=sj.Ensemble())
+    average, history = fit(game=many(), follower=sj.fit.Ensemble())
     np.testing.assert_allclose(average.level[...], GAINS.sum() / (GAINS**2).sum(), atol=2e-3)
     assert history.utility.shape == (250,) and (history.converged == 1).all()
     decay = optax.adam(optax.cosine_decay_schedule(0.05, 250))
-    worst, history = fit(game=many(), follower=sj.Ensemble(tail=0.0), optimizer=decay)
+    worst, history = fit(game=many(), follower=sj.fit.Ensemble(tail=0.0), optimizer=decay)
     np.testing.assert_allclose(worst.level[...], 2 / 2.2, atol=5e-3)
     np.testing.assert_allclose(history.utility[-1], -((0.6 * 2 / 2.2 - 1) ** 2), rtol=0.03)
     # the worst half: the lowest gain, and 1 or 1.6, whose errors cross at the best level
-    half, _ = fit(game=many(), follower=sj.Ensemble(tail=0.5), optimizer=decay)
+    half, _ = fit(game=many(), follower=sj.fit.Ensemble(tail=0.5), optimizer=decay)
     np.testing.assert_allclose(half.level[...], 2 / 2.6, atol=5e-3)
 
 
-@pytest.mark.parametrize("each", [None, pytest.param(sj.Suboptimal(1e-6), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "each", [None, pytest.param(sj.fit.Suboptimal(1e-6), marks=pytest.mark.slow)]
+)
 def test_all_options_at_once(each):
     """One member that is (nearly) exact, two turns, a constraint: the first step by hand."""
-    dynamics = sj.Dynamics(lambda x: x, lambda x, a, r, key: 0.9 * x + 0.1 * r)
+    dynamics = sj.fit.Dynamics(lambda x: x, lambda x, a, r, key: 0.9 * x + 0.1 * r)
     policy, history = fit(
-        game=many(jnp.array([0.6])), follower=sj.Ensemble(each=each), steps=20,
-        horizon=sj.Horizon(dynamics, turns=2),
-        constraints=[sj.Average(lambda a, r, x: r, at_least=0.95)],
+        game=many(jnp.array([0.6])), follower=sj.fit.Ensemble(each=each), steps=20,
+        horizon=sj.fit.Horizon(dynamics, turns=2),
+        constraints=[sj.fit.Average(lambda a, r, x: r, at_least=0.95)],
     )  # fmt: skip
     # responses of 0.6 times 1.5 to goals of 1 and 0.99
     first = -((0.9 - 1) ** 2) - 0.99 * (0.9 - 0.99) ** 2
@@ -211,7 +215,7 @@ def test_all_options_at_once(each):
 
 def test_a_member_that_fails_is_left_out():
     gains = jnp.array([0.6, jnp.nan, 1.6])
-    policy, history = fit(game=many(gains), follower=sj.Ensemble())
+    policy, history = fit(game=many(gains), follower=sj.fit.Ensemble())
     np.testing.assert_allclose(policy.level[...], 2.2 / (0.6**2 + 1.6**2), atol=2e-3)
     np.testing.assert_allclose(history.converged, 2 / 3, rtol=1e-6)
     assert np.isfinite(history.gradient_norm).all()
@@ -232,10 +236,10 @@ def test_worst_share():
 @pytest.mark.slow
 def test_rollout_against_a_suboptimal_follower():
     """Every turn's response lies 0.3 below the action."""
-    dynamics = sj.Dynamics(lambda x: x, lambda x, a, r, key: x + r)
-    played = sj.rollout(
+    dynamics = sj.fit.Dynamics(lambda x: x, lambda x, a, r, key: x + r)
+    played = sj.fit.rollout(
         lambda x: 1.0 + 0.0 * x, SAFE, dynamics, jnp.array(0.0), turns=2, response=jnp.array(1.0),
-        key=KEY, follower=sj.Suboptimal(jnp.array(0.09)),
+        key=KEY, follower=sj.fit.Suboptimal(jnp.array(0.09)),
     )  # fmt: skip
     np.testing.assert_allclose(played.response, [0.7, 0.7], rtol=1e-4)
     np.testing.assert_allclose(played.last, 1.4, rtol=1e-4)
@@ -245,17 +249,17 @@ def test_rollout_against_a_suboptimal_follower():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sj.Suboptimal(0.0), ValueError, "`delta` must be positive and finite; got 0.0"),
-        (lambda: sj.Suboptimal("1"), TypeError, "Suboptimal: `delta` must be a number; got '1'"),
-        (lambda: sj.Suboptimal(0.1, starts=0), ValueError, "`starts` must be at least 1; got 0"),
-        (lambda: sj.Suboptimal(0.1, solver=THREE), TypeError, "`solver` must be"),
-        (lambda: sj.Ensemble(tail=1.5), ValueError, r"`tail` must be in \[0, 1\]; got 1.5"),
-        (lambda: sj.Ensemble(tail=WORD), TypeError, "`tail` must be a Python number; got 'a'"),
-        (lambda: sj.Ensemble(each=THREE), TypeError, "`each` must be stackjax.Suboptimal.*got 3"),
-        (lambda: fit(follower=0.1), TypeError, r"`follower` must be stackjax.Suboptimal.*got 0.1"),
-        (lambda: fit(follower=sj.Suboptimal(jnp.array(-1.0))), ValueError, "`follower.delta`.*-1"),
-        (lambda: fit(follower=sj.Ensemble()), ValueError, "`follower`: an Ensemble needs"),
-        (lambda: fit(game=sj.Game(hitting, Pulled(1.0)), follower=sj.Ensemble()), ValueError,
+        (lambda: sj.fit.Suboptimal(0.0), ValueError, "`delta` must be positive and finite; got 0.0"),
+        (lambda: sj.fit.Suboptimal("1"), TypeError, "Suboptimal: `delta` must be a number; got '1'"),
+        (lambda: sj.fit.Suboptimal(0.1, starts=0), ValueError, "`starts` must be at least 1; got 0"),
+        (lambda: sj.fit.Suboptimal(0.1, solver=THREE), TypeError, "`solver` must be"),
+        (lambda: sj.fit.Ensemble(tail=1.5), ValueError, r"`tail` must be in \[0, 1\]; got 1.5"),
+        (lambda: sj.fit.Ensemble(tail=WORD), TypeError, "`tail` must be a Python number; got 'a'"),
+        (lambda: sj.fit.Ensemble(each=THREE), TypeError, "`each` must be stackjax.fit.Suboptimal.*got 3"),
+        (lambda: fit(follower=0.1), TypeError, r"`follower` must be stackjax.fit.Suboptimal.*got 0.1"),
+        (lambda: fit(follower=sj.fit.Suboptimal(jnp.array(-1.0))), ValueError, "`follower.delta`.*-1"),
+        (lambda: fit(follower=sj.fit.Ensemble()), ValueError, "`follower`: an Ensemble needs"),
+        (lambda: fit(game=sj.Game(hitting, Pulled(1.0)), follower=sj.fit.Ensemble()), ValueError,
          r"leading axes \['none'\]"),
     ],
 )  # fmt: skip

@@ -21,13 +21,13 @@ from stackjax.runtime import (
     PolicyMismatch,
     Rollout,
     Usage,
-    calibrate,
     fingerprint_of,
     load_policy,
+    measure_residuals,
     recalibrated,
     save_policy,
 )
-from stackjax.runtime.gateway._identify import recognise
+from stackjax.runtime.gateway._identify import identify_session
 from stackjax.runtime.policy._store import PARTS
 from stackjax.runtime.policy._structure import build, describe
 
@@ -95,7 +95,7 @@ def test_without_a_complexity_only_what_is_allowed_at_either_is_advised():
     assert "task_complexity" not in calibration().outside(unknown, 0.0)
     body = {"messages": [{"role": "user", "content": "How many words are in this?"}]}
     with Governor(policy, rollout=Rollout("on"), limits=Limits(deadline=60.0, slack=1e9)) as one:
-        made_decision = one.decide(recognise(body, {}))
+        made_decision = one.decide(identify_session(body, {}))
         assert made_decision.fallback is None and made_decision.response in allowed
         one.observe(made_decision, Usage(30, 10))
         (account,) = one.ledger._accounts.values()
@@ -245,7 +245,7 @@ def _constant(signal, context):
 def test_calibration_measures_residuals():
     turns = turn_arrays([r for r in synthetic_log(1, random=30, heuristic=0, factorial=0)])
     surrogate = controller().surrogate
-    found = calibrate(surrogate, turns)
+    found = measure_residuals(surrogate, turns)
     quality, tokens = jax.vmap(surrogate.predict)(turns.state, turns.executed)
     ratio = np.log(np.asarray(turns.tokens) / np.maximum(np.asarray(tokens), 1.0))
     assert found.token_mean == pytest.approx(ratio.mean(), rel=1e-4)
@@ -259,7 +259,7 @@ def test_calibration_measures_residuals():
     assert found.outside(far, 1.0) == ("mean_tokens",) and found.outside(far, 2.0) == ()
     assert 0 <= found.age() < 60
     with pytest.raises(ValueError, match="at least 2"):
-        calibrate(surrogate, jax.tree.map(lambda leaf: leaf[:1], turns))
+        measure_residuals(surrogate, jax.tree.map(lambda leaf: leaf[:1], turns))
     for wrong in ({"token_spread": 0.0}, {"low": (0.0,)}, {"time": "2026-01-01T00:00:00"},
                   {"token_mean": np.nan}, {"time": "yesterday"}):  # fmt: skip
         with pytest.raises(ValueError):

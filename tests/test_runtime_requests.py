@@ -17,7 +17,7 @@ from stackjax.runtime.chat._request import ChatAdapter, with_style
 from stackjax.runtime.chat._usage import AnswerReader, usage_of
 from stackjax.runtime.gateway._identify import (
     guess_task,
-    recognise,
+    identify_session,
     session_scope,
     told_by_headers,
 )
@@ -172,17 +172,19 @@ def test_style_goes_into_the_last_leading_system_message():
 
 def test_metadata_of_a_request():
     body = {"messages": CHAT}
-    found = recognise(body, {})
+    found = identify_session(body, {})
     assert found.earlier_turns == 2 and found.task == "simple_qa"
     assert found.context_tokens == estimate_tokens(CHAT[1:6] + CHAT[6:8])
-    longer = recognise({"messages": [*CHAT, answer(), user("d")]}, {})
+    longer = identify_session({"messages": [*CHAT, answer(), user("d")]}, {})
     assert longer.identifier == found.identifier, "a conversation is known by its beginning"
-    assert recognise({"messages": CHAT, "user": "u"}, {}).identifier != found.identifier
-    told = recognise(body, {"identifier": "mine", "task": "data_analysis"}, {"task": "casual_chat"})
+    assert identify_session({"messages": CHAT, "user": "u"}, {}).identifier != found.identifier
+    told = identify_session(
+        body, {"identifier": "mine", "task": "data_analysis"}, {"task": "casual_chat"}
+    )
     assert (told.identifier, told.task) == ("mine", "data_analysis")
-    assert recognise(body, {}, {"task": "casual_chat"}).task == "casual_chat"
+    assert identify_session(body, {}, {"task": "casual_chat"}).task == "casual_chat"
     assert "mine" not in repr(told)
-    assert recognise({"messages": [SYSTEM]}, {}).earlier_turns == 0
+    assert identify_session({"messages": [SYSTEM]}, {}).earlier_turns == 0
     headers = {"x-stackjax-session": "s", "x-stackjax-complexity": "high", "accept": "x"}
     assert told_by_headers(headers) == {"identifier": "s"}
     with pytest.raises(TypeError), session_scope("s", colour=1):
@@ -195,8 +197,8 @@ def test_guesses_stay_in_range():
     ]  # fmt: skip
     assert guess_task("average of the table") in TASK_TYPES
     body = {"messages": [{"role": "user", "content": "word " * 500}]}
-    assert math.isnan(recognise(body, {}).task_complexity or 0.0)
-    assert recognise(body, {}, {"task_complexity": 0.3}).task_complexity == 0.3
+    assert math.isnan(identify_session(body, {}).task_complexity or 0.0)
+    assert identify_session(body, {}, {"task_complexity": 0.3}).task_complexity == 0.3
 
 
 def test_usage_is_read_in_any_split_and_encoding():

@@ -9,14 +9,11 @@ from stackjax.runtime import (
     aggregate,
     arm_value,
     arm_values,
-    asymptotic_sequence,
-    bounded_sequence,
     compare_sessions,
-    effect_scores,
-    mixture_sequence,
     shadow_bounds,
 )
 from stackjax.runtime.governor._records import shadow_record
+from stackjax.stats import asymptotic_sequence, bounded_sequence, effect_scores, mixture_sequence
 
 
 def misses(sequence, mean):

@@ -95,10 +95,10 @@ def repair_known(*, contexts: int, seed: int) -> dict[str, Any]:
     game, _, _ = random_game(rng)
     x = jnp.asarray(0.3 * rng.normal(size=(contexts, _RESPONSES)), jnp.float32)
     recorded = sj.ActionSet(jnp.asarray(rng.uniform(-1, 1, (30, _RESPONSES)), jnp.float32))
-    drift = sj.Dynamics(lambda s: s, lambda s, action, response, key: 0.8 * s + 0.1 * response)
+    drift = sj.fit.Dynamics(lambda s: s, lambda s, action, response, key: 0.8 * s + 0.1 * response)
     deployed = Deployed(
         game, lambda x: jnp.tanh(x[:_ACTIONS]), recorded=recorded,
-        horizon=sj.Horizon(drift, turns=5), states=x[:32],
+        horizon=sj.fit.Horizon(drift, turns=5), states=x[:32],
     )  # fmt: skip
     found = certify(deployed, x, None, key=jax.random.key(seed), samples=128, steps=15)
     pick = lambda name: {

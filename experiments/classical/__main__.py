@@ -115,7 +115,7 @@ def run(problem: Any, starts: int, optimise: bool) -> dict[str, Any]:
     }
 
 
-REPORT = ("converged", "residual", "regret", "steps", "agree", "local", "unique")
+REPORT = ("converged", "residual", "regret", "steps", "agreeing_starts", "local", "unique")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

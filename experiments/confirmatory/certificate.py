@@ -38,7 +38,7 @@ def certificate(records: Sequence[TurnRecord], fitted: Fitted, *, seed: int) -> 
     scores = {name: _scores(rows, fitted) for name, rows in arms.items()}
     names = list(arms)
     low, high = score_bounds("leader", DEFAULT)
-    turns = sj.RealTurns(
+    turns = sj.certificates.RealTurns(
         utility=np.stack([real for real, _ in scores.values()]),
         value=np.stack([expected for _, expected in scores.values()]),
         episode=np.array([r.episode for r in arms[MAIN]]),

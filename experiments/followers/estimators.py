@@ -63,15 +63,15 @@ def quantal(module: LearnedFollower, action: jax.Array, context: ResourceContext
 
 
 METHODS: dict[str, tuple[Any, Any, dict[str, Answer]]] = {
-    "regression": (sj.ResponseRegression(), LearnedFollower, {"": best}),
-    "Gaussian": (sj.GaussianResponse(), LearnedFollower, {"": best}),
-    "Gaussian, censored": (sj.GaussianResponse(censored=True), LearnedFollower, {"": best}),
+    "regression": (sj.fit.ResponseRegression(), LearnedFollower, {"": best}),
+    "Gaussian": (sj.fit.GaussianResponse(), LearnedFollower, {"": best}),
+    "Gaussian, censored": (sj.fit.GaussianResponse(censored=True), LearnedFollower, {"": best}),
     "Gibbs": (
-        sj.GibbsResponse(GRID),
+        sj.fit.GibbsResponse(GRID),
         LearnedFollower,
         {"": quantal, ", best response": best},
     ),
-    "cloning": (sj.BehaviourCloning(), Clone, {"": lambda module, a, x: module(a, x)}),
+    "cloning": (sj.fit.BehaviourCloning(), Clone, {"": lambda module, a, x: module(a, x)}),
 }
 
 
@@ -176,7 +176,7 @@ def compare_estimators(
     }
     for name, (estimator, module, answers) in METHODS.items():
         options: dict[str, Any] = {"estimator": estimator, "steps": steps}
-        if isinstance(estimator, sj.ResponseRegression | sj.GaussianResponse):
+        if isinstance(estimator, sj.fit.ResponseRegression | sj.fit.GaussianResponse):
             options["response_set"] = BOX
 
         fit = _fit(module, play.seen, options)

@@ -138,7 +138,7 @@ def study(path: Path, seeds: int, tuning: int, rounds: int | None = None) -> dic
             drawn = jax.random.split(key, tuning)
             stream = table.replace(order=order)
             imagined = lambda key: labels.imagine(stream, key=key, **IMAGINED)
-            return labels.calibrate(
+            return labels.tune_threshold(
                 make, grid, jax.vmap(imagined)(drawn), rounds, key=key, block=block
             )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.repair.fit import Studied
 from stackjax.agents.log._turns import Turns, turn_arrays
-from stackjax.agents.surrogate._calibration import calibrate, check_drift
+from stackjax.agents.surrogate._calibration import check_drift, fit_calibration
 from stackjax.agents.surrogate._calibration_maps import Kind
 from stackjax.agents.surrogate._diagnostics import group_means, r_squared, surrogate_report
 from stackjax.agents.surrogate._predictors import Surrogate
@@ -71,7 +71,7 @@ def calibration(studied: Studied, seed: int) -> dict[str, Any]:
             observed = lambda turns, at=column: np.asarray(
                 turns.tokens if at else turns.correct, float
             )
-            old = calibrate(
+            old = fit_calibration(
                 now[column],
                 observed(fresh),
                 np.asarray(fresh.episode),

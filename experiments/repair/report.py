@@ -88,7 +88,7 @@ def reliability(axis: Axes, predictors: dict[str, Any]) -> None:
     """Predicted probabilities against frequencies, held out."""
     for name, role in (("concave", "leader"), ("free", "baseline")):
         table = SimpleNamespace(**predictors[name]["reliability"])
-        plot.reliability(table, label=f"{name} predictors", role=role, ax=axis)
+        plot.reliability_diagram(table, label=f"{name} predictors", role=role, ax=axis)
 
 
 def tried(axis: Axes, study: Studied) -> None:

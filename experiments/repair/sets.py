@@ -122,7 +122,7 @@ def _price_of(studied: Studied, controller: Controller, raw: Played) -> dict[str
         controller.surrogate, controller.reference, raw.states, jnp.asarray(raw.previous)
     )
     signal, answer = raw.decisions.action, raw.decisions.answer
-    scale = sj.sensitivity_scale(
+    scale = sj.repair.sensitivity_scale(
         lambda r, a, x: game.leader_utility(a, r, x), answer, signal, contexts
     )
     cells = studied.chosen.sets.actions[stratum_of(raw)]
@@ -130,9 +130,9 @@ def _price_of(studied: Studied, controller: Controller, raw: Played) -> dict[str
         "box": lambda k: sj.Box(jnp.min(k, axis=0), jnp.max(k, axis=0)),
         "cells": sj.ActionSet,
         "cells, by sensitivity": lambda k: sj.ActionSet(k, scale=scale),
-        "convex hull": sj.ConvexHull,
+        "convex hull": sj.sets.ConvexHull,
     }
-    pay = lambda a, r, p, x: sj.price_of_response_projection(game, a, r, p, x)
+    pay = lambda a, r, p, x: sj.repair.price_of_response_projection(game, a, r, p, x)
     found: dict[str, Any] = {"executed action": {}}
     for kind, make in sets.items():
         onto = lambda r, k, make=make: sj.project(r, make(k))
@@ -148,7 +148,7 @@ def _price_of(studied: Studied, controller: Controller, raw: Played) -> dict[str
     tried = np.array([r.signal for r in studied.fitting if r.signal is not None], np.float32)
     recorded = sj.ActionSet(jnp.asarray(tried))
     played = jax.vmap(lambda a: sj.project(a, recorded))(signal)
-    answered = lambda a, p, x: sj.price_of_projection(game, a, p, x, response=half)
+    answered = lambda a, p, x: sj.repair.price_of_projection(game, a, p, x, response=half)
     paid = jax.jit(jax.vmap(answered))(signal, played.action, contexts)
     found["signal, to a recorded one"] = {
         "distance": np.mean(played.distance),

@@ -27,7 +27,7 @@ from experiments.govern import __main__ as govern
 from experiments.runtime.bench import bench_decide, bench_proxy, bench_sequences, faults
 from stackjax.agents.log._log import latest, read_log
 from stackjax.agents.log._turns import turn_arrays
-from stackjax.runtime import Policy, calibrate, load_policy, save_policy
+from stackjax.runtime import Policy, load_policy, measure_residuals, save_policy
 
 SERVERS = ("starlette", "uvicorn", "httpx", "openai")
 """Packages of the proxy and the client, whose versions decide the latencies."""
@@ -74,9 +74,9 @@ def train(args: Args, phases: Phases) -> Policy:
     with phases("read turns"):
         fitting, evaluation = govern.split(latest(read_log(settings.data).records))
     fitted, _ = govern.fit(settings, phases, fitting, evaluation)
-    with phases("calibrate and compile"):
+    with phases("measure_residuals and compile"):
         controller = fitted.controllers[args.controller]
-        calibration = calibrate(controller.surrogate, turn_arrays(evaluation))
+        calibration = measure_residuals(controller.surrogate, turn_arrays(evaluation))
         policy = Policy(controller, calibration)
         save_policy(policy, args.policy)
     print(f"saved {args.policy}, leader {policy.fingerprint['leader'][:12]}")

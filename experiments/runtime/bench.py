@@ -22,17 +22,8 @@ import numpy as np
 from experiments.runtime.load import Tally, connections, leaving, quantiles, sessions
 from experiments.runtime.upstream import Received, RecordingUpstream, Reply, uncounted
 from stackjax.agents.tasks._tasks import TASK_TYPES
-from stackjax.runtime import (
-    Governor,
-    Limits,
-    Policy,
-    Rollout,
-    SessionMetadata,
-    asymptotic_sequence,
-    bounded_sequence,
-    effect_scores,
-    mixture_sequence,
-)
+from stackjax.runtime import Governor, Limits, Policy, Rollout, SessionMetadata
+from stackjax.stats import asymptotic_sequence, bounded_sequence, effect_scores, mixture_sequence
 
 MODEL_SECONDS = 0.05
 """What the local upstream takes for an answer."""

@@ -79,7 +79,7 @@ class Response(struct.PyTreeNode):
         there are several best responses, and derivatives leave it out (or short steps do not
         shrink, as at a kink or a maximum of higher order); negative, `value` is no maximum.
       multipliers: of the constraints, differentiable like `value`.
-      agree: scalar int, how many of the starting points led to a response as good. Fewer than
+      agreeing_starts: scalar int, how many of the starting points led to a response as good. Fewer than
         `starts`: the utility has other local maxima, or some searches failed.
 
     Example:
@@ -96,7 +96,7 @@ class Response(struct.PyTreeNode):
     degeneracy: jax.Array
     curvature: jax.Array
     multipliers: Multipliers
-    agree: jax.Array
+    agreeing_starts: jax.Array
 
     @property
     def unique(self) -> jax.Array:
@@ -125,7 +125,7 @@ def best_response(
     again after a reverse pass; there derivatives are right up to the second.)
 
     The solution is local where the utility is not concave: ask for several `starts`, the best of
-    which is returned, and look at `Response.agree`. bfloat16 and float16 are computed in
+    which is returned, and look at `Response.agreeing_starts`. bfloat16 and float16 are computed in
     float32 and returned as they came. A utility cannot refer to a `vmap`ped axis by its name.
     Outside of `jax.jit` the call is compiled once for each pair of utilities and shapes; a lambda
     made anew at every call compiles anew.
@@ -217,8 +217,8 @@ def _best_response(
     eps = float(jnp.finfo(value.dtype).eps)
     span = best - jnp.min(jnp.where(every.converged, value, best))
     slack = eps**0.5 * span + 64 * eps * jnp.abs(best)
-    agree = jnp.sum(every.converged & (value >= best - slack)).astype(jnp.int32)
-    return jax.tree.map(lambda x: x[index], every).replace(agree=agree)
+    agreeing_starts = jnp.sum(every.converged & (value >= best - slack)).astype(jnp.int32)
+    return jax.tree.map(lambda x: x[index], every).replace(agreeing_starts=agreeing_starts)
 
 
 def respond(

@@ -58,7 +58,7 @@ class Outcome(struct.PyTreeNode):
       point: the point chosen.
       regret: scalar, what the follower could gain, in the program's unit of utility.
       steps: scalar, the most iterations that a starting point took.
-      agree: scalar, starting points that ended at a point as good.
+      agreeing_starts: scalar, starting points that ended at a point as good.
       local: scalar, 1 if the follower's problem is not concave where it was looked at.
       unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
       converged: scalar.
@@ -67,7 +67,7 @@ class Outcome(struct.PyTreeNode):
     point: Point
     regret: Vector
     steps: Vector
-    agree: Vector
+    agreeing_starts: Vector
     local: Vector
     unique: Vector
     converged: Vector
@@ -277,7 +277,7 @@ def _choose(
     largest = jnp.max(jnp.abs(bent), axis=(-2, -1)) + jnp.finfo(dtype).tiny
     local = jnp.any(least < -loose * largest)
     chosen = jax.tree.map(lambda x: x[index], points)
-    agree = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
+    agreeing_starts = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
     answer, best = best_reply(program, chosen.w[:n], tol)
     stays = jnp.max(jnp.abs(answer - responses[index]), initial=0) <= loose * (
         1 + jnp.max(jnp.abs(answer), initial=0)
@@ -292,7 +292,7 @@ def _choose(
         point=chosen,
         regret=regret[index],
         steps=number(steps),
-        agree=number(agree),
+        agreeing_starts=number(agreeing_starts),
         local=number(local),
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
         converged=number(converged),

@@ -58,7 +58,7 @@ class Solution(struct.PyTreeNode):
         relative to the range of its utility: among sampled responses, or with `Complementarity`
         to what it changes by over the set, as seen from the starting point.
       steps: scalar int, the most iterations that a start took.
-      agree: scalar int, how many starts ended at a point worth as much.
+      agreeing_starts: scalar int, how many starts ended at a point worth as much.
       local: scalar bool, the follower's problem was seen not to be concave at a sample of
         points: its shape does not exclude other best responses, which a sample can miss. The
         logarithm of the follower's utility is often concave, and has the same best response.
@@ -83,7 +83,7 @@ class Solution(struct.PyTreeNode):
     residual: jax.Array
     regret: jax.Array
     steps: jax.Array
-    agree: jax.Array
+    agreeing_starts: jax.Array
     local: jax.Array
     unique: jax.Array
 
@@ -238,7 +238,7 @@ def _by_value(
             return ascend(game, start, response, context, settings, follower)
         return climb(game, start, response, context, settings, follower)
 
-    agree = jnp.ones((), jnp.int32)
+    agreeing_starts = jnp.ones((), jnp.int32)
     if starts == 1:
         best = from_(action)
     else:
@@ -256,7 +256,7 @@ def _by_value(
         equal = value >= top - 1e-4 * span - 64 * jnp.finfo(value.dtype).eps * jnp.abs(top)
         index = jnp.argmax(jnp.where(equal, 1.0 + proven, jnp.where(value > -jnp.inf, 0.0, -1.0)))
         best = jax.tree.map(lambda x: x[index], every)
-        agree = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
+        agreeing_starts = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
     eps = float(jnp.finfo(start.dtype).eps)
     unique = best.follower.curvature > eps**0.5
     found = best.leader.converged * best.follower.converged > 0
@@ -274,7 +274,7 @@ def _by_value(
         "residual": best.leader.residual,
         "regret": jnp.where(best.follower.converged > 0, regret, jnp.inf),
         "steps": best.leader.steps.astype(jnp.int32),
-        "agree": agree,
+        "agreeing_starts": agreeing_starts,
         "local": local,
         "unique": unique,
     }
@@ -380,7 +380,7 @@ def _by_complementarity(
         "residual": outcome.point.length,
         "regret": outcome.regret,
         "steps": outcome.steps.astype(jnp.int32),
-        "agree": outcome.agree.astype(jnp.int32),
+        "agreeing_starts": outcome.agreeing_starts.astype(jnp.int32),
         "local": outcome.local > 0,
         "unique": outcome.unique > 0,
     }

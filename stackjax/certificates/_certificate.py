@@ -24,7 +24,7 @@ class Constant(NamedTuple):
       high: upper confidence limit, likewise.
 
     Example:
-      >>> print(sj.Constant(2.0), sj.Constant(2.0, low=1.5, high=2.5))
+      >>> print(sj.certificates.Constant(2.0), sj.certificates.Constant(2.0, low=1.5, high=2.5))
       2 2 [1.5, 2.5]
     """
 
@@ -62,7 +62,7 @@ class Statement:
       ValueError: `verdict` is another word.
 
     Example:
-      >>> claim = sj.Statement(
+      >>> claim = sj.certificates.Statement(
       ...     "Stability", "Prop. 5.2", "mu > 0", bound=0.5, measured=0.4, verdict="holds"
       ... )
       >>> claim.measured <= claim.bound, claim.verdict
@@ -127,7 +127,7 @@ class Certificate:
     Source: arXiv 2606.23026, Section 5.
 
     Example:
-      >>> one = sj.Statement("Existence", "Thm 5.1", "compact sets", verdict="holds")
+      >>> one = sj.certificates.Statement("Existence", "Thm 5.1", "compact sets", verdict="holds")
       >>> sj.Certificate((one,), 0.95, {})["Existence"].verdict
       'holds'
     """

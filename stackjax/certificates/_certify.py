@@ -225,7 +225,7 @@ def _logs(turns: Any) -> dict[str, list[RealTurns]]:
         for row in rows:
             if not isinstance(row, RealTurns):
                 raise TypeError(
-                    "`turns` must be a stackjax.RealTurns, a mapping from 'leader' and 'follower' "
+                    "`turns` must be a stackjax.certificates.RealTurns, a mapping from 'leader' and 'follower' "
                     f"to such, or None; got {type(row).__name__}."
                 )
         logs[player] = rows

@@ -44,7 +44,7 @@ class Deployed:
 
     Example:
       >>> duopoly = sj.games.duopoly()
-      >>> sj.Deployed(duopoly.game, lambda demand: demand / 2).repairs
+      >>> sj.certificates.Deployed(duopoly.game, lambda demand: demand / 2).repairs
       'response'
     """
 
@@ -72,7 +72,7 @@ class Deployed:
         if self.repairs not in ("response", "action"):
             raise ValueError(f"`repairs` must be 'response' or 'action'; got {self.repairs!r}.")
         if self.horizon is not None and not isinstance(self.horizon, Horizon):
-            raise TypeError(f"`horizon` must be a stackjax.Horizon; got {self.horizon!r}.")
+            raise TypeError(f"`horizon` must be a stackjax.fit.Horizon; got {self.horizon!r}.")
         if (self.horizon is None) != (self.states is None):
             raise ValueError("`horizon` and `states`: give both or neither.")
 
@@ -93,7 +93,7 @@ def as_deployed(subject: Any) -> Deployed | Game:
     if isinstance(subject, Deployed | Game):
         return subject
     raise TypeError(
-        "`game_or_policy` must be a stackjax.Game, a stackjax.Deployed or a controller of "
+        "`game_or_policy` must be a stackjax.Game, a stackjax.certificates.Deployed or a controller of "
         f"stackjax.agents; got {type(subject).__name__}."
     )
 

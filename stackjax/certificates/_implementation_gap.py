@@ -40,7 +40,7 @@ def response_error(suboptimality: jax.Array, mu: jax.Array) -> jax.Array:
     Nesterov, Introductory Lectures on Convex Optimization, 2004, Section 2.1.3.
 
     Example:
-      >>> float(sj.response_error(jnp.array(0.02), jnp.array(4.0)))
+      >>> float(sj.certificates.response_error(jnp.array(0.02), jnp.array(4.0)))
       0.10000000149011612
     """
     concave = mu > 0

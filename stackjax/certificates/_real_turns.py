@@ -63,7 +63,7 @@ class RealTurns:
     Source: arXiv 2606.23026, Thm 5.4.
 
     Example:
-      >>> turns = sj.RealTurns(
+      >>> turns = sj.certificates.RealTurns(
       ...     utility=np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),
       ...     value=np.full((2, 3), 0.5), episode=np.array([0, 0, 1]), low=0.0, high=1.0,
       ... )

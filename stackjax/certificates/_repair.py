@@ -64,7 +64,7 @@ def repair_bound(lipschitz: jax.typing.ArrayLike, distance: jax.Array) -> jax.Ar
     Source: arXiv 2606.23026, Prop. 5.3.
 
     Example:
-      >>> float(sj.repair_bound(jnp.array(2.0), jnp.array(0.25)))
+      >>> float(sj.certificates.repair_bound(jnp.array(2.0), jnp.array(0.25)))
       0.5
     """
     return jnp.asarray(lipschitz) * distance
@@ -101,7 +101,7 @@ def horizon_repair_bound(
     Source: Prop. 5.3 of arXiv 2606.23026 for one turn, and Gronwall's inequality in discrete time.
 
     Example:
-      >>> bound = sj.horizon_repair_bound(
+      >>> bound = sj.certificates.horizon_repair_bound(
       ...     jnp.array([1.0, 0.0]), utility_in_repair=2.0, utility_in_state=3.0,
       ...     state_in_repair=0.5, state_in_state=1.0, discount=1.0,
       ... )

@@ -39,11 +39,11 @@ class Discrepancies(NamedTuple):
 
     Example:
       >>> off = np.tile([0.1, -0.1], 100)
-      >>> turns = sj.RealTurns(
+      >>> turns = sj.certificates.RealTurns(
       ...     utility=off[None], value=np.zeros((1, 200)), episode=np.arange(200),
       ...     low=-1.0, high=1.0,
       ... )
-      >>> found = sj.discrepancies(turns, alpha=0.05)
+      >>> found = sj.certificates.discrepancies(turns, alpha=0.05)
       >>> found.mean.shape, bool(found.low[0] < 0 < found.high[0]), found.delta < 0.2
       ((1,), True, True)
     """
@@ -87,11 +87,11 @@ def discrepancies(
     Source: arXiv 2606.23026, Thm 5.4.
 
     Example:
-      >>> turns = sj.RealTurns(
+      >>> turns = sj.certificates.RealTurns(
       ...     utility=np.zeros((1, 200)), value=np.zeros((1, 200)), episode=np.arange(200),
       ...     low=0.0, high=1.0,
       ... )
-      >>> sj.discrepancies(turns, alpha=0.05).delta < 0.1
+      >>> sj.certificates.discrepancies(turns, alpha=0.05).delta < 0.1
       True
     """
     count = len(turns.value) if policies is None else policies

@@ -18,12 +18,16 @@ from stackjax.fit._leader import fit_leader
 from stackjax.fit._observations import Observations
 from stackjax.fit._robust import Ensemble, Suboptimal
 from stackjax.fit._training import History
+from stackjax.fit._utilities import ConcaveUtility, Concavity, FreeUtility, probe_concavity
 
 __all__ = [
     "Average",
     "BehaviourCloning",
+    "ConcaveUtility",
+    "Concavity",
     "Dynamics",
     "Ensemble",
+    "FreeUtility",
     "GaussianResponse",
     "GibbsResponse",
     "History",
@@ -34,5 +38,6 @@ __all__ = [
     "Trajectory",
     "fit_follower",
     "fit_leader",
+    "probe_concavity",
     "rollout",
 ]

@@ -41,7 +41,7 @@ class Average:
         with state that is not a parameter.
 
     Example:
-      >>> floor = sj.Average(lambda action, response, context: response, at_least=2.0)
+      >>> floor = sj.fit.Average(lambda action, response, context: response, at_least=2.0)
       >>> float(floor.margin(jnp.array(2.5)))
       0.5
     """
@@ -96,13 +96,13 @@ def check_averages(constraints: Any, dual_rate: Any) -> tuple[Average, ...]:
     """
     if not isinstance(constraints, Sequence):
         raise TypeError(
-            "`constraints` must be a list of stackjax.Average(...); got "
+            "`constraints` must be a list of stackjax.fit.Average(...); got "
             f"{type(constraints).__name__}."
         )
     for place, constraint in enumerate(constraints):
         if not isinstance(constraint, Average):
             raise TypeError(
-                f"`constraints[{place}]` must be a stackjax.Average(...); got "
+                f"`constraints[{place}]` must be a stackjax.fit.Average(...); got "
                 f"{type(constraint).__name__}."
             )
     if dual_rate is not None:

@@ -36,7 +36,7 @@ class Dynamics:
 
     Example:
       >>> fished = lambda stock, action, response, key: stock - response
-      >>> dynamics = sj.Dynamics(lambda stock: stock, fished)
+      >>> dynamics = sj.fit.Dynamics(lambda stock: stock, fished)
       >>> float(dynamics.step(jnp.array(3.0), None, jnp.array(1.0), jax.random.key(0)))
       2.0
     """
@@ -71,7 +71,7 @@ def check_dynamics(dynamics: Any) -> None:
             continue
         if not callable(function):
             raise TypeError(
-                f"`dynamics` must have a callable `{name}`, see stackjax.Dynamics; got "
+                f"`dynamics` must have a callable `{name}`, see stackjax.fit.Dynamics; got "
                 f"{type(function).__name__} in a {type(dynamics).__name__}."
             )
         check_stateless(function, f"dynamics.{name}")

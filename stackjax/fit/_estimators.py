@@ -20,7 +20,7 @@ class ResponseRegression:
     Example:
       >>> pull = jax.tree_util.Partial(lambda w, a, r, x: -((r - w * a) ** 2), jnp.array(1.0))
       >>> seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
-      >>> how = {"estimator": sj.ResponseRegression(), "steps": 300, "key": jax.random.key(0)}
+      >>> how = {"estimator": sj.fit.ResponseRegression(), "steps": 300, "key": jax.random.key(0)}
       >>> fitted, _ = sj.fit_follower(pull, seen, **how)
       >>> print(f"{fitted.args[0]:.2f}")
       0.50
@@ -53,7 +53,7 @@ class GaussianResponse:
       >>> pull = jax.tree_util.Partial(lambda w, a, r, x: -((r - w * a) ** 2), jnp.array(1.0))
       >>> noisy = 0.5 + jnp.array([0.1, -0.1, 0.1, -0.1])
       >>> seen = sj.Observations(jnp.zeros(4), jnp.ones(4), noisy)
-      >>> how = {"estimator": sj.GaussianResponse(), "steps": 1000, "key": jax.random.key(0)}
+      >>> how = {"estimator": sj.fit.GaussianResponse(), "steps": 1000, "key": jax.random.key(0)}
       >>> fitted, history = sj.fit_follower(pull, seen, **how)
       >>> print(f"{fitted.args[0]:.2f} {history.noise:.2f}")
       0.50 0.10
@@ -97,7 +97,7 @@ class GibbsResponse:
     Example:
       >>> taste = jax.tree_util.Partial(lambda w, a, r, x: w * r, jnp.array(0.0))
       >>> seen = sj.Observations(jnp.zeros(4), jnp.zeros(4), jnp.array([1.0, 1.0, 1.0, 0.0]))
-      >>> how = {"estimator": sj.GibbsResponse(jnp.array([0.0, 1.0])), "key": jax.random.key(0)}
+      >>> how = {"estimator": sj.fit.GibbsResponse(jnp.array([0.0, 1.0])), "key": jax.random.key(0)}
       >>> fitted, _ = sj.fit_follower(taste, seen, **how)
       >>> print(f"{fitted.args[0]:.2f}")  # yes three times as often as no: log 3
       1.10
@@ -124,7 +124,7 @@ class BehaviourCloning:
     Example:
       >>> rule = jax.tree_util.Partial(lambda w, action, context: w * action, jnp.array(0.0))
       >>> seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
-      >>> how = {"estimator": sj.BehaviourCloning(), "steps": 300, "key": jax.random.key(0)}
+      >>> how = {"estimator": sj.fit.BehaviourCloning(), "steps": 300, "key": jax.random.key(0)}
       >>> fitted, _ = sj.fit_follower(rule, seen, **how)
       >>> print(f"{fitted.args[0]:.2f}")
       0.50
@@ -138,8 +138,8 @@ def check_estimator(estimator: Any) -> None:
     """Raises TypeError unless `estimator` is one of this module's settings."""
     if not isinstance(estimator, Estimator):
         raise TypeError(
-            "`estimator` must be stackjax.ResponseRegression(), stackjax.GaussianResponse(...), "
-            f"stackjax.GibbsResponse(...) or stackjax.BehaviourCloning(); got {estimator!r}."
+            "`estimator` must be stackjax.fit.ResponseRegression(), stackjax.fit.GaussianResponse(...), "
+            f"stackjax.fit.GibbsResponse(...) or stackjax.fit.BehaviourCloning(); got {estimator!r}."
         )
 
 

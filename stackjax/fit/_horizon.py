@@ -45,8 +45,8 @@ class Horizon(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (16).
 
     Example:
-      >>> habit = sj.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
-      >>> sessions = sj.Horizon(habit, turns=4, discount=0.9)  # `horizon` of fit_leader
+      >>> habit = sj.fit.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
+      >>> sessions = sj.fit.Horizon(habit, turns=4, discount=0.9)  # `horizon` of fit_leader
       >>> sessions.turns, sessions.discount, sessions.hold
       (4, 0.9, 1)
     """
@@ -90,8 +90,8 @@ class Trajectory(struct.PyTreeNode):
 
     Example:
       >>> duopoly = sj.games.duopoly()
-      >>> habit = sj.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
-      >>> played = sj.rollout(
+      >>> habit = sj.fit.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
+      >>> played = sj.fit.rollout(
       ...     lambda demand: demand / 2, duopoly.game, habit, jnp.array(10.0),
       ...     turns=2, response=duopoly.response, key=jax.random.key(0),
       ... )
@@ -159,8 +159,8 @@ def rollout(
 
     Example:
       >>> duopoly = sj.games.duopoly()
-      >>> habit = sj.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
-      >>> played = sj.rollout(
+      >>> habit = sj.fit.Dynamics(lambda d: d, lambda d, action, response, key: d - 0.1 * action)
+      >>> played = sj.fit.rollout(
       ...     lambda demand: demand / 2, duopoly.game, habit, jnp.array(13.0),
       ...     turns=3, response=duopoly.response, key=jax.random.key(0),
       ... )
@@ -212,7 +212,7 @@ def check_horizon(
 ) -> None:
     """Raises TypeError unless a session can be played like this from one `state`."""
     if not isinstance(horizon, Horizon):
-        raise TypeError(f"`horizon` must be a stackjax.Horizon or None; got {horizon!r}.")
+        raise TypeError(f"`horizon` must be a stackjax.fit.Horizon or None; got {horizon!r}.")
     dynamics = horizon.dynamics
     check_dynamics(dynamics)
 

@@ -49,7 +49,7 @@ class Suboptimal(struct.PyTreeNode):
     1908.04040. (arXiv 2606.23026 assumes a follower that is exact.)
 
     Example:
-      >>> careful = sj.Suboptimal(0.01, starts=4)
+      >>> careful = sj.fit.Suboptimal(0.01, starts=4)
       >>> careful.delta
       0.01
     """
@@ -94,7 +94,7 @@ class Ensemble:
     Source: Rockafellar and Uryasev, Journal of Risk 2, 2000 (conditional value at risk).
 
     Example:
-      >>> print(sj.Ensemble(tail=0.0))
+      >>> print(sj.fit.Ensemble(tail=0.0))
       Ensemble(tail=0.0, each=None)
     """
 
@@ -109,7 +109,7 @@ class Ensemble:
             raise ValueError(f"Ensemble: `tail` must be in [0, 1]; got {self.tail}.")
         if not isinstance(self.each, Suboptimal | None):
             raise TypeError(
-                f"Ensemble: `each` must be stackjax.Suboptimal(...) or None; got {self.each!r}."
+                f"Ensemble: `each` must be stackjax.fit.Suboptimal(...) or None; got {self.each!r}."
             )
 
 

@@ -65,7 +65,7 @@ class History(struct.PyTreeNode):
     Example:
       >>> rule = jax.tree_util.Partial(lambda w, action, context: w * action, jnp.array(0.0))
       >>> seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
-      >>> how = {"estimator": sj.BehaviourCloning(), "steps": 20, "key": jax.random.key(0)}
+      >>> how = {"estimator": sj.fit.BehaviourCloning(), "steps": 20, "key": jax.random.key(0)}
       >>> _, history = sj.fit_follower(rule, seen, **how)
       >>> print(history.utility.shape, history.utility[-1] > history.utility[0], history.diverged)
       (20,) True False

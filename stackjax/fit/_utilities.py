@@ -80,7 +80,7 @@ class ConcaveUtility(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> utility = sj.ConcaveUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
+      >>> utility = sj.fit.ConcaveUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
       >>> value = lambda r: utility(jnp.ones(1), jnp.array(r), None)
       >>> bool(value([0.0, 0.0]) > (value([-1.0, 2.0]) + value([1.0, -2.0])) / 2)
       True
@@ -164,7 +164,7 @@ class FreeUtility(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> utility = sj.FreeUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
+      >>> utility = sj.fit.FreeUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
       >>> utility(jnp.ones(1), jnp.ones(2), None).shape
       ()
     """
@@ -204,7 +204,7 @@ class Concavity(struct.PyTreeNode):
 
     Example:
       >>> utility = lambda action, response, context: action * response**2
-      >>> seen = sj.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
+      >>> seen = sj.fit.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
       >>> print(seen.largest, seen.share)
       [-2.  4.] 0.5
     """
@@ -230,7 +230,7 @@ def probe_concavity(utility: Any, action: PyTree, response: PyTree, context: PyT
 
     Example:
       >>> utility = lambda action, response, context: action * response**2
-      >>> seen = sj.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
+      >>> seen = sj.fit.probe_concavity(utility, jnp.array([-1.0, 2.0]), jnp.ones(2), None)
       >>> float(seen.share)
       0.5
     """

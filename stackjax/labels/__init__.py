@@ -14,7 +14,7 @@ for labels and are the only difference between LLF-StackSL and its baselines.
 - Gates, who say when to ask: `largest_gap`, `waiting_pool`, `oldest_direction`, `margin`,
   `entropy`, `width`, `at_random`, `every_round`, `gate_of`; their thresholds: `decaying`.
 - Playing: `run`, `play`, `accuracy`, `run_last_layer`.
-- A threshold that suits a budget: `calibrate`, `tune_gate`, `smoothed_run`.
+- A threshold that suits a budget: `tune_threshold`, `tune_gate`, `smoothed_run`.
 - The estimate and the game of one round: `new_ridge`, `label`, `refresh`, `confidence_radius`,
   `parameter_error`, `challenge`.
 
@@ -26,11 +26,11 @@ Example:
   20 (2,)
 """
 
-from stackjax.labels._calibrate import Calibration, calibrate
+from stackjax.labels._calibrate import TunedThreshold, tune_threshold
 from stackjax.labels._challenge import Challenge, challenge
 from stackjax.labels._gates import (
-    Candidate,
     Gate,
+    GateCandidate,
     View,
     at_random,
     decaying,
@@ -77,8 +77,8 @@ from stackjax.labels._streams import (
 )
 
 __all__ = [
-    "Calibration",
-    "Candidate",
+    "TunedThreshold",
+    "GateCandidate",
     "Challenge",
     "Curves",
     "Gate",
@@ -98,7 +98,7 @@ __all__ = [
     "accuracy",
     "at_random",
     "budgeted_learner",
-    "calibrate",
+    "tune_threshold",
     "challenge",
     "confidence_radius",
     "decaying",

@@ -17,7 +17,7 @@ from stackjax.labels._run import run
 RULES = ("regret", "budget")
 
 
-class Calibration(struct.PyTreeNode):
+class TunedThreshold(struct.PyTreeNode):
     """C candidates on M streams.
 
     Attributes:
@@ -31,7 +31,7 @@ class Calibration(struct.PyTreeNode):
       ...     features=jax.random.normal(jax.random.key(0), (3, 20, 2, 2)),
       ...     rewards=jnp.zeros((3, 20, 2)), order=jnp.tile(jnp.arange(20), (3, 1)),
       ... )
-      >>> found = sj.labels.calibrate(
+      >>> found = sj.labels.tune_threshold(
       ...     lambda threshold: sj.labels.stacksl(budget=5), jnp.array([0.1, 0.2]), streams, 20,
       ...     key=jax.random.key(1),
       ... )
@@ -45,7 +45,7 @@ class Calibration(struct.PyTreeNode):
     chosen: Any
 
 
-def calibrate(
+def tune_threshold(
     make: Callable[[Any], Learner],
     candidates: Any,
     streams: Any,
@@ -55,7 +55,7 @@ def calibrate(
     rule: str = "regret",
     budget: Any = None,
     block: int = 256,
-) -> Calibration:
+) -> TunedThreshold:
     """Runs C candidate learners on M streams and chooses one of them.
 
     With streams of `imagine` this calibrates a gate to its budget on unlabelled contexts looked
@@ -75,7 +75,7 @@ def calibrate(
       block: of `run`.
 
     Returns:
-      A `Calibration`. A candidate whose regret is NaN is never chosen by "regret" before another.
+      A `TunedThreshold`. A candidate whose regret is NaN is never chosen by "regret" before another.
 
     Raises:
       TypeError: `make` is not callable, or `key` is not a key.
@@ -85,7 +85,7 @@ def calibrate(
     Example:
       >>> streams = jax.vmap(lambda key: sj.labels.linear_stream(key, dim=2))(
       ...     jax.random.split(jax.random.key(0), 3))
-      >>> found = sj.labels.calibrate(
+      >>> found = sj.labels.tune_threshold(
       ...     lambda threshold: sj.labels.llf_stacksl(budget=10, threshold=threshold),
       ...     jnp.array([0.0, 100.0]), streams, 200, key=jax.random.key(1))
       >>> found.chosen, found.labels
@@ -117,4 +117,4 @@ def calibrate(
     else:
         index = jnp.argmax(jnp.where(labels <= budget, labels, -1.0))
     index = index.astype(jnp.int32)
-    return Calibration(regret, labels, index, jax.tree.map(lambda x: x[index], candidates))
+    return TunedThreshold(regret, labels, index, jax.tree.map(lambda x: x[index], candidates))

@@ -44,7 +44,7 @@ class View(struct.PyTreeNode):
     key: jax.Array
 
 
-class Candidate(struct.PyTreeNode):
+class GateCandidate(struct.PyTreeNode):
     """The item that would be labelled, if the gate opens.
 
     Attributes:
@@ -72,7 +72,7 @@ class Gate(NamedTuple):
 
     Attributes:
       init: `features [K, d] -> memory`, from an example of the features.
-      select: `(memory, view) -> Candidate`.
+      select: `(memory, view) -> GateCandidate`.
       update: `(memory, view, candidate, query) -> memory`, after the decision `query`, `[]` bool.
       refresh: `(memory, forget) -> memory`, whenever the estimate is refreshed.
       delayed: whether it may ask for the label of an earlier round.
@@ -80,7 +80,7 @@ class Gate(NamedTuple):
     Example:
       >>> early = sj.labels.Gate(  # the earlier the better
       ...     init=lambda features: (),
-      ...     select=lambda memory, view: sj.labels.Candidate(
+      ...     select=lambda memory, view: sj.labels.GateCandidate(
       ...         latency=-view.round, round=view.round, features=view.features
       ...     ),
       ...     update=lambda memory, view, candidate, query: memory,
@@ -93,8 +93,8 @@ class Gate(NamedTuple):
     """
 
     init: Callable[[Any], Any]
-    select: Callable[[Any, View], Candidate]
-    update: Callable[[Any, View, Candidate, Any], Any]
+    select: Callable[[Any, View], GateCandidate]
+    update: Callable[[Any, View, GateCandidate, Any], Any]
     refresh: Callable[[Any, Any], Any]
     delayed: bool = False
 
@@ -119,7 +119,7 @@ def gate_of(latency: Callable[[View], jax.Array]) -> Gate:
         raise TypeError(f"latency: got {latency!r}, must be a function of a View")
     return Gate(
         init=lambda features: (),
-        select=lambda memory, view: Candidate(latency(view), view.round, view.features),
+        select=lambda memory, view: GateCandidate(latency(view), view.round, view.features),
         update=lambda memory, view, candidate, query: memory,
         refresh=lambda memory, forget: memory,
     )
@@ -264,7 +264,7 @@ def oldest_direction(*, horizon: Any) -> Gate:
     """
     check_number("horizon", horizon, above=0.0)
 
-    def select(memory: jax.Array, view: View) -> Candidate:
+    def select(memory: jax.Array, view: View) -> GateCandidate:
         play = view.challenge
         apart = view.features[play.challenger] - view.features[play.action]
         pull = view.ridge.inverse @ apart
@@ -272,9 +272,9 @@ def oldest_direction(*, horizon: Any) -> Gate:
         stamped = pull @ memory @ pull - horizon * view.ridge.regularisation * (pull @ pull)
         age = view.round - stamped / total
         age = jnp.where(play.gap > 0, age, -jnp.inf)
-        return Candidate(age, view.round, view.features)
+        return GateCandidate(age, view.round, view.features)
 
-    def update(memory: jax.Array, view: View, candidate: Candidate, query: Any) -> jax.Array:
+    def update(memory: jax.Array, view: View, candidate: GateCandidate, query: Any) -> jax.Array:
         stamp = jnp.asarray(query, memory.dtype) * view.round
         return memory + stamp * (view.features.T @ view.features)
 

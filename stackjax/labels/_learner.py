@@ -10,7 +10,14 @@ from flax import struct
 from stackjax._arrays.arguments import check_key
 from stackjax.labels._arguments import check_features, check_number, check_shape
 from stackjax.labels._challenge import Challenge, challenge
-from stackjax.labels._gates import Candidate, Gate, View, every_round, largest_gap, oldest_direction
+from stackjax.labels._gates import (
+    Gate,
+    GateCandidate,
+    View,
+    every_round,
+    largest_gap,
+    oldest_direction,
+)
 from stackjax.labels._pool import waiting_pool
 from stackjax.labels._ridge import Ridge, confidence_radius, label, new_ridge, refresh
 
@@ -61,7 +68,7 @@ class Proposal(struct.PyTreeNode):
     """
 
     challenge: Challenge
-    candidate: Candidate
+    candidate: GateCandidate
     query: jax.Array
     threshold: jax.Array
     radius: jax.Array
@@ -260,7 +267,7 @@ def llf_stacksl(
 
     Once the budget is spent the gap still bounds each round, but nothing makes it shrink: the
     threshold has to be high enough to last, or low enough for the estimate to be good by then.
-    `calibrate` weighs the two on streams that cost no label.
+    `tune_threshold` weighs the two on streams that cost no label.
 
     Args:
       budget: B, labels at most.

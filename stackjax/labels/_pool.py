@@ -10,7 +10,7 @@ from flax import struct
 
 from stackjax.labels._arguments import check_count
 from stackjax.labels._challenge import challenge
-from stackjax.labels._gates import Candidate, Gate, View
+from stackjax.labels._gates import Gate, GateCandidate, View
 
 
 class Pool(struct.PyTreeNode):
@@ -68,7 +68,7 @@ def waiting_pool(*, size: int = 32) -> Gate:
             jnp.zeros((size, *features.shape), features.dtype), jnp.full(size, -1, jnp.int32)
         )
 
-    def select(pool: Pool, view: View) -> Candidate:
+    def select(pool: Pool, view: View) -> GateCandidate:
         features = jnp.concatenate([pool.features, view.features[None]])
         rounds = jnp.concatenate([pool.round, view.round[None]])
         plays = jax.vmap(
@@ -79,9 +79,11 @@ def waiting_pool(*, size: int = 32) -> Gate:
         latencies = jnp.where(rounds < 0, -jnp.inf, latencies)
         # Last of the ties: a new item before an old one that is as good as resolved.
         index = (size - jnp.argmax(latencies[::-1])).astype(jnp.int32)
-        return Candidate(latencies[index], rounds[index], features[index], Slot(index, latencies))
+        return GateCandidate(
+            latencies[index], rounds[index], features[index], Slot(index, latencies)
+        )
 
-    def update(pool: Pool, view: View, candidate: Candidate, query: Any) -> Pool:
+    def update(pool: Pool, view: View, candidate: GateCandidate, query: Any) -> Pool:
         slot = candidate.slot
         query = jnp.asarray(query, bool)
         taken = query & (jnp.arange(size) == slot.index)

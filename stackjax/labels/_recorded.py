@@ -125,7 +125,7 @@ def imagine(
 
     What a label does to V, and so to every width, depends on its features alone and is exact
     here. Actions, challengers and gaps need theta too, and rewards need theta*: it is drawn from
-    the prior `N(prior_mean, spread^2 I)`. Run learners on many such draws (`calibrate`).
+    the prior `N(prior_mean, spread^2 I)`. Run learners on many such draws (`tune_threshold`).
 
     Args:
       stream: contexts; only `stream(t).features` is used.

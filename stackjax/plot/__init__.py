@@ -15,7 +15,7 @@ from stackjax.plot._actions import action_set
 from stackjax.plot._curve import response_curve
 from stackjax.plot._outcomes import pareto
 from stackjax.plot._path import leader_path
-from stackjax.plot._reliability import reliability
+from stackjax.plot._reliability import reliability_diagram
 from stackjax.plot._steps import step_histogram
 from stackjax.plot._style import COLORS
 from stackjax.plot._surface import policy_surface, response_surface
@@ -26,7 +26,7 @@ __all__ = [
     "leader_path",
     "pareto",
     "policy_surface",
-    "reliability",
+    "reliability_diagram",
     "response_curve",
     "response_surface",
     "step_histogram",

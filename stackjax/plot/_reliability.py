@@ -13,7 +13,7 @@ from stackjax.plot._style import COLORS, axes, color, finish, legend
 _DIAGONAL = "stackjax diagonal"
 
 
-def reliability(
+def reliability_diagram(
     table: Any,
     *,
     label: str | None = None,
@@ -29,7 +29,7 @@ def reliability(
     the same axes for another predictor.
 
     Args:
-      table: a `stackjax.agents.Reliability`, or anything with `predicted`, `observed` and `count`,
+      table: a `stackjax.agents.surrogate.Reliability`, or anything with `predicted`, `observed` and `count`,
         each `[bins]`.
       label: the predictor's name.
       role: its colour, see `COLORS`.
@@ -50,10 +50,10 @@ def reliability(
 
     Example:
       >>> import numpy as np
-      >>> from stackjax.agents import reliability
+      >>> from stackjax.agents.surrogate import reliability_diagram
       >>> from stackjax import plot
       >>> table = reliability(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]), bins=2)
-      >>> ax = plot.reliability(table, label="predictor")
+      >>> ax = plot.reliability_diagram(table, label="predictor")
       >>> ax.get_legend_handles_labels()[1]
       ['predictor: error 0.15, 2 a bin']
     """

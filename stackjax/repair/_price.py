@@ -35,7 +35,7 @@ class Price(struct.PyTreeNode):
 
     Example:
       >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
-      >>> price = sj.price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
+      >>> price = sj.repair.price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
       >>> print(price.response_before, price.response_after, price.leader, price.converged_after)
       2.5 3.0 0.5 True
     """
@@ -106,7 +106,7 @@ def price_of_projection(
 
     Example:
       >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
-      >>> price = sj.price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
+      >>> price = sj.repair.price_of_projection(game, 5.0, 4.0, None, response=jnp.array(1.0))
       >>> print(price.leader_before, price.leader_held, price.leader_after, price.leader)
       12.5 14.0 12.0 0.5
     """
@@ -149,7 +149,7 @@ def price_of_response_projection(
 
     Example:
       >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
-      >>> price = sj.price_of_response_projection(game, 5.0, jnp.array(2.5), jnp.array(3.0), None)
+      >>> price = sj.repair.price_of_response_projection(game, 5.0, jnp.array(2.5), jnp.array(3.0), None)
       >>> print(price.leader, price.follower)
       2.5 0.25
     """

@@ -59,7 +59,7 @@ def sensitivity_scale(
 
     Example:
       >>> actions = jnp.array([[0.0, 0.0], [1.0, 1.0]])
-      >>> sj.sensitivity_scale(lambda a: 4.0 * a[0] - a[1], actions, loss=0.1)
+      >>> sj.repair.sensitivity_scale(lambda a: 4.0 * a[0] - a[1], actions, loss=0.1)
       Array([0.025, 0.1  ], dtype=float32)
     """
     if not loss > 0 or not np.isfinite(loss):

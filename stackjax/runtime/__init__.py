@@ -27,10 +27,10 @@ from stackjax.runtime.governor._observer import Usage
 from stackjax.runtime.governor._records import ShadowRecord, aggregate
 from stackjax.runtime.policy._decision import FALLBACKS, Fallback, TurnDecision
 from stackjax.runtime.policy._policy import (
-    Calibration,
     Policy,
     Recommendation,
-    calibrate,
+    Residuals,
+    measure_residuals,
     recalibrated,
 )
 from stackjax.runtime.policy._rollout import MODES, Assignment, Rollout
@@ -42,23 +42,15 @@ from stackjax.runtime.report._arm_values import (
     arm_values,
     shadow_bounds,
 )
-from stackjax.stats._sequential import (
-    ConfidenceSequence,
-    asymptotic_sequence,
-    bounded_sequence,
-    effect_scores,
-    mixture_sequence,
-)
 
 __all__ = [
     "FALLBACKS",
     "MODES",
     "ArmValue",
     "Assignment",
-    "Calibration",
+    "Residuals",
     "ChatAdapter",
     "Comparison",
-    "ConfidenceSequence",
     "Cusum",
     "Fallback",
     "Governor",
@@ -80,18 +72,14 @@ __all__ = [
     "aggregate",
     "arm_value",
     "arm_values",
-    "asymptotic_sequence",
-    "bounded_sequence",
-    "calibrate",
+    "measure_residuals",
     "compact",
     "compare_sessions",
-    "effect_scores",
     "fingerprint_of",
     "govern_client",
     "grammar_error",
     "load_policy",
     "make_app",
-    "mixture_sequence",
     "recalibrated",
     "save_policy",
     "serving",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
 
-from stackjax.sets import FeasibleSet
+from stackjax.sets._base import FeasibleSet
 from stackjax.sets._hull import nearest_in_hull
 from stackjax.sets._nearest import check_finite, check_rows, length, matrix, nearest, root
 
@@ -57,7 +57,7 @@ class ConvexHull(struct.PyTreeNode):
     Source: Wolfe, Mathematical Programming 11, 1976 (the projection).
 
     Example:
-      >>> hull = sj.ConvexHull(jnp.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
+      >>> hull = sj.sets.ConvexHull(jnp.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]))
       >>> found = sj.project(jnp.array([2.0, 2.0]), hull)
       >>> print(found.action.round(3), found.distance.round(3), found.converged)
       [1. 1.] 1.414 True

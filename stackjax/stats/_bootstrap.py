@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stackjax.agents.evaluation._replay import Replay
-
 
 class Interval(NamedTuple):
     """An estimate and its confidence interval.
@@ -17,7 +15,7 @@ class Interval(NamedTuple):
       estimate: the number. low, high: ends of its interval, in the same unit.
 
     Example:
-      >>> found = sj.agents.Interval(0.5, low=0.4, high=0.6)
+      >>> found = sj.stats.Interval(0.5, low=0.4, high=0.6)
       >>> estimate, low, high = found
       >>> low < 0 < high  # could it be 0?
       False
@@ -54,7 +52,7 @@ def clustered_ratio(
 
     Example:
       >>> wrong, turns = np.array([1.0, 0, 2, 1]), np.array([4.0, 5, 6, 5])
-      >>> found = sj.agents.clustered_ratio(wrong, turns, seed=0)
+      >>> found = sj.stats.clustered_ratio(wrong, turns, seed=0)
       >>> [round(number, 3) for number in found]
       [0.2, 0.053, 0.304]
     """
@@ -100,7 +98,7 @@ def clustered_mean(
     Example:
       >>> tokens = np.array([[100.0, 120.0], [90.0, 0.0], [110.0, 130.0]])
       >>> there = np.array([[True, True], [True, False], [True, True]])
-      >>> sj.agents.clustered_mean(tokens, there, seed=0)
+      >>> sj.stats.clustered_mean(tokens, there, seed=0)
       Interval(estimate=110.0, low=90.0, high=120.0)
     """
     values, present = np.asarray(values, float), np.asarray(present, bool)
@@ -109,48 +107,3 @@ def clustered_mean(
     counts = present.sum(1)
     sums = np.where(present, values, 0.0).sum(1)
     return clustered_ratio(sums[counts > 0], counts[counts > 0], seed=seed, level=level)
-
-
-def compare(
-    arm: Replay, baseline: Replay, *, seed: int, level: float = 0.95
-) -> dict[str, Interval]:
-    """An arm's tokens per turn and correctness, and their paired differences to the baseline.
-
-    Args:
-      arm: the policy's replay.
-      baseline: the baseline's, over the same turns.
-      seed: of the bootstrap.
-      level: confidence level.
-
-    Returns:
-      Intervals by name: `tokens`, `correct` (per turn), `tokens_difference` and
-      `correct_difference` (arm minus baseline, turn by turn), `saving` (share of the
-      baseline's tokens that is saved).
-
-    Raises:
-      ValueError: the replays are not over the same turns.
-
-    Example:
-      >>> from stackjax.agents.control import known_world
-      >>> table = sj.agents.factorial(known_world.records(20))
-      >>> play = lambda cell: sj.agents.replay(
-      ...     table, sj.agents.constant(table, cell), first_action=(0.8, 0.5)
-      ... )
-      >>> found = sj.agents.compare(play((0, 1, 1)), play((1, 1, 1)), seed=0)
-      >>> found["tokens_difference"].estimate, round(found["saving"].estimate, 3)
-      (-110.0, 0.333)
-    """
-    if not np.array_equal(arm.present, baseline.present):
-        raise ValueError("arm and baseline must be replays of the same turns")
-
-    def mean(values: np.ndarray) -> Interval:
-        return clustered_mean(values, arm.present, seed=seed, level=level)
-
-    saved = (baseline.tokens - arm.tokens).sum(1)
-    return {
-        "tokens": mean(arm.tokens),
-        "correct": mean(arm.correct),
-        "tokens_difference": mean(arm.tokens - baseline.tokens),
-        "correct_difference": mean(arm.correct - baseline.correct),
-        "saving": clustered_ratio(saved, baseline.tokens.sum(1), seed=seed, level=level),
-    }

@@ -70,7 +70,7 @@ def mean_interval(
     Ramdas, JRSS-B 86, 2024, Theorem 3 (hedged capital, predictable plug-in bets).
 
     Example:
-      >>> found = sj.mean_interval(np.full(100, 0.5), low=0.0, high=1.0, alpha=0.05)
+      >>> found = sj.stats.mean_interval(np.full(100, 0.5), low=0.0, high=1.0, alpha=0.05)
       >>> bool(found.low < 0.5 < found.high)
       True
     """
@@ -141,7 +141,7 @@ def draws_needed(
     Source: as `mean_interval`.
 
     Example:
-      >>> sj.draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="hoeffding")
+      >>> sj.stats.draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="hoeffding")
       185.0
     """
     check_alpha(alpha)

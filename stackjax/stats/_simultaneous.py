@@ -18,7 +18,7 @@ class Bounds(NamedTuple):
         events.
 
     Example:
-      >>> found = sj.agents.simultaneous_bounds(
+      >>> found = sj.stats.simultaneous_bounds(
       ...     np.array([[1.0], [0.0], [1.0], [1.0]]), np.arange(4), upper=False, unit=0.0,
       ...     level=0.9, seed=0,
       ... )
@@ -71,7 +71,7 @@ def simultaneous_bounds(
         episodes, or `level`, `unit` or `draws` is out of its range.
 
     Example:
-      >>> bounds = sj.agents.simultaneous_bounds(
+      >>> bounds = sj.stats.simultaneous_bounds(
       ...     np.zeros((30, 1)), np.arange(30), upper=True, unit=1.0, level=0.95, seed=0
       ... )
       >>> bool(0.03 < bounds.bound[0] < 0.12)

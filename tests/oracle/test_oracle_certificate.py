@@ -47,7 +47,9 @@ def game():
 GAME = game()
 
 
-def turns(rng, episodes, real=REAL, prices=PRICES, logged=None, **roles) -> sj.RealTurns:
+def turns(
+    rng, episodes, real=REAL, prices=PRICES, logged=None, **roles
+) -> sj.certificates.RealTurns:
     """One log: every policy on the same turns, or one policy of each turn drawn by `logged`."""
     lengths = rng.integers(1, 6, episodes)
     episode = np.repeat(np.arange(episodes), lengths)
@@ -68,9 +70,9 @@ def turns(rng, episodes, real=REAL, prices=PRICES, logged=None, **roles) -> sj.R
     }
     given |= roles
     if logged is None:
-        return sj.RealTurns(utility, value, **given)
+        return sj.certificates.RealTurns(utility, value, **given)
     drawn = rng.choice(len(prices), size=count, p=logged)
-    return sj.RealTurns(
+    return sj.certificates.RealTurns(
         utility[drawn, np.arange(count)],
         value,
         propensity=logged[drawn],
@@ -162,7 +164,9 @@ def test_a_policy_that_does_nothing_saves_nothing():
     assert better <= stats.binom.ppf(0.999, 10, 0.2)
     log = turns(rng, 60, real=twin)
     same = np.stack([log.utility[0], log.utility[0], *log.utility[2:]])
-    alike = sj.RealTurns(same, log.value, log.episode, LOW, HIGH, deployed=0, baseline=1)
+    alike = sj.certificates.RealTurns(
+        same, log.value, log.episode, LOW, HIGH, deployed=0, baseline=1
+    )
     found = certified(alike)["Better than the baseline"]
     assert found.verdict != "holds" and found.measured == 0 and found.bound <= 0
 
@@ -196,7 +200,7 @@ def test_bounds_that_do_not_hold_and_actions_that_were_not_tried_fail():
     assert certified(log)["Transfer"].verdict != "fails"
     assert log.target is not None
     lost = log.target * (np.arange(4) != 0)[:, None]
-    missing = sj.RealTurns(
+    missing = sj.certificates.RealTurns(
         log.utility, log.value, log.episode, LOW, HIGH, propensity=log.propensity, target=lost,
         least_propensity=0.1, predicted=log.predicted, deployed=0, baseline=1,
     )  # fmt: skip
@@ -221,7 +225,7 @@ def test_regret_in_the_surrogate_counts_the_policies_that_it_says(x64):
     """Deployed: 1.2 for all. eps_L is at least what the best constant price gains, by hand."""
     taste = np.repeat(TASTE, 8)
     policy = lambda x: jnp.full((), 1.2)
-    subject = sj.Deployed(GAME, policy, alternatives={"best": lambda x: x / 2})
+    subject = sj.certificates.Deployed(GAME, policy, alternatives={"best": lambda x: x / 2})
     found = sj.certify(
         subject, jnp.asarray(taste), key=jax.random.key(0), samples=8, steps=0, pairs=2
     )["Regret in the surrogate"]
@@ -239,7 +243,7 @@ def test_intervals_cover_skewed_means(method, low, high, chance):
     rng = np.random.default_rng(17)
     draws = np.where(rng.uniform(size=(2000, 30)) < chance, high, low)
     truth = low + chance * (high - low)
-    found = sj.mean_interval(draws, low=low, high=high, alpha=0.1, method=method)
+    found = sj.stats.mean_interval(draws, low=low, high=high, alpha=0.1, method=method)
     allowed = stats.binom.ppf(0.999, 2000, 0.05)
     slack = 1e-9 * (high - low)
     assert (found.low > truth + slack).sum() <= allowed

@@ -48,7 +48,7 @@ def test_hull_is_the_nearest_mixture(name, dtype, unit):
     queries = np.concatenate([far, points.mean(0, keepdims=True), points[:1]])
     queries = queries.astype(dtype).astype(float)
     with jax.enable_x64(dtype == np.float64):
-        hull = sj.ConvexHull(jnp.asarray(points, dtype), scale=jnp.asarray(scale, dtype))
+        hull = sj.sets.ConvexHull(jnp.asarray(points, dtype), scale=jnp.asarray(scale, dtype))
         found = jax.jit(jax.vmap(lambda y: sj.project(y, hull)))(jnp.asarray(queries, dtype))
         # Float32 calls some points next to the hull not converged; they are right all the same.
         assert found.converged.all() or (dtype == np.float32 and found.converged.mean() > 0.9)

@@ -68,7 +68,7 @@ def test_settled_follows_a_quadratic_by_hand(batch):
     seen = sj.Observations(jnp.zeros(512), jnp.zeros(512), jnp.asarray(values))
     for rate, wanted in ((0.2, True), (1e-4, False)):
         found, history = sj.fit_follower(
-            rule, seen, key=jax.random.key(0), estimator=sj.BehaviourCloning(), steps=200,
+            rule, seen, key=jax.random.key(0), estimator=sj.fit.BehaviourCloning(), steps=200,
             batch_size=batch, optimizer=optax.sgd(rate),
         )  # fmt: skip
         assert bool(history.settled) == wanted
@@ -120,7 +120,7 @@ def test_gaussian_likelihood_is_that_of_a_regression(x64):
     )
     found, history = sj.fit_follower(
         pull, observed(np.zeros(200), a, r), key=jax.random.key(0), batch_size=None,
-        estimator=sj.GaussianResponse(), steps=800,
+        estimator=sj.fit.GaussianResponse(), steps=800,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.1, 800)),
     )  # fmt: skip
     ols = a @ r / (a @ a)
@@ -150,7 +150,7 @@ def test_censored_likelihood_is_tobit(x64):
     )  # fmt: skip
     found, history = sj.fit_follower(
         buyer([9.0, 1.0, 1.5]), observed(x, a, r), key=jax.random.key(0), batch_size=None, **BOX,
-        estimator=sj.GaussianResponse(censored=True), **FAST,
+        estimator=sj.fit.GaussianResponse(censored=True), **FAST,
     )  # fmt: skip
     assert history.utility[-1] >= -best.fun - 1e-4
     np.testing.assert_allclose(history.noise, np.exp(best.x[3]), rtol=0.02)
@@ -174,7 +174,7 @@ def test_quantal_likelihood_is_a_logit(x64):
     )
     found, history = sj.fit_follower(
         utility, observed(np.zeros(300), a, grid[chosen]), key=jax.random.key(0),
-        estimator=sj.GibbsResponse(jnp.asarray(grid)), steps=30, batch_size=None,
+        estimator=sj.fit.GibbsResponse(jnp.asarray(grid)), steps=30, batch_size=None,
         optimizer=optax.lbfgs(),
     )  # fmt: skip
     np.testing.assert_allclose(found.args[0], best.x, rtol=1e-4)
@@ -194,7 +194,7 @@ def test_bootstrap_spread_is_the_standard_error(x64):
             sample = seen.bootstrap(key, groups=groups)
             assert sample.weight is not None
             fitted, _ = sj.fit_follower(
-                rule, sample, key=key, estimator=sj.BehaviourCloning(), steps=40,
+                rule, sample, key=key, estimator=sj.fit.BehaviourCloning(), steps=40,
                 batch_size=None, optimizer=optax.sgd(0.4),
             )  # fmt: skip
             return fitted.args[0], sample.weight

@@ -73,7 +73,7 @@ def simulated(stock, actions, discount):
 @pytest.mark.parametrize("stock,discount", [(2.0, 0.9), (3.5, 1.0)])
 def test_fitted_session_is_worth_what_dynamic_programming_says(x64, stock, discount):
     """Without shocks the best plan from one stock is the best policy there."""
-    horizon = sj.Horizon(sj.Dynamics(lambda s: s, moved), turns=3, discount=discount)
+    horizon = sj.fit.Horizon(sj.fit.Dynamics(lambda s: s, moved), turns=3, discount=discount)
     found, history = sj.fit_leader(
         one_a_turn([0.5, 0.5, 0.5]), game(), first(stock), response=jnp.array(0.5),
         key=jax.random.key(0), horizon=horizon, steps=500,
@@ -101,10 +101,10 @@ def _greedy(stock, turns=3):
 def test_rollout_is_the_simulation(x64, hold):
     """State, action, response, utility of every turn; an action is held, a proposal clipped."""
     stock, discount, plan = 3.0, 0.8, [9.0, 0.7, -0.3, 0.4, 1.1]
-    played = sj.rollout(
+    played = sj.fit.rollout(
         one_a_turn(plan),
         game(),
-        sj.Dynamics(lambda s: s, moved),
+        sj.fit.Dynamics(lambda s: s, moved),
         jax.tree.map(lambda x: x[0], first(stock)),
         turns=5,
         response=jnp.array(0.2),
@@ -129,11 +129,11 @@ def test_gradient_of_a_session_is_the_difference(x64):
     """Through responses, states, a rate limit and a bound that is active in one turn."""
     limit = lambda state, a: state["a"] + jnp.clip(a - state["a"], -0.6, 0.6)
     step = lambda state, a, r, key: {"s": 1.1 * state["s"] - 0.5 * r, "t": state["t"] + 1, "a": a}
-    habit = sj.Dynamics(lambda state: {"s": state["s"], "t": state["t"]}, step, commit=limit)
+    habit = sj.fit.Dynamics(lambda state: {"s": state["s"], "t": state["t"]}, step, commit=limit)
     start = {"s": jnp.array(4.1), "t": jnp.array(0), "a": jnp.array(0.3)}
 
     def value(plan):
-        return sj.rollout(
+        return sj.fit.rollout(
             one_a_turn(plan), game(), habit, start, turns=4, response=jnp.array(0.2),
             key=jax.random.key(3), discount=0.9,
         ).value  # fmt: skip
@@ -186,7 +186,7 @@ def test_shocks_are_met_as_the_scenario_tree_says(x64):
         first(2.0, 256),
         response=jnp.array(0.5),
         key=jax.random.key(0),
-        horizon=sj.Horizon(sj.Dynamics(lambda s: s, step), turns=3, discount=0.9),
+        horizon=sj.fit.Horizon(sj.fit.Dynamics(lambda s: s, step), turns=3, discount=0.9),
         steps=800,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 800)),
     )
@@ -202,7 +202,7 @@ def test_shocks_are_met_as_the_scenario_tree_says(x64):
 @pytest.mark.slow
 def test_an_average_over_turns_is_undiscounted(x64):
     """At most 0.35 harvested on average of three turns: SciPy's constrained optimum."""
-    horizon = sj.Horizon(sj.Dynamics(lambda s: s, moved), turns=3, discount=0.7)
+    horizon = sj.fit.Horizon(sj.fit.Dynamics(lambda s: s, moved), turns=3, discount=0.7)
 
     def play(plan):
         s, total, taken = 2.0, 0.0, 0.0
@@ -220,7 +220,7 @@ def test_an_average_over_turns_is_undiscounted(x64):
     found, history = sj.fit_leader(
         one_a_turn([0.5, 0.5, 0.5]), game(), first(2.0), response=jnp.array(0.5),
         key=jax.random.key(0), horizon=horizon, steps=1500,
-        constraints=[sj.Average(lambda a, r, x: r, at_most=level)],
+        constraints=[sj.fit.Average(lambda a, r, x: r, at_most=level)],
         optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 1500)),
     )  # fmt: skip
     np.testing.assert_allclose(found.args[0], best.x, atol=5e-3)

@@ -121,8 +121,8 @@ def test_multiplier_is_the_value_of_a_unit_of_the_bound(x64, size, side, start, 
     game = sj.Game(
         lambda a, r, x: -utility * (a - x) ** 2 / 2, lambda a, r, x: -((r - b * a - c * x) ** 2) / 2
     )
-    mean = sj.Average(lambda a, r, x: size * r, **{side: size * level})
-    loose = sj.Average(lambda a, r, x: a, at_most=20.0)
+    mean = sj.fit.Average(lambda a, r, x: size * r, **{side: size * level})
+    loose = sj.fit.Average(lambda a, r, x: a, at_most=20.0)
     found, history = sj.fit_leader(
         policy(start), game, jnp.asarray(x), response=jnp.array(0.0), key=jax.random.key(0),
         constraints=[mean, loose], steps=1500,
@@ -153,7 +153,7 @@ def test_multiplier_over_minibatches(x64):
     )
     found, history = sj.fit_leader(
         policy([0.0, 1.0]), game, jnp.asarray(x), response=jnp.array(0.0), key=jax.random.key(0),
-        constraints=[sj.Average(lambda a, r, x: r, at_least=level)], steps=4000, batch_size=32,
+        constraints=[sj.fit.Average(lambda a, r, x: r, at_least=level)], steps=4000, batch_size=32,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 4000)),
     )  # fmt: skip
     np.testing.assert_allclose(found.args[0], [0.75, 1.0], atol=0.02)

@@ -70,7 +70,7 @@ def test_value_and_slope_are_those_of_the_worst_members(x64, tail, unit):
         jnp.asarray(X),
         response=jnp.array(0.5 * unit),
         key=jax.random.key(0),
-        follower=sj.Ensemble(tail=tail),
+        follower=sj.fit.Ensemble(tail=tail),
         steps=1,
         optimizer=optax.sgd(1 / unit),
     )
@@ -96,7 +96,7 @@ def test_optimum_is_that_of_a_search(x64, tail):
     best = -min(run.fun for run in runs)
     found, _ = sj.fit_leader(
         line([2.0, 0.0]), several(), jnp.asarray(X), response=jnp.array(0.5),
-        key=jax.random.key(0), follower=sj.Ensemble(tail=tail), steps=1500,
+        key=jax.random.key(0), follower=sj.fit.Ensemble(tail=tail), steps=1500,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.05, 1500)),
     )  # fmt: skip
     reached = tail_mean(by_member(np.asarray(found.args[0])), tail)
@@ -114,7 +114,7 @@ def test_a_member_that_fails_leaves_its_rows_out(x64):
     w = np.array([0.7, 0.4])
     _, history = sj.fit_leader(
         line(w), game, jnp.asarray(X), response=jnp.array(0.5), key=jax.random.key(0),
-        follower=sj.Ensemble(tail=0.5), steps=1,
+        follower=sj.fit.Ensemble(tail=0.5), steps=1,
     )  # fmt: skip
     a = w[0] + w[1] * X
     means = by_member(w)
@@ -142,7 +142,7 @@ def test_nearly_best_answers_are_the_far_side_of_the_ellipsoid(x64, delta, unit)
     value = lambda a: c[0] * (0.5 * a + X) + c[1] * (a - 0.3 * X) - (a - 1) ** 2
     found, history = sj.fit_leader(
         line(w), game, jnp.asarray(X), response=jnp.zeros(2), key=jax.random.key(0),
-        follower=sj.Suboptimal(delta), steps=1, optimizer=optax.sgd(1.0),
+        follower=sj.fit.Suboptimal(delta), steps=1, optimizer=optax.sgd(1.0),
     )  # fmt: skip
     assert history.converged[0] == 1
     np.testing.assert_allclose(history.utility[0], value(a).mean() - loss, rtol=1e-5)
@@ -167,7 +167,7 @@ def test_nearly_best_answers_end_at_a_bound(x64):
     assert (worst == low).any() and (worst > low).any()
     _, history = sj.fit_leader(
         line([0.8, 0.0]), game, jnp.asarray(x), response=jnp.array(0.5), key=jax.random.key(0),
-        follower=sj.Suboptimal(delta), steps=1,
+        follower=sj.fit.Suboptimal(delta), steps=1,
     )  # fmt: skip
     assert history.converged[0] == 1
     np.testing.assert_allclose(history.utility[0], (2 * worst + 0.8).mean(), rtol=1e-5)

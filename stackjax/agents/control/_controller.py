@@ -32,7 +32,7 @@ class Decision(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
       >>> made = sj.agents.controllers.decisions_of(known_world.controller(), turns.state, previous)
       >>> print(np.asarray(made.answer[0]).round(2), made.response[0], made.converged.all())
@@ -67,7 +67,7 @@ class Controller(struct.PyTreeNode):
     Example:
       >>> from stackjax.agents.control import known_world
       >>> controller = known_world.controller((0.6, 0.0))
-      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
       >>> made = sj.agents.controllers.decisions_of(controller, turns.state, previous)
       >>> print(made.action[0], made.action[1])  # a first turn, and one whose subsidy is smoothed
@@ -127,8 +127,8 @@ def context_of(
     Example:
       >>> from stackjax.agents.control import known_world
       >>> record = known_world.records(1)[0]
-      >>> state = sj.agents.state_of(record.state, record.task)
-      >>> context = sj.agents.context_of(
+      >>> state = sj.agents.game.state_of(record.state, record.task)
+      >>> context = sj.agents.control.context_of(
       ...     known_world.surrogate(), jnp.ones(3), state, jnp.array([0.8, 0.5])
       ... )
       >>> print(context.features.shape, context.reference_tokens, context.budget)
@@ -156,8 +156,8 @@ def contexts_of(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> states = sj.agents.turn_arrays(known_world.records(2, 2, design="random")).state
-      >>> contexts = sj.agents.contexts_of(
+      >>> states = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random")).state
+      >>> contexts = sj.agents.control.contexts_of(
       ...     known_world.surrogate(), jnp.ones(3), states, jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
       ... )
       >>> print(contexts.reference_tokens, contexts.features.shape)
@@ -181,8 +181,8 @@ def greedy_cell(controller: Controller, state: State, previous: jax.Array) -> ja
     Example:
       >>> from stackjax.agents.control import known_world
       >>> record = known_world.records(1)[0]
-      >>> state = sj.agents.state_of(record.state, record.task)
-      >>> print(sj.agents.greedy_cell(known_world.controller(), state, jnp.array([0.8, 0.5])))
+      >>> state = sj.agents.game.state_of(record.state, record.task)
+      >>> print(sj.agents.control.greedy_cell(known_world.controller(), state, jnp.array([0.8, 0.5])))
       [1. 1. 1.]
     """
     context = controller.context(state, previous)

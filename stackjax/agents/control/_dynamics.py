@@ -33,11 +33,11 @@ class Script(struct.PyTreeNode):
         replies (`run_episode(..., history="reference")`) no decision changes them.
 
     Example:
-      >>> script = sj.agents.Script(
+      >>> script = sj.agents.control.Script(
       ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
       ...     context_tokens=jnp.array([0.0, 60.0]),
       ... )
-      >>> print(sj.agents.begin_session(script, signal=jnp.array([0.8, 0.5])).state.task)
+      >>> print(sj.agents.control.begin_session(script, signal=jnp.array([0.8, 0.5])).state.task)
       1
     """
 
@@ -54,8 +54,8 @@ def script_of(states: State) -> Script:
 
     Example:
       >>> numbers = {name: jnp.zeros(3) for name in sj.agents.state.FIELDS}
-      >>> states = sj.agents.State(task=jnp.zeros(3, int), **numbers)
-      >>> sj.agents.script_of(states).task.shape
+      >>> states = sj.agents.game.State(task=jnp.zeros(3, int), **numbers)
+      >>> sj.agents.control.script_of(states).task.shape
       (3,)
     """
     shape = jnp.shape(states.task)
@@ -81,11 +81,11 @@ class Session(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (7).
 
     Example:
-      >>> script = sj.agents.Script(
+      >>> script = sj.agents.control.Script(
       ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
       ...     context_tokens=jnp.array([0.0, 60.0]),
       ... )
-      >>> session = sj.agents.begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=400)
+      >>> session = sj.agents.control.begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=400)
       >>> after = session.update(jnp.array([0.7, 0.2]), tokens=jnp.array(100.0), correct=1.0)
       >>> print(after.state.budget, after.state.mean_tokens, after.state.recent_quality)
       0.75 100.0 0.7
@@ -150,11 +150,11 @@ def begin_session(
       ValueError: `signal` is not of shape `[2]`.
 
     Example:
-      >>> script = sj.agents.Script(
+      >>> script = sj.agents.control.Script(
       ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
       ...     context_tokens=jnp.array([0.0, 60.0]),
       ... )
-      >>> print(sj.agents.begin_session(script, signal=jnp.array([0.8, 0.5])).token_budget)
+      >>> print(sj.agents.control.begin_session(script, signal=jnp.array([0.8, 0.5])).token_budget)
       800.0
     """
     signal = jnp.asarray(signal)
@@ -185,10 +185,10 @@ class SessionDynamics(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> states = sj.agents.turn_arrays(known_world.records(1, 2, design="random")).state
+      >>> states = sj.agents.log.turn_arrays(known_world.records(1, 2, design="random")).state
       >>> signal = jnp.array([0.8, 0.5])
-      >>> session = sj.agents.begin_session(sj.agents.script_of(states), signal=signal)
-      >>> dynamics = sj.agents.SessionDynamics(known_world.surrogate(), reference=jnp.ones(3))
+      >>> session = sj.agents.control.begin_session(sj.agents.control.script_of(states), signal=signal)
+      >>> dynamics = sj.agents.control.SessionDynamics(known_world.surrogate(), reference=jnp.ones(3))
       >>> after = dynamics.step(session, signal, jnp.zeros(3), jax.random.key(0))
       >>> print(after.turn_index, after.total_tokens)
       1.0 100.0

@@ -41,7 +41,7 @@ class Scripts(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> scripts = sj.agents.scripts_of(known_world.records(3, 2))
+      >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
       >>> print(scripts.turns, scripts.script.context_tokens[0])
       [2. 2. 2.] [40. 80.]
     """
@@ -59,9 +59,9 @@ def scripts_of(records: Iterable[TurnRecord]) -> Scripts:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> sj.agents.scripts_of(known_world.records(3, 2)).script.task.shape
+      >>> sj.agents.control.scripts_of(known_world.records(3, 2)).script.task.shape
       (3, 2)
-      >>> sj.agents.scripts_of([])
+      >>> sj.agents.control.scripts_of([])
       Traceback (most recent call last):
       ValueError: records: no episode has all of its turns
     """
@@ -105,8 +105,8 @@ class SessionNow(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> scripts = sj.agents.scripts_of(known_world.records(3, 2))
-      >>> _, now = sj.agents.SurrogateSession(known_world.surrogate(), scripts).start(0)
+      >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
+      >>> _, now = sj.agents.control.SurrogateSession(known_world.surrogate(), scripts).start(0)
       >>> print(now.turns, now.context_tokens, now.done)
       2.0 40.0 False
     """
@@ -133,8 +133,8 @@ class TurnResult(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> scripts = sj.agents.scripts_of(known_world.records(3, 2))
-      >>> env = sj.agents.SurrogateSession(known_world.surrogate(), scripts, stochastic=False)
+      >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
+      >>> env = sj.agents.control.SurrogateSession(known_world.surrogate(), scripts, stochastic=False)
       >>> _, now = env.start(0)
       >>> _, now, gave = env.step(jax.random.key(0), now, jnp.full(3, 0.5))
       >>> print(gave.tokens, gave.correct, gave.taken, gave.done)

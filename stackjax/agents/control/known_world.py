@@ -161,7 +161,7 @@ def surrogate() -> Surrogate:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> state = sj.agents.turn_arrays(known_world.records()).state
+      >>> state = sj.agents.log.turn_arrays(known_world.records()).state
       >>> at = jax.tree.map(lambda leaf: leaf[0], state)
       >>> print(*known_world.surrogate().predict(at, jnp.full(3, 0.5)))
       0.5 207.5

@@ -44,9 +44,9 @@ class OffPolicy:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> log = sj.agents.outcomes(known_world.records(200, design="random"))
+      >>> log = sj.agents.log.outcomes(known_world.records(200, design="random"))
       >>> always = (log.cell == log.row((1, 1, 1))).astype(float)
-      >>> found = sj.agents.off_policy(log.tokens, log.propensity, always, log.episode, seed=0)
+      >>> found = sj.agents.evaluation.off_policy(log.tokens, log.propensity, always, log.episode, seed=0)
       >>> found.self_normalised.estimate, found.matched, found.turns
       (330.0, 50, 400)
     """
@@ -93,7 +93,7 @@ def off_policy(
     Example:
       >>> y, half = np.array([1.0, 0.0, 1.0, 1.0]), np.full(4, 0.5)
       >>> same = np.array([1.0, 1.0, 0.0, 0.0])
-      >>> found = sj.agents.off_policy(y, half, same, np.arange(4), seed=0)
+      >>> found = sj.agents.evaluation.off_policy(y, half, same, np.arange(4), seed=0)
       >>> found.self_normalised.estimate, found.effective
       (0.5, 2.0)
     """

@@ -45,8 +45,8 @@ def governed(controller: Controller, *, repaired: bool = True) -> PolicyOfStates
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
-      >>> policy = sj.agents.governed(known_world.controller())
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> policy = sj.agents.evaluation.governed(known_world.controller())
       >>> response, signal = policy(turns.state, jnp.tile(jnp.array([0.8, 0.5]), (4, 1)))
       >>> print(response[0], signal[0])
       [1. 1. 1.] [0.8 0.5]
@@ -63,7 +63,7 @@ def constant_cell(cell: Sequence[float], signals: PolicyOfStates | None = None) 
     """Always the same response `[3]`; without a signal, or under those of another policy.
 
     Example:
-      >>> policy = sj.agents.constant_cell((1.0, 0.5, 0.0))
+      >>> policy = sj.agents.evaluation.constant_cell((1.0, 0.5, 0.0))
       >>> response, signal = policy(None, jnp.zeros((2, 2)))  # it reads no state
       >>> print(response[1], signal[1])
       [1.  0.5 0. ] [nan nan]
@@ -84,8 +84,8 @@ def constant_signal(controller: Controller, signal: Sequence[float]) -> PolicyOf
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
-      >>> policy = sj.agents.constant_signal(known_world.controller(), (0.95, 1.0))
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> policy = sj.agents.evaluation.constant_signal(known_world.controller(), (0.95, 1.0))
       >>> print(*policy(turns.state, jnp.tile(jnp.array([0.8, 0.5]), (4, 1)))[1][3])
       0.95 1.0
     """
@@ -121,7 +121,7 @@ def deployed_controller(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> found = sj.agents.deployed_controller(known_world.controller())
+      >>> found = sj.agents.evaluation.deployed_controller(known_world.controller())
       >>> found.horizon is None, found.concavity is None  # no sessions; the rational follower
       (True, False)
     """

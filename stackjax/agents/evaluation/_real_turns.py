@@ -87,12 +87,12 @@ def turn_score(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.resource_context(
+      >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.ones(3),
       ... )  # T_0 is 330 tokens
       >>> signal, tokens, right = jnp.array([0.8, 0.5]), jnp.array(165.0), jnp.array(1.0)
-      >>> score = sj.agents.turn_score(context, signal, tokens, right)
+      >>> score = sj.agents.evaluation.turn_score(context, signal, tokens, right)
       >>> print(round(float(score), 3))
       0.5
     """
@@ -144,9 +144,9 @@ def executed_turns(
     Example:
       >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
-      >>> policies = {name: sj.agents.constant_cell(cell) for name, cell in cells.items()}
-      >>> table = sj.agents.factorial(known_world.records(4, 2))
-      >>> found = sj.agents.executed_turns(
+      >>> policies = {name: sj.agents.evaluation.constant_cell(cell) for name, cell in cells.items()}
+      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
+      >>> found = sj.agents.evaluation.executed_turns(
       ...     policies, table, known_world.surrogate(), (1, 1, 1), deployed="none", baseline="all"
       ... )
       >>> print(found.utility.shape, found.utility.mean(axis=1).round(2))
@@ -220,9 +220,9 @@ def logged_turns(
     Example:
       >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
-      >>> policies = {name: sj.agents.constant_cell(cell) for name, cell in cells.items()}
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
-      >>> found = sj.agents.logged_turns(
+      >>> policies = {name: sj.agents.evaluation.constant_cell(cell) for name, cell in cells.items()}
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> found = sj.agents.evaluation.logged_turns(
       ...     policies, turns, np.full(16, 1 / 8), known_world.surrogate(), (1, 1, 1),
       ...     deployed="all", least_propensity=1 / 8,
       ... )

@@ -39,7 +39,7 @@ class Factorial:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> print(table.tokens.shape, table.tasks[0], table.cell((1, 0, 1)))
       (4, 2, 8) ('simple_qa', 'complex_reasoning') 5
     """
@@ -80,7 +80,7 @@ def factorial(records: Iterable[TurnRecord]) -> Factorial:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> print(table.tokens[0, 0, :3], len(table.episodes))
       [100. 160. 160.] 4
     """
@@ -146,9 +146,9 @@ class Replay:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> table = sj.agents.factorial(known_world.records(4, 2))
-      >>> found = sj.agents.replay(
-      ...     table, sj.agents.constant(table, (1, 1, 1)), first_action=(0.8, 0.5)
+      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
+      >>> found = sj.agents.evaluation.replay(
+      ...     table, sj.agents.evaluation.constant(table, (1, 1, 1)), first_action=(0.8, 0.5)
       ... )
       >>> print(found.tokens.sum(axis=1), found.cell[0])
       [660. 660. 660. 660.] [7 7]
@@ -173,8 +173,8 @@ def constant(table: Factorial, response: Sequence[float]) -> Policy:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> table = sj.agents.factorial(known_world.records(4, 2))
-      >>> cell, signal = sj.agents.constant(table, (0, 1, 1))(None, np.zeros((4, 2)))
+      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
+      >>> cell, signal = sj.agents.evaluation.constant(table, (0, 1, 1))(None, np.zeros((4, 2)))
       >>> print(cell, signal[0])
       [3 3 3 3] [nan nan]
     """
@@ -208,11 +208,11 @@ def replay(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> table = sj.agents.factorial(known_world.records(4, 2))
+      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> def tools_when_hard(state, previous):  # a policy over cells
       ...     hard = np.asarray(state.task_complexity) > 0.5
       ...     return np.where(hard, table.cell((1, 1, 1)), table.cell((1, 0, 0))), previous
-      >>> found = sj.agents.replay(table, tools_when_hard, first_action=(0.8, 0.5))
+      >>> found = sj.agents.evaluation.replay(table, tools_when_hard, first_action=(0.8, 0.5))
       >>> print(found.tokens[0], found.correct.mean())
       [210. 330.] 0.5
     """

@@ -45,7 +45,7 @@ from stackjax.agents.tasks._tools import search_notes
 ADAPTER_VERSION = "2"
 """Version of how an action becomes a request; logs name it.
 
->>> sj.agents.ADAPTER_VERSION
+>>> sj.agents.executor.ADAPTER_VERSION
 '2'
 """
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def executed_action(action: Sequence[float]) -> tuple[float, float, float]:
         ValueError: If the action is not three numbers in [0, 1].
 
     Example:
-        >>> sj.agents.executed_action((0.8, 0.3, 0.1))
+        >>> sj.agents.executor.executed_action((0.8, 0.3, 0.1))
         (1.0, 0.5, 0.0)
     """
     values = [float(value) for value in action]

@@ -39,7 +39,7 @@ class HeuristicExecutor:
     Example:
         >>> state = dict(task_complexity=0.5, mean_tokens=0.0, budget=1.0, recent_quality=0.5,
         ...     model_condition=1.0)
-        >>> follower = sj.agents.HeuristicExecutor()
+        >>> follower = sj.agents.executor.HeuristicExecutor()
         >>> [round(level, 3) for level in follower.mean((0.95, 0.5), state)]
         [0.775, 0.7, 0.575]
     """

@@ -22,7 +22,7 @@ class LocalModel(NamedTuple):
 
     Example:
         >>> sha256 = "0" * 64
-        >>> model = sj.agents.LocalModel("http://127.0.0.1:80/v1", "tiny", sha256, "tiny.gguf")
+        >>> model = sj.agents.executor.LocalModel("http://127.0.0.1:80/v1", "tiny", sha256, "tiny.gguf")
         >>> model.base_url
         'http://127.0.0.1:80/v1'
     """
@@ -82,7 +82,7 @@ def local_server(
         FileNotFoundError: If the model file is absent.
 
     Example:
-        >>> with sj.agents.local_server("absent.gguf") as model:
+        >>> with sj.agents.executor.local_server("absent.gguf") as model:
         ...     print(model.base_url)
         Traceback (most recent call last):
         FileNotFoundError: model_path: absent.gguf is not a file

@@ -30,7 +30,7 @@ class Choice(NamedTuple):
             ``"policy"``.
 
     Example:
-        >>> sj.agents.Choice((1.0, 0.5, 0.0), None, 1.0, "no tools", "policy").action
+        >>> sj.agents.executor.Choice((1.0, 0.5, 0.0), None, 1.0, "no tools", "policy").action
         (1.0, 0.5, 0.0)
     """
 
@@ -63,7 +63,7 @@ class SessionState:
         model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
 
     Example:
-        >>> state, turn = sj.agents.SessionState(1000.0), sj.agents.make_episode(0, 7).turns[0]
+        >>> state, turn = sj.agents.executor.SessionState(1000.0), sj.agents.tasks.make_episode(0, 7).turns[0]
         >>> state.hear(turn)
         >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
         >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
@@ -152,13 +152,13 @@ def run_episode(
         >>> class Silent:  # what an `Executor` does, without a model
         ...     model = "none"
         ...     def run_turn(self, question, task, action, **context):
-        ...         done = sj.agents.executed_action(action)
-        ...         return sj.agents.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
-        >>> everything = sj.agents.Choice((1, 1, 1), None, 1.0, "everything", "policy")
+        ...         done = sj.agents.executor.executed_action(action)
+        ...         return sj.agents.executor.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
+        >>> everything = sj.agents.executor.Choice((1, 1, 1), None, 1.0, "everything", "policy")
         >>> always = lambda state, turn, rng: everything
-        >>> episode = sj.agents.make_episode(0, 7)
-        >>> with sj.agents.TurnLog(pathlib.Path(tempfile.mkdtemp()) / "turns.jsonl") as log:
-        ...     records = sj.agents.run_episode(Silent(), episode, always, log)
+        >>> episode = sj.agents.tasks.make_episode(0, 7)
+        >>> with sj.agents.log.TurnLog(pathlib.Path(tempfile.mkdtemp()) / "turns.jsonl") as log:
+        ...     records = sj.agents.executor.run_episode(Silent(), episode, always, log)
         >>> len(records) == len(episode.turns), records[-1].executed, records[-1].correct
         (True, (1.0, 1.0, 1.0), False)
     """

@@ -49,9 +49,9 @@ class Leader(nnx.Module):
     Example:
       >>> from flax import nnx
       >>> from stackjax.agents.control import known_world
-      >>> policy = sj.agents.Leader(rngs=nnx.Rngs(0))
-      >>> states = sj.agents.turn_arrays(known_world.records(1, 2, design="random")).state
-      >>> contexts = sj.agents.contexts_of(
+      >>> policy = sj.agents.game.Leader(rngs=nnx.Rngs(0))
+      >>> states = sj.agents.log.turn_arrays(known_world.records(1, 2, design="random")).state
+      >>> contexts = sj.agents.control.contexts_of(
       ...     known_world.surrogate(), jnp.ones(3), states, jnp.tile(jnp.array([0.8, 0.5]), (2, 1))
       ... )
       >>> actions = jax.vmap(policy)(contexts)
@@ -90,10 +90,10 @@ class LearnedFollower(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> follower = sj.agents.LearnedFollower(rngs=nnx.Rngs(0))
+      >>> follower = sj.agents.game.LearnedFollower(rngs=nnx.Rngs(0))
       >>> [f"{weight:.2f}" for weight in follower.weights], f"{follower.stiffness[0]:.2f}"
       (['1.00', '0.30', '1.00'], '6.05')
-      >>> game = sj.agents.resource_game(follower)  # what is played once it is fitted
+      >>> game = sj.agents.game.resource_game(follower)  # what is played once it is fitted
     """
 
     STIFFNESS = 0.05

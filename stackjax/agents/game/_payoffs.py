@@ -49,8 +49,8 @@ class Weights:
       dear_turn: `tau_T`, the tokens, in units of `T_0`, above which a turn is dear.
 
     Example:
-      >>> game = sj.agents.resource_game(weights=sj.agents.Weights(degradation=5.0))
-      >>> sj.agents.Weights().degradation
+      >>> game = sj.agents.game.resource_game(weights=sj.agents.game.Weights(degradation=5.0))
+      >>> sj.agents.game.Weights().degradation
       3.0
     """
 
@@ -86,7 +86,7 @@ class ResourceContext(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.resource_context(
+      >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.ones(3),
       ... )
@@ -124,7 +124,7 @@ def resource_context(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.resource_context(
+      >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.zeros(3),
       ... )
@@ -237,12 +237,12 @@ def follower_utility(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.resource_context(
+      >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.ones(3),
       ... )
       >>> signal, cheap, dear = jnp.array([0.6, 0.0]), jnp.zeros(3), jnp.ones(3)
-      >>> utility = lambda response: float(sj.agents.follower_utility(signal, response, context))
+      >>> utility = lambda response: float(sj.agents.game.follower_utility(signal, response, context))
       >>> round(utility(cheap), 3), round(utility(dear), 3)
       (-0.441, 0.425)
     """
@@ -263,12 +263,12 @@ def leader_utility(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.resource_context(
+      >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.ones(3),
       ... )
       >>> utility = lambda response: float(
-      ...     sj.agents.leader_utility(jnp.array([0.8, 0.5]), response, context)
+      ...     sj.agents.game.leader_utility(jnp.array([0.8, 0.5]), response, context)
       ... )
       >>> round(utility(jnp.zeros(3)), 3), round(utility(jnp.array([0.5, 1.0, 1.0])), 3)
       (-1.103, -0.052)
@@ -285,11 +285,11 @@ def concavity_bound(context: ResourceContext, *, weights: Weights = DEFAULT) -> 
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.resource_context(
+      >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.ones(3),
       ... )
-      >>> print(sj.agents.concavity_bound(context))
+      >>> print(sj.agents.game.concavity_bound(context))
       0.2
     """
     cost = weights.cost * (1.0 - ACTION_UPPER[1])
@@ -316,7 +316,7 @@ def smooth_subsidy(
     Source: arXiv 2606.23026, eq. (12).
 
     Example:
-      >>> print(sj.agents.smooth_subsidy(jnp.array([0.6, 1.0]), 0.5))
+      >>> print(sj.agents.game.smooth_subsidy(jnp.array([0.6, 1.0]), 0.5))
       [0.55 0.65]
     """
     lower, upper = jnp.maximum(previous - delta, 0.0), jnp.minimum(previous + delta, 1.0)
@@ -339,7 +339,7 @@ def resource_game(
     Source: arXiv 2606.23026, eq. (6) to (12).
 
     Example:
-      >>> game = sj.agents.resource_game()
+      >>> game = sj.agents.game.resource_game()
       >>> print(game.action_set.lower, game.action_set.upper, game.response_set.upper)
       [0.6 0. ] [0.95 1.  ] [1. 1. 1.]
     """

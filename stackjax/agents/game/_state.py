@@ -49,7 +49,7 @@ class State(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> states = sj.agents.turn_arrays(known_world.records(2, 2, design="random")).state
+      >>> states = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random")).state
       >>> print(states.task, states.turn_index)
       [1 5 1 5] [0. 1. 0. 1.]
     """
@@ -74,7 +74,7 @@ def state_of(features: Mapping[str, Any], task: str) -> State:
     Example:
       >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> print(sj.agents.state_of(features, "simple_qa").context_tokens)
+      >>> print(sj.agents.game.state_of(features, "simple_qa").context_tokens)
       100.0
     """
     return jax.tree.map(lambda leaf: leaf[0], stack_states([features], [task]))
@@ -94,7 +94,7 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
     Example:
       >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> states = sj.agents.stack_states([features, features], ["simple_qa", "casual_chat"])
+      >>> states = sj.agents.game.stack_states([features, features], ["simple_qa", "casual_chat"])
       >>> print(states.budget, states.task)
       [1. 1.] [1 0]
     """
@@ -152,7 +152,7 @@ def encode_scalar(state: State) -> jax.Array:
     Example:
       >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> print(sj.agents.encode_scalar(sj.agents.state_of(features, "complex_reasoning")))
+      >>> print(sj.agents.game.encode_scalar(sj.agents.game.state_of(features, "complex_reasoning")))
       [0.5 0.2 0.5 0.5 0.5 0.  1.  1.  1. ]
     """
     numbers = encode_numbers(state)
@@ -168,7 +168,7 @@ def encode_task(state: State) -> jax.Array:
     Example:
       >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> print(sj.agents.encode_task(sj.agents.state_of(features, "complex_reasoning"))[8:])
+      >>> print(sj.agents.game.encode_task(sj.agents.game.state_of(features, "complex_reasoning"))[8:])
       [0. 0. 0. 0. 0. 1.]
     """
     numbers = encode_numbers(state)

@@ -57,7 +57,7 @@ class QualitySurface(struct.PyTreeNode):
 
     Example:
       >>> raw = jnp.zeros(16).at[:4].set(jnp.array([0.5, 0.2, 0.1, 0.3]))  # level, slope
-      >>> surface = sj.agents.QualitySurface.from_raw(raw)
+      >>> surface = sj.agents.game.QualitySurface.from_raw(raw)
       >>> print(surface.level, surface(jnp.zeros(3)) < surface(jnp.ones(3)))
       0.5 True
       >>> bool(surface.curvature_floor >= surface.FLOOR)
@@ -102,7 +102,7 @@ class TokenSurface(struct.PyTreeNode):
       slope: `[3]`. curvature: `[3, 3]`, positive definite. All in tokens.
 
     Example:
-      >>> surface = sj.agents.TokenSurface(
+      >>> surface = sj.agents.game.TokenSurface(
       ...     base=jnp.array(100.0), slope=jnp.array([100.0, 50.0, 50.0]),
       ...     curvature=20.0 * jnp.eye(3),
       ... )

@@ -57,7 +57,7 @@ class TurnRecord:
         >>> record = known_world.records()[0]
         >>> record.key
         ('factorial-0', 0, 'factorial', (0.0, 0.0, 0.0))
-        >>> sj.agents.TurnRecord.from_json(record.to_json()) == record
+        >>> sj.agents.log.TurnRecord.from_json(record.to_json()) == record
         True
     """
 
@@ -145,7 +145,7 @@ def latest(records: Iterable[TurnRecord]) -> list[TurnRecord]:
         >>> from stackjax.agents.control import known_world
         >>> good = known_world.records(1, 1, design="random")[0]
         >>> outage = dataclasses.replace(good, fallback="timeout")
-        >>> [record.fallback for record in sj.agents.latest([outage, good])]
+        >>> [record.fallback for record in sj.agents.log.latest([outage, good])]
         [None]
     """
     last = {record.key: record for record in records}.values()
@@ -157,7 +157,7 @@ class LogContents(NamedTuple):
     """A log that was read: its records and, if the last line was torn, where it begins.
 
     Example:
-        >>> contents = sj.agents.LogContents(records=[], torn="line 3, byte 812: 40 bytes")
+        >>> contents = sj.agents.log.LogContents(records=[], torn="line 3, byte 812: 40 bytes")
         >>> contents.torn is None  # a whole log has None
         False
     """
@@ -184,7 +184,7 @@ def read_log(path: str | os.PathLike[str]) -> LogContents:
         ...     with path.open("w") as file:
         ...         print(known_world.records()[0].to_json(), file=file)
         ...         print('{"episode":', end="", file=file)  # killed in the middle of a line
-        ...     contents = sj.agents.read_log(path)
+        ...     contents = sj.agents.log.read_log(path)
         >>> len(contents.records), contents.torn is None
         (1, False)
     """
@@ -237,9 +237,9 @@ class TurnLog:
         >>> from stackjax.agents.control import known_world
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder) / "turns.jsonl"
-        ...     with sj.agents.TurnLog(path) as log:
+        ...     with sj.agents.log.TurnLog(path) as log:
         ...         log.append(known_world.records()[0])
-        ...     with sj.agents.TurnLog(path) as again:
+        ...     with sj.agents.log.TurnLog(path) as again:
         ...         print(len(again.records), len(again.done))
         1 1
     """

@@ -37,7 +37,7 @@ class Outcomes:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> log = sj.agents.outcomes(known_world.records(4))
+      >>> log = sj.agents.log.outcomes(known_world.records(4))
       >>> len(log), log.cells.shape, log.row((1, 0, 1))
       (64, (8, 3), 5)
     """
@@ -104,10 +104,10 @@ def outcomes(records: Iterable[TurnRecord]) -> Outcomes:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> log = sj.agents.outcomes(known_world.records(4))
+      >>> log = sj.agents.log.outcomes(known_world.records(4))
       >>> print(log.tokens[:3], log.propensity[0])
       [100. 160. 160.] 1.0
-      >>> sj.agents.outcomes([])
+      >>> sj.agents.log.outcomes([])
       Traceback (most recent call last):
       ValueError: records: got no record, need at least one
     """

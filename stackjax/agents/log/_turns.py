@@ -27,7 +27,7 @@ class Turns(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> print(turns.tokens, turns.episode, turns.executed.shape)
       [100. 160. 160. 220.] [0 0 1 1] (4, 3)
     """
@@ -49,7 +49,7 @@ def turn_arrays(records: Iterable[TurnRecord]) -> Turns:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(2, 2, design="random"))
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> print(turns.correct, turns.signal[0])
       [0. 1. 0. 1.] [nan nan]
     """

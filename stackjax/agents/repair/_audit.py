@@ -29,8 +29,8 @@ class Audit:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(design="random"))
-      >>> found = sj.agents.audit(
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(design="random"))
+      >>> found = sj.agents.repair.audit(
       ...     0.9 * turns.executed, turns.state, known_world.controller().actions,
       ...     np.asarray(turns.episode), seed=0,
       ... )
@@ -71,10 +71,10 @@ def audit(
 
     Example:
       >>> numbers = {name: jnp.zeros(2) for name in sj.agents.state.FIELDS}
-      >>> states = sj.agents.State(task=jnp.zeros(2, int), **numbers)
+      >>> states = sj.agents.game.State(task=jnp.zeros(2, int), **numbers)
       >>> sets = sj.ActionSet(jnp.tile(jnp.array([1.0, 0.5, 0.0]), (12, 1, 1)))
       >>> asked = jnp.array([[0.9, 0.5, 0.0], [0.9, 0.5, 1.0]])
-      >>> found = sj.agents.audit(asked, states, sets, np.arange(2), seed=0)
+      >>> found = sj.agents.repair.audit(asked, states, sets, np.arange(2), seed=0)
       >>> found.outside.estimate, round(found.farthest, 3)
       (0.5, 1.005)
     """

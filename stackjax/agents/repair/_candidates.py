@@ -25,7 +25,7 @@ class Candidate:
 
     Example:
       >>> cheap = np.tile([True, False], (12, 1))  # the first of two cells, in every stratum
-      >>> print(sj.agents.Candidate("only the cheap one", "mine", cheap).members.sum(axis=1))
+      >>> print(sj.agents.repair.Candidate("only the cheap one", "mine", cheap).members.sum(axis=1))
       [1 1 1 1 1 1 1 1 1 1 1 1]
     """
 
@@ -44,7 +44,7 @@ def nested_boxes(cells: np.ndarray) -> list[Candidate]:
       ValueError: `cells` is not `[K, 3]` in [0, 1].
 
     Example:
-      >>> [box.name for box in sj.agents.nested_boxes(np.array([[0, 0, 0], [1, 0, 1]]))]
+      >>> [box.name for box in sj.agents.repair.nested_boxes(np.array([[0, 0, 0], [1, 0, 1]]))]
       ['[0, (0, 0, 0)]', '[(0, 0, 0), 1]', '[(1, 0, 1), 1]']
     """
     cells, found = _rows(cells, "cells"), []
@@ -62,7 +62,7 @@ def single_cells(cells: np.ndarray) -> list[Candidate]:
       ValueError: `cells` is not `[K, 3]` in [0, 1].
 
     Example:
-      >>> [one.name for one in sj.agents.single_cells(np.array([[0, 0, 0], [1, 0, 1]]))]
+      >>> [one.name for one in sj.agents.repair.single_cells(np.array([[0, 0, 0], [1, 0, 1]]))]
       ['(0, 0, 0)', '(1, 0, 1)']
     """
     cells = _rows(cells, "cells")
@@ -92,7 +92,7 @@ def support_ellipsoids(
     Example:
       >>> cells = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]])
       >>> tried = np.array([[0.5, 0.4, 0.6], [0.4, 0.6, 0.5], [0.6, 0.5, 0.6], [0.5, 0.5, 0.4]])
-      >>> sj.agents.support_ellipsoids(cells, tried, shares=(1.0,))[0].members[0]
+      >>> sj.agents.repair.support_ellipsoids(cells, tried, shares=(1.0,))[0].members[0]
       array([False,  True, False])
     """
     cells, tried = _rows(cells, "cells"), _rows(tried, "tried")
@@ -144,7 +144,7 @@ def predicted_quality(
       ...     np.array([[0, 0, 0], [1, 0, 1]]), np.ones(2), quality, tokens, quality, tokens,
       ...     stratum_quality=np.tile(quality, (12, 1)), stratum_count=np.ones(12),
       ... )
-      >>> for one in sj.agents.predicted_quality(summary, 1, losses=(0.2,), cheapest=(1,)):
+      >>> for one in sj.agents.repair.predicted_quality(summary, 1, losses=(0.2,), cheapest=(1,)):
       ...     print(one.name, one.members[0])
       predicted loss at most 0.2 [ True  True]
       predicted loss at most 0.2, 1 cheapest [ True False]

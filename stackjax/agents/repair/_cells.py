@@ -72,8 +72,8 @@ def summarise_cells(surrogate: Surrogate, turns: Turns) -> CellSummary:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
-      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> print(summary.count, summary.tokens[[0, 7]], summary.quality[[0, 7]].round(3))
       [2 2 2 2 2 2 2 2] [100. 330.] [0.125 0.725]
     """
@@ -122,9 +122,9 @@ def reference_cell(summary: CellSummary, *, margin: float = 0.02, support: int =
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
-      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
-      >>> print(summary.cells[sj.agents.reference_cell(summary, margin=0.15, support=1)])
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
+      >>> print(summary.cells[sj.agents.repair.reference_cell(summary, margin=0.15, support=1)])
       [1. 0. 1.]
     """
     known = summary.count >= support
@@ -147,9 +147,9 @@ def admissible_cells(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
-      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
-      >>> mask = sj.agents.admissible_cells(summary, reference=7, margin=0.2, support=1)
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
+      >>> mask = sj.agents.repair.admissible_cells(summary, reference=7, margin=0.2, support=1)
       >>> print(mask[2].astype(int), mask[0].astype(int))  # nobody asked a turn of stratum 0
       [0 0 0 1 0 1 0 1] [0 0 0 0 0 0 0 1]
     """
@@ -167,10 +167,10 @@ def action_sets(summary: CellSummary, admissible: np.ndarray, reference: int) ->
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, design="random"))
-      >>> summary = sj.agents.summarise_cells(known_world.surrogate(), turns)
-      >>> mask = sj.agents.admissible_cells(summary, reference=7, margin=0.2, support=1)
-      >>> sj.agents.action_sets(summary, mask, reference=7).actions.shape
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
+      >>> mask = sj.agents.repair.admissible_cells(summary, reference=7, margin=0.2, support=1)
+      >>> sj.agents.repair.action_sets(summary, mask, reference=7).actions.shape
       (12, 8, 3)
     """
     cells = np.where(admissible[..., None], summary.cells, summary.cells[reference])

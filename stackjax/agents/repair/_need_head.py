@@ -34,10 +34,10 @@ class NeedHead(struct.PyTreeNode):
       least: `[12]`, in [0, 1].
 
     Example:
-      >>> head = sj.agents.NeedHead(jnp.zeros(12).at[9].set(0.5))  # hard reasoning needs tools
+      >>> head = sj.agents.repair.NeedHead(jnp.zeros(12).at[9].set(0.5))  # hard reasoning needs tools
       >>> features = dict(task_complexity=0.9, context_tokens=100, turn_index=0, mean_tokens=0,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> state = sj.agents.state_of(features, "data_analysis")
+      >>> state = sj.agents.game.state_of(features, "data_analysis")
       >>> print(head(state), head.raise_to(jnp.array([1.0, 0.0, 0.0]), state))
       0.5 [1.  0.  0.5]
     """
@@ -82,7 +82,7 @@ class NeedReport:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> _, report = sj.agents.fit_need(sj.agents.outcomes(known_world.records(60)), cap=0.5)
+      >>> _, report = sj.agents.repair.fit_need(sj.agents.log.outcomes(known_world.records(60)), cap=0.5)
       >>> print(report.turns[11], report.levels, report.correct[11].round(2), report.least[11])
       60 [0. 1.] [0.28 0.58] 0.5
     """
@@ -127,12 +127,12 @@ def fit_need(
 
     Example:
       >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(40)
-      >>> log = sj.agents.Outcomes(
+      >>> log = sj.agents.log.Outcomes(
       ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=1.0 * (at % 2),
       ...     failed=np.zeros(40), propensity=np.ones(40), turn=at // 2, episode=at // 2,
       ...     task=np.full(40, 4), complexity=np.full(40, 0.9), records=(),
       ... )
-      >>> head, report = sj.agents.fit_need(log, cap=0.5)
+      >>> head, report = sj.agents.repair.fit_need(log, cap=0.5)
       >>> float(report.shown[9]), float(head.least[9]), float(head.least[0])
       (1.0, 0.5, 0.0)
     """
@@ -209,9 +209,9 @@ class ToolMisses(NamedTuple):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> scores = sj.agents.cell_scores(sj.agents.outcomes(known_world.records(20)))
+      >>> scores = sj.agents.log.cell_scores(sj.agents.log.outcomes(known_world.records(20)))
       >>> none = np.zeros(len(scores), int)  # always the first cell: nothing of anything
-      >>> found = sj.agents.tool_misses(scores, none, seed=0)
+      >>> found = sj.agents.repair.tool_misses(scores, none, seed=0)
       >>> found.share.estimate, found.correct, found.tokens
       (0.275, 0.15, 100.0)
     """
@@ -234,15 +234,15 @@ def tool_misses(scores: CellScores, played: np.ndarray, *, seed: int) -> ToolMis
 
     Example:
       >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(40)
-      >>> log = sj.agents.Outcomes(
+      >>> log = sj.agents.log.Outcomes(
       ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=1.0 * (at % 2),
       ...     failed=np.zeros(40), propensity=np.ones(40), turn=at // 2, episode=at // 2,
       ...     task=np.full(40, 4), complexity=np.full(40, 0.9), records=(),
       ... )
-      >>> scores = sj.agents.cell_scores(log)
-      >>> sj.agents.tool_misses(scores, np.zeros(20, int), seed=0).share.estimate
+      >>> scores = sj.agents.log.cell_scores(log)
+      >>> sj.agents.repair.tool_misses(scores, np.zeros(20, int), seed=0).share.estimate
       1.0
-      >>> sj.agents.tool_misses(scores, np.ones(20, int), seed=0).share.estimate
+      >>> sj.agents.repair.tool_misses(scores, np.ones(20, int), seed=0).share.estimate
       0.0
     """
     if not scores.recorded.all():

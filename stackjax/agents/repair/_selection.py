@@ -48,7 +48,7 @@ class Requirements:
         support at least 1.
 
     Example:
-      >>> sj.agents.Requirements(margin=0.02).met(quality_low=-0.03, failure_high=0.0)
+      >>> sj.agents.repair.Requirements(margin=0.02).met(quality_low=-0.03, failure_high=0.0)
       False
     """
 
@@ -88,8 +88,8 @@ class Judged:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> log = sj.agents.outcomes(known_world.records(60))
-      >>> one = sj.agents.select_action_set(log, baseline=(1, 1, 1)).judged[0]
+      >>> log = sj.agents.log.outcomes(known_world.records(60))
+      >>> one = sj.agents.repair.select_action_set(log, baseline=(1, 1, 1)).judged[0]
       >>> print(one.candidate.name, one.passes, round(one.quality, 3), one.tokens)
       [0, (0, 0, 0)] False -0.608 -230.0
     """
@@ -122,11 +122,11 @@ class ActionSetChoice:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> log = sj.agents.outcomes(known_world.records(60))
-      >>> asked = sj.agents.Requirements(margin=0.4)
-      >>> choice = sj.agents.select_action_set(
+      >>> log = sj.agents.log.outcomes(known_world.records(60))
+      >>> asked = sj.agents.repair.Requirements(margin=0.4)
+      >>> choice = sj.agents.repair.select_action_set(
       ...     log, baseline=(1, 1, 1), requirements=asked,
-      ...     candidates=sj.agents.single_cells(log.cells),
+      ...     candidates=sj.agents.repair.single_cells(log.cells),
       ... )
       >>> choice.reasons[5], choice.fallen_back[:2], choice.sets.actions.shape
       ('(0, 1, 1)', ('casual_chat', 'text_writing'), (12, 8, 3))
@@ -171,10 +171,10 @@ class Confirmation:
     Example:
       >>> from stackjax.agents.control import known_world
       >>> records = known_world.records(160)
-      >>> some, others = (sj.agents.outcomes(part) for part in (records[:960], records[960:]))
-      >>> asked = sj.agents.Requirements(margin=0.4)
-      >>> choice = sj.agents.select_action_set(some, baseline=(1, 1, 1), requirements=asked)
-      >>> found = sj.agents.confirm_action_set(choice, others)
+      >>> some, others = (sj.agents.log.outcomes(part) for part in (records[:960], records[960:]))
+      >>> asked = sj.agents.repair.Requirements(margin=0.4)
+      >>> choice = sj.agents.repair.select_action_set(some, baseline=(1, 1, 1), requirements=asked)
+      >>> found = sj.agents.repair.confirm_action_set(choice, others)
       >>> found.confirmed, round(found.quality, 3), found.tokens, found.baseline_tokens
       (True, -0.297, -115.0, 330.0)
     """
@@ -224,12 +224,12 @@ def select_action_set(
 
     Example:
       >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(400)
-      >>> log = sj.agents.Outcomes(
+      >>> log = sj.agents.log.Outcomes(
       ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=np.ones(400),
       ...     failed=np.zeros(400), propensity=np.ones(400), turn=at // 2, episode=at // 2,
       ...     task=np.full(400, 4), complexity=np.full(400, 0.9), records=(),
       ... )
-      >>> choice = sj.agents.select_action_set(log, baseline=(1.0, 0.5, 0.0))
+      >>> choice = sj.agents.repair.select_action_set(log, baseline=(1.0, 0.5, 0.0))
       >>> choice.reasons[4], choice.reasons[0]
       ('(1, 0.5, 1)', 'baseline: no turn')
       >>> print(choice.members[9])
@@ -305,13 +305,13 @@ def confirm_action_set(
       >>> cells = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]])
       >>> def turns(n):
       ...     at = np.arange(2 * n)
-      ...     return sj.agents.Outcomes(
+      ...     return sj.agents.log.Outcomes(
       ...         cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=np.ones(2 * n),
       ...         failed=np.zeros(2 * n), propensity=np.ones(2 * n), turn=at // 2, episode=at // 2,
       ...         task=np.full(2 * n, 4), complexity=np.full(2 * n, 0.9), records=(),
       ...     )
-      >>> choice = sj.agents.select_action_set(turns(200), baseline=(1.0, 0.5, 0.0))
-      >>> sure = sj.agents.confirm_action_set(choice, turns(100))
+      >>> choice = sj.agents.repair.select_action_set(turns(200), baseline=(1.0, 0.5, 0.0))
+      >>> sure = sj.agents.repair.confirm_action_set(choice, turns(100))
       >>> sure.confirmed, sure.tokens, round(sure.quality_low, 3)
       (True, -25.0, -0.041)
     """

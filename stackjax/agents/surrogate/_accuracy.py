@@ -36,7 +36,7 @@ class Accuracy:
       r2: `1 - mse / variance of observed`; NaN if that is 0.
 
     Example:
-      >>> found = sj.agents.accuracy(np.array([1.0, 2, 3]), np.array([1.0, 3, 4]), np.arange(3))
+      >>> found = sj.agents.surrogate.prediction_accuracy(np.array([1.0, 2, 3]), np.array([1.0, 3, 4]), np.arange(3))
       >>> found.turns, round(found.mae.estimate, 3), round(found.r2, 3)
       (3, 0.667, 0.571)
     """
@@ -53,7 +53,7 @@ class Accuracy:
     r2: float
 
 
-def accuracy(
+def prediction_accuracy(
     predicted: np.ndarray | jax.Array,
     observed: np.ndarray | jax.Array,
     episode: np.ndarray | jax.Array,
@@ -73,7 +73,7 @@ def accuracy(
         `level` is not in (0, 1).
 
     Example:
-      >>> found = accuracy(np.array([1.0, 2, 3, 4]), np.array([2.0, 2, 4, 4]), np.arange(4))
+      >>> found = prediction_accuracy(np.array([1.0, 2, 3, 4]), np.array([2.0, 2, 4, 4]), np.arange(4))
       >>> found.bias.estimate, found.mae.estimate, found.slope.estimate
       (-0.5, 0.5, 0.8)
     """

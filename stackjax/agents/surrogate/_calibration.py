@@ -19,7 +19,6 @@ from scipy import stats
 
 from stackjax.agents.surrogate._accuracy import (
     Accuracy,
-    accuracy,
     check_turns,
     interval,
     mean_interval,
@@ -42,7 +41,7 @@ class Calibration:
 
     Example:
       >>> x, group = np.linspace(0.0, 1.0, 40), np.arange(40) // 4
-      >>> found = sj.agents.calibrate(x, 0.5 * x + 0.2, group)
+      >>> found = sj.agents.surrogate.fit_calibration(x, 0.5 * x + 0.2, group)
       >>> print(found.map.slope.round(3), found.mae_gain.low > 0)
       0.5 True
     """
@@ -78,7 +77,7 @@ class Drift:
 
     Example:
       >>> x, group = np.linspace(1.0, 2.0, 40), np.arange(40) // 4
-      >>> found = sj.agents.check_drift(sj.agents.calibrate(x, x, group), x, 1.2 * x, group)
+      >>> found = sj.agents.surrogate.check_drift(sj.agents.surrogate.fit_calibration(x, x, group), x, 1.2 * x, group)
       >>> found.verdict, round(found.bias.estimate, 3), round(found.slope.estimate, 3)
       ('fails', -0.167, 1.2)
     """
@@ -97,7 +96,7 @@ class Drift:
     mae_gain: Interval
 
 
-def calibrate(
+def fit_calibration(
     predicted: np.ndarray | jax.Array,
     observed: np.ndarray | jax.Array,
     episode: np.ndarray | jax.Array,
@@ -128,7 +127,7 @@ def calibrate(
 
     Example:
       >>> predicted = np.arange(20.0)
-      >>> found = calibrate(predicted, 2.0 * predicted + 1.0, np.arange(20) // 2)
+      >>> found = fit_calibration(predicted, 2.0 * predicted + 1.0, np.arange(20) // 2)
       >>> print(found.map(jnp.array(3.0)), round(found.before.mae.estimate, 2))
       7.0 10.5
       >>> found.after.mae.estimate < 1e-4
@@ -139,8 +138,8 @@ def calibrate(
     before, after = predicted - observed, crossed - observed
     return Calibration(
         map=fitted,
-        before=accuracy(predicted, observed, episode, level=level),
-        after=accuracy(crossed, observed, episode, level=level),
+        before=prediction_accuracy(predicted, observed, episode, level=level),
+        after=prediction_accuracy(crossed, observed, episode, level=level),
         mae_gain=mean_interval(np.abs(before) - np.abs(after), episode, level),
         mse_gain=mean_interval(before**2 - after**2, episode, level),
     )
@@ -178,13 +177,13 @@ def check_drift(
 
     Raises:
       TypeError: `old` is neither a calibration nor a map.
-      ValueError: as `calibrate`; a margin is negative, the mean outcome is not positive,
+      ValueError: as `fit_calibration`; a margin is negative, the mean outcome is not positive,
         or the old map takes all predictions to one value.
 
     Example:
       >>> x, group = np.linspace(100.0, 500.0, 60), np.arange(60) // 3
       >>> noise = np.random.default_rng(0).normal(size=60)
-      >>> old = calibrate(x, 2 * x + noise, group)
+      >>> old = fit_calibration(x, 2 * x + noise, group)
       >>> check_drift(old, x, 2 * x + noise, group).verdict
       'holds'
       >>> check_drift(old, x, 3 * x + noise, group).verdict
@@ -213,7 +212,7 @@ def check_drift(
     error, mean = values - observed, observed.mean()
     ratio = error.mean() / mean
     bias = interval(ratio, (error - ratio * observed) / (mean * len(error)), episode, both)
-    now = accuracy(values, observed, episode, level=both)
+    now = prediction_accuracy(values, observed, episode, level=both)
     slope = now.slope
     tests = (
         (bias.low, bias.high, bias_margin),
@@ -244,8 +243,8 @@ def check_drift(
         bias_change=bias_change,
         slope_change=slope_change,
         changed=changed,
-        old=accuracy(values, observed, episode, level=level),
-        refitted=accuracy(crossed, observed, episode, level=level),
+        old=prediction_accuracy(values, observed, episode, level=level),
+        refitted=prediction_accuracy(crossed, observed, episode, level=level),
         mae_gain=mean_interval(np.abs(error) - np.abs(crossed - observed), episode, level),
     )
 

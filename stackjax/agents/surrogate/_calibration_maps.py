@@ -164,7 +164,7 @@ class LogOddsMap(struct.PyTreeNode):
 CalibrationMap = LinearMap | MonotoneMap | LogOddsMap
 """Any of the maps.
 
->>> issubclass(sj.agents.LinearMap, sj.agents.CalibrationMap)
+>>> issubclass(sj.agents.surrogate.LinearMap, sj.agents.surrogate.CalibrationMap)
 True
 """
 """Any of the maps."""
@@ -199,7 +199,7 @@ def fit_map(kind: Kind, predicted: np.ndarray, observed: np.ndarray) -> Calibrat
             )
     if np.ptp(predicted) == 0:
         raise ValueError(
-            f"predicted: all {len(predicted)} are {predicted[0]:.4g}, nothing to calibrate"
+            f"predicted: all {len(predicted)} are {predicted[0]:.4g}, nothing to fit_calibration"
         )
     if kind == "linear":
         return LinearMap.fit(predicted, observed)

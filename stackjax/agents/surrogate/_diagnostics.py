@@ -25,7 +25,7 @@ class Reliability:
 
     Example:
       >>> predicted, right = np.linspace(0.0, 1.0, 100), np.linspace(0.0, 1.0, 100) > 0.5
-      >>> found = sj.agents.reliability(predicted, right, bins=2)
+      >>> found = sj.agents.surrogate.reliability(predicted, right, bins=2)
       >>> print(found.predicted.round(3), found.observed, found.count)
       [0.247 0.753] [0. 1.] [50 50]
     """
@@ -44,7 +44,7 @@ def reliability(predicted: np.ndarray, correct: np.ndarray, *, bins: int = 10) -
 
     Example:
       >>> sure = np.full(20, 0.9)
-      >>> found = sj.agents.reliability(sure, np.arange(20) < 12, bins=1)
+      >>> found = sj.agents.surrogate.reliability(sure, np.arange(20) < 12, bins=1)
       >>> round(found.error, 3), len(found.count)
       (0.3, 1)
     """
@@ -92,8 +92,8 @@ class SurrogateReport:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(20))
-      >>> found = sj.agents.surrogate_report(known_world.surrogate(), turns, turns)
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(20))
+      >>> found = sj.agents.surrogate.surrogate_report(known_world.surrogate(), turns, turns)
       >>> round(found.token_r2, 3), found.turns, found.episodes
       (1.0, 320, 20)
       >>> round(found.brier, 2), round(found.brier_constant, 2)
@@ -130,8 +130,8 @@ def surrogate_report(surrogate: Surrogate, fitted: Turns, held_out: Turns) -> Su
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(20))
-      >>> found = sj.agents.surrogate_report(known_world.surrogate(), turns, turns)
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(20))
+      >>> found = sj.agents.surrogate.surrogate_report(known_world.surrogate(), turns, turns)
       >>> round(found.token_mae, 3), abs(round(found.token_bias, 3))
       (0.0, 0.0)
     """

@@ -34,8 +34,8 @@ class SurrogateHistory(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
-      >>> _, history = sj.agents.fit_surrogate(
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> _, history = sj.agents.surrogate.fit_surrogate(
       ...     turns, key=jax.random.key(0), steps=20, members=2, hidden=4
       ... )
       >>> history.tokens.shape, bool((history.tokens[-1] < history.tokens[0]).all())
@@ -88,8 +88,8 @@ def fit_surrogate(
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.turn_arrays(known_world.records(8, 2, design="random"))
-      >>> surrogate, history = sj.agents.fit_surrogate(
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> surrogate, history = sj.agents.surrogate.fit_surrogate(
       ...     turns, key=jax.random.key(0), steps=20, members=2, hidden=4
       ... )
       >>> one = jax.tree.map(lambda leaf: leaf[0], turns.state)

@@ -63,7 +63,7 @@ class QualityModel(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> surface = sj.agents.QualityModel(members=2, rngs=nnx.Rngs(0))(jnp.zeros(14))
+      >>> surface = sj.agents.surrogate.QualityModel(members=2, rngs=nnx.Rngs(0))(jnp.zeros(14))
       >>> surface.slope.shape, bool(surface.curvature_floor >= surface.FLOOR)
       ((3,), True)
     """
@@ -96,7 +96,7 @@ class TokenModel(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> surface = sj.agents.TokenModel(members=2, scale=200.0, rngs=nnx.Rngs(0))(jnp.zeros(14))
+      >>> surface = sj.agents.surrogate.TokenModel(members=2, scale=200.0, rngs=nnx.Rngs(0))(jnp.zeros(14))
       >>> bool(surface(jnp.zeros(3)) > 0)
       True
     """
@@ -137,12 +137,12 @@ class Surrogate(struct.PyTreeNode):
     Example:
       >>> from flax import nnx
       >>> from stackjax.agents.control import known_world
-      >>> predictors = sj.agents.Surrogate(
-      ...     sj.agents.QualityModel(members=2, rngs=nnx.Rngs(0)),
-      ...     sj.agents.TokenModel(members=2, rngs=nnx.Rngs(1)),
+      >>> predictors = sj.agents.surrogate.Surrogate(
+      ...     sj.agents.surrogate.QualityModel(members=2, rngs=nnx.Rngs(0)),
+      ...     sj.agents.surrogate.TokenModel(members=2, rngs=nnx.Rngs(1)),
       ... )  # as they begin; `fit_surrogate` gives fitted ones
       >>> record = known_world.records(1)[0]
-      >>> state = sj.agents.state_of(record.state, record.task)
+      >>> state = sj.agents.game.state_of(record.state, record.task)
       >>> quality, tokens = predictors.predict(state, jnp.full(3, 0.5))
       >>> bool((quality >= 0) & (quality <= 1) & (tokens > 0))
       True

@@ -41,7 +41,7 @@ class Warp(struct.PyTreeNode):
       shift: `[3]`, k; 0 is the identity.
 
     Example:
-      >>> warp = sj.agents.Warp(jnp.array([1.0, 0.0, -1.0]))
+      >>> warp = sj.agents.surrogate.Warp(jnp.array([1.0, 0.0, -1.0]))
       >>> bent = warp(jnp.full(3, 0.5))
       >>> print(np.asarray(bent).round(3), np.asarray(warp.inverse(bent)).round(3))
       [0.731 0.5   0.269] [0.5 0.5 0.5]
@@ -75,7 +75,7 @@ class FreeSurface(struct.PyTreeNode):
 
     Example:
       >>> from flax import nnx
-      >>> model = sj.agents.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
+      >>> model = sj.agents.surrogate.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
       >>> one = jax.tree.map(lambda leaf: leaf[0], model.members(jnp.zeros(14)))
       >>> type(one).__name__, one.inward.shape, one(jnp.zeros(3)).shape
       ('FreeSurface', (4, 3), ())
@@ -102,7 +102,7 @@ class FreeEnsemble(struct.PyTreeNode):
 
     Example:
       >>> from flax import nnx
-      >>> model = sj.agents.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
+      >>> model = sj.agents.surrogate.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
       >>> print(model(jnp.zeros(14)).curvature_floor)
       -inf
     """
@@ -132,7 +132,7 @@ class FreeModel(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> model = sj.agents.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
+      >>> model = sj.agents.surrogate.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
       >>> model(jnp.zeros(14))(jnp.full(3, 0.5)).shape
       ()
     """

@@ -49,8 +49,8 @@ def gsm8k(path: str | os.PathLike[str]) -> list[Turn]:
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "questions.jsonl"
         >>> line = {"question": "Two pens cost 4 coins. And six?", "answer": "4 * 3\\n#### 12"}
         >>> _ = path.write_text(json.dumps(line))
-        >>> turn, = sj.agents.gsm8k(path)
-        >>> turn.family, turn.gold, turn.complexity, sj.agents.is_correct(turn, "So it is 12.")
+        >>> turn, = sj.agents.tasks.gsm8k(path)
+        >>> turn.family, turn.gold, turn.complexity, sj.agents.tasks.is_correct(turn, "So it is 12.")
         ('word_problem', '12', 0.7, True)
     """
     turns = []
@@ -99,7 +99,7 @@ def hotpotqa(path: str | os.PathLike[str]) -> list[Turn]:
         >>> context = [["Ida", ["Ida was born in Larkfield."]], ["Leo", ["Leo is a cook."]]]
         >>> line = {"question": "Where was Ida born?", "answer": "Larkfield", "context": context}
         >>> _ = path.write_text(json.dumps(line))
-        >>> turn, = sj.agents.hotpotqa(path)
+        >>> turn, = sj.agents.tasks.hotpotqa(path)
         >>> turn.passages[-1]
         'Ida: Ida was born in Larkfield.'
     """
@@ -146,8 +146,8 @@ def question_sessions(
         ValueError: If `kinds` is empty, or `turns` not a positive multiple of their number.
 
     Example:
-        >>> one = sj.agents.Turn("simple_qa", "documents", (), "?", "a", "word", 0.9, "a")
-        >>> sessions = sj.agents.question_sessions([[one] * 9], name="q", seed=0, turns=4)
+        >>> one = sj.agents.tasks.Turn("simple_qa", "documents", (), "?", "a", "word", 0.9, "a")
+        >>> sessions = sj.agents.tasks.question_sessions([[one] * 9], name="q", seed=0, turns=4)
         >>> [(session.name, len(session.turns)) for session in sessions]
         [('q00000', 4), ('q00001', 4)]
     """

@@ -63,8 +63,8 @@ class Turn:
         passages: Retrieved for this question alone, the best one last; no part of the history.
 
     Example:
-        >>> turn = sj.agents.make_episode(0, 7).turns[0]
-        >>> turn.task, turn.check, sj.agents.is_correct(turn, turn.reference)
+        >>> turn = sj.agents.tasks.make_episode(0, 7).turns[0]
+        >>> turn.task, turn.check, sj.agents.tasks.is_correct(turn, turn.reference)
         ('complex_reasoning', 'number', True)
     """
 
@@ -90,8 +90,8 @@ class Episode:
     """A session: its name and its turns, in order.
 
     Example:
-        >>> turn = sj.agents.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
-        >>> sj.agents.Episode("mine", 0, (turn,)).turns[0].question
+        >>> turn = sj.agents.tasks.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
+        >>> sj.agents.tasks.Episode("mine", 0, (turn,)).turns[0].question
         '2 + 2?'
     """
 
@@ -115,10 +115,10 @@ def make_episode(seed: int, index: int, *, accept: Callable[[Turn], bool] | None
         ValueError: If `index` is negative, or 2,000 draws of one turn are not accepted.
 
     Example:
-        >>> episode = sj.agents.make_episode(0, 7)
+        >>> episode = sj.agents.tasks.make_episode(0, 7)
         >>> episode.name, len(episode.turns), episode.turns[0].family
         ('s0-e00007', 8, 'price')
-        >>> even = sj.agents.make_episode(0, 7, accept=lambda turn: int(turn.item, 16) % 2 == 0)
+        >>> even = sj.agents.tasks.make_episode(0, 7, accept=lambda turn: int(turn.item, 16) % 2 == 0)
         >>> {int(turn.item, 16) % 2 for turn in even.turns}
         {0}
     """
@@ -166,8 +166,8 @@ def is_correct(turn: Turn, reply: str) -> bool:
     A reply that still calls a tool is no answer, whatever it mentions.
 
     Example:
-        >>> turn = sj.agents.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
-        >>> [sj.agents.is_correct(turn, reply) for reply in ("It is 4.", "5", "CALC: 2 + 2")]
+        >>> turn = sj.agents.tasks.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
+        >>> [sj.agents.tasks.is_correct(turn, reply) for reply in ("It is 4.", "5", "CALC: 2 + 2")]
         [True, False, False]
     """
     return find_call(reply) is None and _CHECKS[turn.check](reply, turn.gold)

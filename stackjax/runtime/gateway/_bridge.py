@@ -11,7 +11,7 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 from stackjax.runtime.chat._messages import estimate_tokens, grammar_error
-from stackjax.runtime.gateway._identify import recognise
+from stackjax.runtime.gateway._identify import identify_session
 from stackjax.runtime.governor._deadline import DeadlineExceeded
 from stackjax.runtime.governor._governor import Governor
 from stackjax.runtime.governor._metadata import SessionMetadata
@@ -133,7 +133,7 @@ class Turn:
             error = grammar_error(body.get("messages"))
             if error is not None:
                 return self._unread("malformed_body", error)
-            session = recognise(body, self._told, self._defaults)
+            session = identify_session(body, self._told, self._defaults)
         except Exception as error:
             return self._unread("malformed_body", type(error).__name__)
         decision = governor.judge(session)

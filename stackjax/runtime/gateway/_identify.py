@@ -113,7 +113,7 @@ def told_by_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     return told
 
 
-def recognise(
+def identify_session(
     body: Mapping[str, Any], told: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> SessionMetadata:
     """The metadata of the session that a request belongs to.
@@ -133,7 +133,7 @@ def recognise(
 
     Example:
         >>> chat = {"messages": [{"role": "user", "content": "Write a short letter."}]}
-        >>> recognise(chat, {}).task
+        >>> identify_session(chat, {}).task
         'text_writing'
     """
     messages: Sequence[Mapping[str, Any]] = body["messages"]

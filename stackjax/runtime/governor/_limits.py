@@ -10,7 +10,7 @@ from typing import Protocol
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.governor._observer import Observer
 from stackjax.runtime.policy._decision import Fallback
-from stackjax.runtime.policy._policy import Calibration, Recommendation
+from stackjax.runtime.policy._policy import Recommendation, Residuals
 
 
 class Recommender(Protocol):
@@ -20,7 +20,7 @@ class Recommender(Protocol):
         >>> from types import SimpleNamespace
         >>> from stackjax.runtime import Governor, Rollout
         >>> made = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.3, 0.0, 0.4, 90, (0.0,) * 8, (100.0,) * 8, made)
+        >>> calibration = Residuals(0.0, 0.3, 0.0, 0.4, 90, (0.0,) * 8, (100.0,) * 8, made)
         >>> advice = Recommendation((0.8, 0.5), (1.0, 0.0, 1.0), True, 0.0, 300, 330, 0.7, 0.8)
         >>> fixed = SimpleNamespace(
         ...     calibration=calibration, fingerprint={}, recommend=lambda *state: advice
@@ -33,7 +33,7 @@ class Recommender(Protocol):
     """
 
     @property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> Residuals:
         """Of its predictions."""
         ...
 

@@ -23,7 +23,7 @@ from stackjax.runtime.governor._metadata import Account
 from stackjax.runtime.governor._metrics import Metrics
 from stackjax.runtime.governor._records import RecordWriter, shadow_record
 from stackjax.runtime.policy._decision import FALLBACKS, TurnDecision
-from stackjax.runtime.policy._policy import Calibration, answered
+from stackjax.runtime.policy._policy import Residuals, answered
 
 CHECK_EVERY = 5
 """Least number of finished sessions between two looks at the comparison. Looking less often never
@@ -95,7 +95,7 @@ class Observer:
 
     def __init__(
         self,
-        calibration: Calibration,
+        calibration: Residuals,
         metrics: Metrics,
         own_cell: tuple[float, float, float],
         log: Path | None,

@@ -6,7 +6,7 @@ import functools
 
 from stackjax.agents.control import known_world
 from stackjax.agents.log._turns import turn_arrays
-from stackjax.runtime.policy._policy import Policy, calibrate
+from stackjax.runtime.policy._policy import Policy, measure_residuals
 
 
 @functools.cache
@@ -18,4 +18,6 @@ def known_policy() -> Policy:
         (128, True)
     """
     controller = known_world.controller()
-    return Policy(controller, calibrate(controller.surrogate, turn_arrays(known_world.records())))
+    return Policy(
+        controller, measure_residuals(controller.surrogate, turn_arrays(known_world.records()))
+    )

@@ -57,7 +57,7 @@ def at_either(controller: Controller) -> ActionSet:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Residuals:
     """How well the predictors did on turns that were not fitted, and where they were fitted.
 
     Attributes:
@@ -75,7 +75,7 @@ class Calibration:
 
     Example:
         >>> low, high, time = (0.0,) * 8, (1.0,) * 8, "2026-01-05T00:00:00+00:00"
-        >>> found = Calibration(0.0, 0.3, 0.0, 0.4, 90, low, high, time)
+        >>> found = Residuals(0.0, 0.3, 0.0, 0.4, 90, low, high, time)
         >>> found.outside(dict.fromkeys(FIELDS, 0.5) | {"budget": 3.0}, 1.0)
         ('budget',)
     """
@@ -123,7 +123,7 @@ class Calibration:
         return tuple(found)
 
 
-def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) -> Calibration:
+def measure_residuals(surrogate: Surrogate, turns: Turns, *, time: str | None = None) -> Residuals:
     """Measures the residuals of the predictors on N turns that they were not fitted to.
 
     Args:
@@ -137,7 +137,7 @@ def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) ->
     Example:
         >>> from stackjax.agents.control import known_world
         >>> held_out = turn_arrays(known_world.records())
-        >>> found = calibrate(known_world.surrogate(), held_out)
+        >>> found = measure_residuals(known_world.surrogate(), held_out)
         >>> found.turns, abs(found.token_mean) < 1e-3  # this world's predictors are right
         (128, True)
     """
@@ -151,7 +151,7 @@ def calibrate(surrogate: Surrogate, turns: Turns, *, time: str | None = None) ->
     if len(gap) < 2:
         raise ValueError(f"turns: need at least 2 with a quality, got {len(gap)} of {len(tokens)}")
     numbers = np.stack([np.asarray(getattr(turns.state, name), float) for name in FIELDS])
-    return Calibration(
+    return Residuals(
         token_mean=float(ratio.mean()),
         token_spread=float(max(ratio.std(ddof=1), 1e-3)),
         quality_mean=float(gap.mean()),
@@ -220,7 +220,7 @@ class Policy:
 
     Example:
         >>> from stackjax.runtime.policy._known_policy import known_policy
-        >>> policy = known_policy()  # Policy(controller, calibrate(surrogate, turns))
+        >>> policy = known_policy()  # Policy(controller, measure_residuals(surrogate, turns))
         >>> advice = policy.recommend(dict.fromkeys(FIELDS, 0.5), "simple_qa", (0.775, 0.5))
         >>> advice.response, advice.tokens, advice.reference_tokens, policy.traces
         ((1.0, 1.0, 1.0), 330.0, 330.0, 1)
@@ -229,7 +229,7 @@ class Policy:
     def __init__(
         self,
         controller: Controller,
-        calibration: Calibration,
+        calibration: Residuals,
         fingerprint: Mapping[str, str] | None = None,
     ) -> None:
         if fingerprint is None:
@@ -330,7 +330,9 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
         raise TypeError("records must be turn records, got Turns: pass read_log(path).records")
     rows = latest(records)
     if any(row.design != "runtime" for row in rows):
-        raise ValueError("records: not all are of a runtime; see `calibrate` for other turns")
+        raise ValueError(
+            "records: not all are of a runtime; see `measure_residuals` for other turns"
+        )
     rows = [
         row
         for row in rows
@@ -346,11 +348,11 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
     quality = jnp.asarray([math.nan if q is None else q for q in told], jnp.float32)
     turns = turn_arrays(rows).replace(correct=quality)
     made = copy.copy(policy)  # the compiled program does not depend on the calibration
-    made.calibration = calibrate(policy.controller.surrogate, turns)
+    made.calibration = measure_residuals(policy.controller.surrogate, turns)
     made.fingerprint = fingerprint_of(policy.controller, made.calibration)
     return made
 
 
-def calibration_json(calibration: Calibration) -> dict[str, Any]:
+def calibration_json(calibration: Residuals) -> dict[str, Any]:
     """A calibration as JSON knows it."""
     return dataclasses.asdict(calibration)

@@ -23,7 +23,7 @@ import numpy as np
 
 from stackjax.agents.control._controller import Controller
 from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
-from stackjax.runtime.policy._policy import Calibration, Policy
+from stackjax.runtime.policy._policy import Policy, Residuals
 from stackjax.runtime.policy._structure import build, describe
 
 FORMAT = 1
@@ -73,7 +73,7 @@ def named_arrays(tree: Any) -> dict[str, np.ndarray]:
 
 def fingerprint_of(
     controller: Controller,
-    calibration: Calibration,
+    calibration: Residuals,
     *,
     adapter: str = CHAT_ADAPTER_VERSION,
     structure: Mapping[str, Any] | None = None,
@@ -89,7 +89,7 @@ def fingerprint_of(
     Example:
         >>> from stackjax.agents.control import known_world
         >>> time = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Calibration(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+        >>> calibration = Residuals(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
         >>> first, second = (
         ...     fingerprint_of(known_world.controller(signal), calibration)
         ...     for signal in ((0.8, 0.5), (0.8, 0.6))
@@ -230,9 +230,9 @@ def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) 
         raise PolicyMismatch(f"{message}: {detail}", parts)
 
 
-def _calibration(data: Mapping[str, Any]) -> Calibration:
+def _calibration(data: Mapping[str, Any]) -> Residuals:
     ranges = {name: tuple(map(float, data[name])) for name in ("low", "high")}
-    return Calibration(**{**data, **ranges})
+    return Residuals(**{**data, **ranges})
 
 
 def _fill(controller: Controller, path: Path) -> Controller:
