@@ -5,21 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackjax.certificates import (
-    Certificate,
-    Constant,
-    RealTurns,
-    Statement,
-    discrepancies,
-    draws_needed,
-    mean_interval,
-)
+from stackjax.certificates import Certificate, Constant, RealTurns, Statement, discrepancies
 from stackjax.certificates._real_regret import (
     baseline_statement,
     paired_statement,
     regret_statement,
 )
 from stackjax.certificates._transfer import transfer_statement, unsupported
+from stackjax.stats import draws_needed, mean_interval
 from stackjax.stats._mean import half_width
 
 METHODS = ("hoeffding", "bernstein", "betting")

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from synthetic_turns import observe, synthetic_log
 
+from stackjax.agents.evaluation import compare
 from stackjax.agents.evaluation._replay import constant, factorial, replay
-from stackjax.stats._bootstrap import Interval, clustered_mean, clustered_ratio, compare
+from stackjax.stats._bootstrap import Interval, clustered_mean, clustered_ratio
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 With a price `m` on the follower's mean quantity (cost 1 for both, unit slope) the leader maximises
 `q1 (d - 1 - q1) / 2 + m (d - 1 - q1) / 2`: it makes `(d - 1 - m) / 2`, the follower `(d - 1 + m) / 4`.
-"""  # noqa: E501
+"""
 
 from typing import Any
 

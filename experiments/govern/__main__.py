@@ -40,6 +40,7 @@ from experiments.govern.arms import (
 )
 from experiments.govern.report import pareto, report
 from stackjax.agents.control._controller import Controller, contexts_of
+from stackjax.agents.evaluation import compare
 from stackjax.agents.evaluation._replay import Replay, factorial
 from stackjax.agents.game._networks import Leader, LearnedFollower
 from stackjax.agents.game._payoffs import (
@@ -62,7 +63,6 @@ from stackjax.agents.repair._cells import (
 from stackjax.agents.surrogate._diagnostics import surrogate_report
 from stackjax.agents.surrogate._fit import fit_surrogate
 from stackjax.agents.tasks._tasks import TASK_TYPES
-from stackjax.stats._bootstrap import compare
 
 DATA = Path(__file__).parents[1] / "data" / "turns.jsonl.gz"
 

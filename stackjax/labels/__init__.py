@@ -77,11 +77,10 @@ from stackjax.labels._streams import (
 )
 
 __all__ = [
-    "TunedThreshold",
-    "GateCandidate",
     "Challenge",
     "Curves",
     "Gate",
+    "GateCandidate",
     "GateSettings",
     "ImaginedStream",
     "LastLayer",
@@ -94,11 +93,11 @@ __all__ = [
     "Round",
     "SmoothedRun",
     "Tuned",
+    "TunedThreshold",
     "View",
     "accuracy",
     "at_random",
     "budgeted_learner",
-    "tune_threshold",
     "challenge",
     "confidence_radius",
     "decaying",
@@ -124,6 +123,7 @@ __all__ = [
     "smoothed_run",
     "stacksl",
     "tune_gate",
+    "tune_threshold",
     "waiting_pool",
     "width",
 ]

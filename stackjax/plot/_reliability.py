@@ -50,7 +50,7 @@ def reliability_diagram(
 
     Example:
       >>> import numpy as np
-      >>> from stackjax.agents.surrogate import reliability_diagram
+      >>> from stackjax.agents.surrogate import reliability
       >>> from stackjax import plot
       >>> table = reliability(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]), bins=2)
       >>> ax = plot.reliability_diagram(table, label="predictor")

@@ -22,6 +22,7 @@ from stackjax.agents.surrogate._accuracy import (
     check_turns,
     interval,
     mean_interval,
+    prediction_accuracy,
 )
 from stackjax.agents.surrogate._calibration_maps import CalibrationMap, Kind, MonotoneMap, fit_map
 from stackjax.stats._bootstrap import Interval
