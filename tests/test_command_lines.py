@@ -275,7 +275,7 @@ def test_progress_goes_to_a_terminal_only(monkeypatch, capsys):
 
 def test_other_exceptions_keep_their_traceback():
     with pytest.raises(AttributeError):
-        launch(lambda: getattr(None, "nothing"))
+        launch(lambda: getattr(None, "nothing"))  # noqa: B009
 
 
 def test_the_script_is_told_by_its_name(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The session of arrays does what a session of real turns does, and a leader can be trained on it."""
+"""The session of arrays does what one of real turns does, and a leader can be trained on it."""
 
 import dataclasses
 from typing import Any

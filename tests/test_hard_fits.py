@@ -107,8 +107,8 @@ def test_gibbs_with_a_forbidden_point_learns_its_temperature():
 def test_a_leader_that_does_not_care_meets_the_best_response():
     """The duopoly's leader who sells nothing: every response is as bad for it."""
     policy, history = leader(
-        policy=Partial(lambda w, x: w[0] * x + w[1], jnp.zeros(2)), follower=sj.fit.Suboptimal(0.01),
-        contexts=DEMAND[::64], steps=3, batch_size=None,
+        policy=Partial(lambda w, x: w[0] * x + w[1], jnp.zeros(2)),
+        follower=sj.fit.Suboptimal(0.01), contexts=DEMAND[::64], steps=3, batch_size=None,
     )  # fmt: skip
     assert (history.converged == 1).all() and (policy.args[0] != 0).all()
 

@@ -1,7 +1,8 @@
 """Bounds on averages: policy and multiplier as found by hand in Stackelberg's duopoly.
 
 With a price `m` on the follower's mean quantity (cost 1 for both, unit slope) the leader maximises
-`q1 (d - 1 - q1) / 2 + m (d - 1 - q1) / 2`: it makes `(d - 1 - m) / 2`, the follower `(d - 1 + m) / 4`.
+`q1 (d - 1 - q1) / 2 + m (d - 1 - q1) / 2`: it makes `(d - 1 - m) / 2`, the follower
+`(d - 1 + m) / 4`.
 """
 
 from typing import Any
@@ -146,12 +147,16 @@ def test_a_killed_fit_goes_on_bit_for_bit(tmp_path):
         (lambda: sj.fit.Average(THREE, at_least=1.0), TypeError, "`function` must be callable"),
         (lambda: sj.fit.Average(rest), ValueError, "give `at_least` or `at_most`; got neither"),
         (lambda: sj.fit.Average(rest, at_least=0, at_most=1), ValueError, "got both"),
-        (lambda: sj.fit.Average(rest, at_least="1"), TypeError, "`at_least` must be a number; got '1'"),
+        (lambda: sj.fit.Average(rest, at_least="1"), TypeError,
+         "`at_least` must be a number; got '1'"),
         (lambda: sj.fit.Average(rest, at_most=jnp.nan), ValueError, "`at_most` must be finite"),
-        (lambda: fit(3), TypeError, "`constraints` must be a list of stackjax.fit.Average.*got int"),
+        (lambda: fit(3), TypeError,
+         "`constraints` must be a list of stackjax.fit.Average.*got int"),
         (lambda: fit([rest]), TypeError, r"`constraints\[0\]` must be a stackjax.fit.Average"),
-        (lambda: fit([sj.fit.Average(rest, at_least=1)], dual_rate=0), ValueError, "`dual_rate`.*0"),
-        (lambda: fit([sj.fit.Average(rest, at_least=1)], dual_rate="1"), TypeError, "`dual_rate`.*'1'"),
+        (lambda: fit([sj.fit.Average(rest, at_least=1)], dual_rate=0), ValueError,
+         "`dual_rate`.*0"),
+        (lambda: fit([sj.fit.Average(rest, at_least=1)], dual_rate="1"), TypeError,
+         "`dual_rate`.*'1'"),
         (lambda: fit([sj.fit.Average(lambda a, r, x: x[None], at_least=1)]), ValueError,
          r"`constraints\[0\].function` must return a scalar"),
     ],

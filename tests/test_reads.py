@@ -134,7 +134,7 @@ def test_partials_and_defaults_are_noticed():
     def utility(settings, action, response, context):
         return -((response - settings[0]) ** 2)
 
-    def with_default(action, response, context, *, settings=[1.0]):
+    def with_default(action, response, context, *, settings=[1.0]):  # noqa: B006
         return -((response - settings[0]) ** 2)
 
     settings = [1.0]

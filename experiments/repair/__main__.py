@@ -28,7 +28,7 @@ from experiments.repair.report import figures, report
 from experiments.repair.sets import action_set, audits, need, prices
 from experiments.repair.values import environment_probe, estimates
 from stackjax.agents.log._log import TurnRecord, latest, read_log
-from stackjax.agents.repair._selection import Requirements
+from stackjax.agents.repair._choice import Requirements
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -33,8 +33,8 @@ from stackjax.agents.log._log import TurnRecord
 from stackjax.agents.log._outcomes import Outcomes, outcomes
 from stackjax.agents.log._turns import turn_arrays
 from stackjax.agents.repair._cells import STRATA
+from stackjax.agents.repair._choice import ActionSetChoice
 from stackjax.agents.repair._need_head import NeedHead
-from stackjax.agents.repair._selection import ActionSetChoice
 from stackjax.agents.surrogate._fit import fit_surrogate
 from stackjax.agents.surrogate._predictors import Surrogate
 

@@ -25,13 +25,9 @@ from stackjax.agents.repair._candidates import (
     support_ellipsoids,
 )
 from stackjax.agents.repair._cells import stratum, summarise_cells
+from stackjax.agents.repair._choice import Requirements
 from stackjax.agents.repair._need_head import fit_need, tool_misses
-from stackjax.agents.repair._selection import (
-    Requirements,
-    confirm_action_set,
-    select_action_set,
-    strata,
-)
+from stackjax.agents.repair._selection import confirm_action_set, select_action_set, strata
 from stackjax.agents.tasks._tasks import TASK_TYPES
 
 

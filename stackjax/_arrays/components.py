@@ -25,7 +25,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
@@ -37,12 +36,19 @@ else:
 
 from stackjax._arrays.blocks import closed_in_blocks, in_blocks
 from stackjax._arrays.component_rules import ELEMENTWISE, MOVES, REDUCTIONS, constant
+from stackjax._arrays.split_values import (
+    Value,
+    is_known,
+    is_small,
+    objects,
+    packing,
+    size_of,
+)
 
 PyTree = Any
 
-# The most numbers that an array is split into, and operations that a function is split into:
-# compile time grows with the latter.
-SPLIT, MOST = 16, 2000
+# The most operations that a function is split into: compile time grows with them.
+MOST = 2000
 # A product with a matrix that is not split may have as many numbers, and be split.
 LAYER = 4
 
@@ -74,7 +80,7 @@ def componentwise(
         # errors in the function itself are raised here, and not taken for ours
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
         try:
-            values = [_Value.of(x) for x in (*closed.consts, *jax.tree.leaves(arguments))]
+            values = [Value.of(x) for x in (*closed.consts, *jax.tree.leaves(arguments))]
             avals = [v.aval for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars)]
             out = _run(closed.jaxpr, values, avals, detached, block)
         except _TooManyError:
@@ -90,17 +96,17 @@ def componentwise(
 
 
 def _run(
-    jaxpr: "Jaxpr", values: list["_Value"], avals: list, detached: bool, block: int | None
-) -> list["_Value"]:
+    jaxpr: "Jaxpr", values: list["Value"], avals: list, detached: bool, block: int | None
+) -> list["Value"]:
     count = len(jaxpr.constvars)
     run = lambda values: _Interpreter(detached).run(jaxpr, values[:count], values[count:])
     if block is None:
         return run(values)
     # Constants stay outside, and so do not become arrays with an axis over the batch.
     varied = [i for i, value in enumerate(values) if not value.known]
-    pack, unpack = _packing([values[i] for i in varied], [avals[i] for i in varied])
-    results = [_Value(v.aval.shape) for v in jaxpr.outvars]  # type: ignore
-    give, take = _packing(results, [v.aval for v in jaxpr.outvars])
+    pack, unpack = packing([values[i] for i in varied], [avals[i] for i in varied])
+    results = [Value(v.aval.shape) for v in jaxpr.outvars]  # type: ignore
+    give, take = packing(results, [v.aval for v in jaxpr.outvars])
 
     def body(state: list) -> list:
         every = list(values)
@@ -145,84 +151,6 @@ def _warn(reason: str) -> None:
         )
 
 
-class _Value:
-    """An array: whole, as components, or both. Either form is made when it is first asked for."""
-
-    def __init__(
-        self, shape: tuple[int, ...], whole: Any = None, parts: Any = None, layer: bool = False
-    ) -> None:
-        self.shape, self._whole, self._parts, self.layer = shape, whole, parts, layer
-
-    @classmethod
-    def of(cls, x: Any) -> "_Value":
-        if (
-            np.size(x) <= SPLIT
-            and not isinstance(x, Tracer)
-            and not jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended)
-        ):
-            x = np.asarray(x, jnp.result_type(x))
-        return cls(np.shape(x), whole=x)
-
-    def outside(self) -> Callable[[], "_Value"]:
-        """For use inside of a loop's body: what is made there must not stay behind."""
-        if _small(self.size):
-            _ = self.parts
-        return lambda: _Value(self.shape, self._whole, self._parts)
-
-    @property
-    def size(self) -> int:
-        return _size(self.shape)
-
-    @property
-    def known(self) -> bool:
-        """Whether it is a constant."""
-        return self._whole is not None and _known(self._whole)
-
-    @property
-    def whole(self) -> Any:
-        if self._whole is None:
-            parts = list(self._parts.flat)
-            if all(map(_known, parts)):
-                self._whole = np.array(parts, parts[0].dtype).reshape(self.shape)
-            else:
-                self._whole = jnp.stack(parts).reshape(self.shape) if self.shape else parts[0]
-        return self._whole
-
-    @property
-    def parts(self) -> np.ndarray:
-        """Object array of scalars, in the shape of the array."""
-        if self._parts is None:
-            if not self.shape:
-                scalars = [self._whole[()] if _known(self._whole) else self._whole]
-            elif _known(self._whole):
-                scalars = list(np.asarray(self._whole).flat)
-            else:
-                # split, whose transpose is a concatenation
-                row = lax.reshape(self._whole, (self.size,))
-                scalars = [x.reshape(()) for x in lax.split(row, (1,) * self.size)]
-            self._parts = _objects(scalars, self.shape)
-        return self._parts
-
-
-def _size(shape: Sequence[int]) -> int:
-    return int(np.prod(shape))
-
-
-def _small(size: int) -> bool:
-    return 0 < size <= SPLIT
-
-
-def _known(x: Any) -> bool:
-    return isinstance(x, np.ndarray | np.generic)
-
-
-def _objects(scalars: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
-    out = np.empty(len(scalars), object)
-    for i, x in enumerate(scalars):  # numpy would try to convert a list of tracers
-        out[i] = x
-    return out.reshape(shape)
-
-
 def _apply(jaxpr: "Jaxpr", eqn: "JaxprEqn") -> Callable[..., list]:
     """The operation itself, custom derivative rules and all; of arrays, to a list of them."""
     if not eqn.primitive.name.startswith("custom_"):
@@ -240,46 +168,19 @@ def _apply(jaxpr: "Jaxpr", eqn: "JaxprEqn") -> Callable[..., list]:
     return lambda *arrays: evaluate(*[x for x, use in zip(arrays, given) if use])
 
 
-def _packing(
-    like: Sequence[_Value], avals: Sequence[Any]
-) -> tuple[Callable[[Sequence[_Value]], list], Callable[[list], list[_Value]]]:
-    """Values to a list of arrays that a loop can carry, and back."""
-    typed = lambda x, aval: jnp.asarray(x, aval.dtype) if _known(x) else x
-
-    def pack(values: Sequence[_Value]) -> list:
-        return [
-            [typed(x, aval) for x in value.parts.flat]
-            if _small(value.size)
-            else [typed(value.whole, aval)]
-            for value, aval in zip(values, avals)
-        ]
-
-    def unpack(state: list) -> list[_Value]:
-        return [
-            _Value(v.shape, parts=_objects(x, v.shape))
-            if _small(v.size)
-            else _Value(v.shape, whole=x[0])
-            for v, x in zip(like, state)
-        ]
-
-    return pack, unpack
-
-
 class _Interpreter:
     def __init__(self, detached: bool) -> None:
         self.detached, self.count = detached, 0
 
-    def closed(self, closed: "ClosedJaxpr", values: Sequence[_Value]) -> list[_Value]:
-        return self.run(closed.jaxpr, [_Value.of(c) for c in closed.consts], values)
+    def closed(self, closed: "ClosedJaxpr", values: Sequence[Value]) -> list[Value]:
+        return self.run(closed.jaxpr, [Value.of(c) for c in closed.consts], values)
 
-    def run(
-        self, jaxpr: "Jaxpr", consts: Sequence[_Value], values: Sequence[_Value]
-    ) -> list[_Value]:
+    def run(self, jaxpr: "Jaxpr", consts: Sequence[Value], values: Sequence[Value]) -> list[Value]:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *values]))
 
-        def read(atom: Any) -> _Value:
+        def read(atom: Any) -> Value:
             if isinstance(atom, Literal):
-                return _Value.of(np.asarray(atom.val, atom.aval.dtype))  # type: ignore
+                return Value.of(np.asarray(atom.val, atom.aval.dtype))  # type: ignore
             return env[atom]
 
         for eqn in jaxpr.eqns:
@@ -287,7 +188,7 @@ class _Interpreter:
             env.update(zip(eqn.outvars, out))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def step(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[_Value]) -> list[_Value]:
+    def step(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[Value]) -> list[Value]:
         try:
             return self.known_step(jaxpr, eqn, values)
         except _SURPRISES as error:
@@ -297,32 +198,32 @@ class _Interpreter:
                 f"({type(error).__name__}: {str(error)[:200]})"
             ) from error
 
-    def known_step(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[_Value]) -> list[_Value]:
+    def known_step(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[Value]) -> list[Value]:
         """One operation, by the first way that fits."""
         shapes = [v.aval.shape for v in eqn.outvars]  # type: ignore
         inside = self.inside(jaxpr, eqn, values)
         if inside is not None:
             return inside
-        sizes = [*(value.size for value in values), *map(_size, shapes)]
+        sizes = [*(value.size for value in values), *map(size_of, shapes)]
         layer = any(value.layer for value in values)
-        small = all(map(_small, sizes)) and not layer
+        small = all(map(is_small, sizes)) and not layer
         if small and not eqn.effects:
             if all(value.known for value in values):
                 whole = [value.whole for value in values]
                 fixed = constant(eqn.primitive.name, eqn.params, whole, shapes[0])
                 if fixed is not None:
-                    return [_Value.of(fixed)]
+                    return [Value.of(fixed)]
             parts = self.split(eqn, values, shapes[0])
             if parts is not None:
-                return [_Value(x.shape, parts=x) for x in parts]
-        out = [_Value.of(x) for x in _apply(jaxpr, eqn)(*[value.whole for value in values])]
+                return [Value(x.shape, parts=x) for x in parts]
+        out = [Value.of(x) for x in _apply(jaxpr, eqn)(*[value.whole for value in values])]
         # A network's layer between products of matrices that are not split is left whole: taken
         # apart and put together again for each product it takes minutes to compile.
         for value in out:
             value.layer = value.size > LAYER and (layer or eqn.primitive.name == "dot_general")
         return out
 
-    def inside(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[_Value]) -> list[_Value] | None:
+    def inside(self, jaxpr: "Jaxpr", eqn: "JaxprEqn", values: list[Value]) -> list[Value] | None:
         """Operations made of jaxprs; None if it is not one, or to be taken as it is."""
         name, params = eqn.primitive.name, eqn.params
         if name in ("jit", "pjit") and params["name"] == "stackjax_kept":
@@ -351,11 +252,11 @@ class _Interpreter:
             return self.closed(solve, [*values[first:last], *right])
         return None
 
-    def ruled(self, params: dict, whole: Callable, values: list[_Value]) -> list[_Value] | None:
+    def ruled(self, params: dict, whole: Callable, values: list[Value]) -> list[Value] | None:
         """A function with a derivative rule of its own, which is kept, by components too."""
         closed = params["call_jaxpr"]
-        pack, unpack = _packing(values, closed.in_avals)
-        given, back = _packing([_Value(a.shape) for a in closed.out_avals], closed.out_avals)
+        pack, unpack = packing(values, closed.in_avals)
+        given, back = packing([Value(a.shape) for a in closed.out_avals], closed.out_avals)
 
         @jax.custom_jvp
         def call(state: list) -> list:
@@ -371,7 +272,7 @@ class _Interpreter:
                 traced = jax.make_jaxpr(derive)(*map(tuple, arrays))
                 out = self.closed(traced, [*unpack(primals[0]), *unpack(tangents[0])])
             except (_TooManyError, _UnknownError) as error:  # this runs after all else was split
-                out = [_Value.of(x) for x in jax.tree.leaves(derive(*map(tuple, arrays)))]
+                out = [Value.of(x) for x in jax.tree.leaves(derive(*map(tuple, arrays)))]
                 if isinstance(error, _UnknownError):
                     _warn(str(error))
             half = len(out) // 2
@@ -379,7 +280,7 @@ class _Interpreter:
 
         return back(call(pack(values)))
 
-    def loop(self, params: dict, values: list[_Value]) -> list[_Value] | None:
+    def loop(self, params: dict, values: list[Value]) -> list[Value] | None:
         n, m = params["cond_nconsts"], params["body_nconsts"]
         cond, body = params["cond_jaxpr"], params["body_jaxpr"]
         if body.effects or cond.effects:
@@ -387,25 +288,25 @@ class _Interpreter:
         outside, start = [value.outside() for value in values[: n + m]], values[n + m :]
         shut = lambda: [value() for value in outside[:n]]
         fixed = lambda: [value() for value in outside[n:]]
-        pack, unpack = _packing(start, body.in_avals[m:])
+        pack, unpack = packing(start, body.in_avals[m:])
         done = lambda state: self.closed(cond, [*shut(), *unpack(state)])[0].whole
         step = lambda state: pack(self.closed(body, [*fixed(), *unpack(state)]))
         return unpack(lax.while_loop(lambda s: jnp.asarray(done(s)), step, pack(start)))
 
-    def branch(self, params: dict, values: list[_Value]) -> list[_Value]:
+    def branch(self, params: dict, values: list[Value]) -> list[Value]:
         index, *operands = values
         branches = params["branches"]
         if index.known:
             return self.closed(branches[int(index.whole)], operands)
-        out = [_Value(aval.shape) for aval in branches[0].out_avals]
-        pack, unpack = _packing(out, branches[0].out_avals)
+        out = [Value(aval.shape) for aval in branches[0].out_avals]
+        pack, unpack = packing(out, branches[0].out_avals)
         outside = [value.outside() for value in operands]
         inside = lambda b: pack(self.closed(b, [value() for value in outside]))
         bodies = [partial(inside, b) for b in branches]
         return unpack(lax.switch(index.whole, bodies))
 
     def split(
-        self, eqn: "JaxprEqn", values: list[_Value], shape: tuple[int, ...]
+        self, eqn: "JaxprEqn", values: list[Value], shape: tuple[int, ...]
     ) -> list[np.ndarray] | None:
         """The components of the results, the first in `shape`; None if there is no rule for it."""
         name, params = eqn.primitive.name, eqn.params
@@ -420,18 +321,18 @@ class _Interpreter:
             else:
                 operation = partial(eqn.primitive.bind, **params)
                 scalars = [self.scalar(operation, x) for x in zip(*rows)]
-            return [_objects(scalars, shape)]
+            return [objects(scalars, shape)]
         if name in REDUCTIONS:
             axes, (value,) = tuple(params["axes"]), values
             rest = [i for i in range(len(value.shape)) if i not in axes]
-            rows = value.parts.transpose([*rest, *axes]).reshape(_size(shape), -1)
-            return [_objects([self.reduce(REDUCTIONS[name], row) for row in rows], shape)]
+            rows = value.parts.transpose([*rest, *axes]).reshape(size_of(shape), -1)
+            return [objects([self.reduce(REDUCTIONS[name], row) for row in rows], shape)]
         if name == "dot_general":
             left, right = values
             return [self.contract(params, left, right, shape)]
         return None
 
-    def gather(self, eqn: "JaxprEqn", value: _Value, index: _Value) -> list[np.ndarray] | None:
+    def gather(self, eqn: "JaxprEqn", value: Value, index: Value) -> list[np.ndarray] | None:
         """With constant indices: done once, on the components' positions."""
         places = np.arange(value.size, dtype=np.int32).reshape(value.shape)
         with jax.ensure_compile_time_eval():
@@ -440,7 +341,7 @@ class _Interpreter:
         # what is not a position fills in for an index out of range
         if np.any((moved < 0) | (moved >= value.size)):
             return None
-        return [_objects(value.parts.ravel()[moved.ravel()].tolist(), moved.shape)]
+        return [objects(value.parts.ravel()[moved.ravel()].tolist(), moved.shape)]
 
     def scalar(self, operation: Callable, scalars: Sequence[Any]) -> Any:
         self.count += 1
@@ -455,20 +356,20 @@ class _Interpreter:
         return total
 
     def contract(
-        self, params: dict, left: _Value, right: _Value, shape: tuple[int, ...]
+        self, params: dict, left: Value, right: Value, shape: tuple[int, ...]
     ) -> np.ndarray:
         """A product of matrices, in the precision of its result."""
         (over, batch), dtype = params["dimension_numbers"], params["preferred_element_type"]
 
-        def rows(value: _Value, over: Sequence[int], batch: Sequence[int]) -> np.ndarray:
+        def rows(value: Value, over: Sequence[int], batch: Sequence[int]) -> np.ndarray:
             rest = [i for i in range(len(value.shape)) if i not in (*over, *batch)]
-            sizes = [_size([value.shape[i] for i in axes]) for axes in (batch, rest, over)]
+            sizes = [size_of([value.shape[i] for i in axes]) for axes in (batch, rest, over)]
             return value.parts.transpose([*batch, *rest, *over]).reshape(sizes)
 
         def number(x: Any) -> Any:
             if dtype is None or x.dtype == dtype:
                 return x
-            return x.astype(dtype) if _known(x) else lax.convert_element_type(x, dtype)
+            return x.astype(dtype) if is_known(x) else lax.convert_element_type(x, dtype)
 
         a, b = rows(left, over[0], batch[0]), rows(right, over[1], batch[1])
         out = [
@@ -479,4 +380,4 @@ class _Interpreter:
             for u in p
             for v in q
         ]
-        return _objects(out, shape)
+        return objects(out, shape)

@@ -242,7 +242,7 @@ class _Walk:
             except TypeError:  # static fields that cannot be hashed: look into the object
                 pass
         if _is_python(kind):
-            call = getattr(kind, "__call__", None)
+            call = getattr(kind, "__call__", None)  # noqa: B004
             if not isinstance(call, types.FunctionType):
                 return self._attributes(value, reader)
             return self._attributes(value, reader.joined(_names(call.__code__))), each(call)

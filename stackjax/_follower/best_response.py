@@ -79,8 +79,8 @@ class Response(struct.PyTreeNode):
         there are several best responses, and derivatives leave it out (or short steps do not
         shrink, as at a kink or a maximum of higher order); negative, `value` is no maximum.
       multipliers: of the constraints, differentiable like `value`.
-      agreeing_starts: scalar int, how many of the starting points led to a response as good. Fewer than
-        `starts`: the utility has other local maxima, or some searches failed.
+      agreeing_starts: scalar int, how many of the starting points led to a response as good. Fewer
+        than `starts`: the utility has other local maxima, or some searches failed.
 
     Example:
       >>> duopoly = sj.games.duopoly()

@@ -9,7 +9,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax.sets import Ball, FeasibleSet, Simplex
-from stackjax.solvers._newton import Bounds
+from stackjax.solvers._bounds import Bounds
 
 PyTree = Any
 

@@ -225,8 +225,8 @@ def _logs(turns: Any) -> dict[str, list[RealTurns]]:
         for row in rows:
             if not isinstance(row, RealTurns):
                 raise TypeError(
-                    "`turns` must be a stackjax.certificates.RealTurns, a mapping from 'leader' and 'follower' "
-                    f"to such, or None; got {type(row).__name__}."
+                    "`turns` must be a stackjax.certificates.RealTurns, a mapping from 'leader' "
+                    f"and 'follower' to such, or None; got {type(row).__name__}."
                 )
         logs[player] = rows
     return logs

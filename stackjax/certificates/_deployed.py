@@ -93,8 +93,8 @@ def as_deployed(subject: Any) -> Deployed | Game:
     if isinstance(subject, Deployed | Game):
         return subject
     raise TypeError(
-        "`game_or_policy` must be a stackjax.Game, a stackjax.certificates.Deployed or a controller of "
-        f"stackjax.agents; got {type(subject).__name__}."
+        "`game_or_policy` must be a stackjax.Game, a stackjax.certificates.Deployed or a "
+        f"controller of stackjax.agents; got {type(subject).__name__}."
     )
 
 

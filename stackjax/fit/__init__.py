@@ -13,11 +13,11 @@ from stackjax.fit._estimators import (
     ResponseRegression,
 )
 from stackjax.fit._follower import fit_follower
+from stackjax.fit._history import History
 from stackjax.fit._horizon import Horizon, Trajectory, rollout
 from stackjax.fit._leader import fit_leader
 from stackjax.fit._observations import Observations
 from stackjax.fit._robust import Ensemble, Suboptimal
-from stackjax.fit._training import History
 from stackjax.fit._utilities import ConcaveUtility, Concavity, FreeUtility, probe_concavity
 
 __all__ = [

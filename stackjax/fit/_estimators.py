@@ -138,8 +138,9 @@ def check_estimator(estimator: Any) -> None:
     """Raises TypeError unless `estimator` is one of this module's settings."""
     if not isinstance(estimator, Estimator):
         raise TypeError(
-            "`estimator` must be stackjax.fit.ResponseRegression(), stackjax.fit.GaussianResponse(...), "
-            f"stackjax.fit.GibbsResponse(...) or stackjax.fit.BehaviourCloning(); got {estimator!r}."
+            "`estimator` must be stackjax.fit.ResponseRegression(), "
+            "stackjax.fit.GaussianResponse(...), stackjax.fit.GibbsResponse(...) or "
+            f"stackjax.fit.BehaviourCloning(); got {estimator!r}."
         )
 
 

@@ -21,7 +21,9 @@ from stackjax.fit._constraints import (
     penalty_unit,
     values_of,
 )
+from stackjax.fit._history import History
 from stackjax.fit._horizon import Horizon, act, check_horizon, check_projectable, play
+from stackjax.fit._options import Options, Score
 from stackjax.fit._robust import (
     Ensemble,
     Follower,
@@ -32,7 +34,7 @@ from stackjax.fit._robust import (
     worst_share,
 )
 from stackjax.fit._rows import as_batch, mean_of
-from stackjax.fit._training import Callback, History, Options, Score, train
+from stackjax.fit._training import Callback, train
 
 PyTree = Any
 

@@ -14,8 +14,8 @@ from stackjax._follower.best_response import like, respond
 from stackjax._game import Game, evaluate, finite, shield
 from stackjax.fit._estimators import BehaviourCloning, Estimator, GaussianResponse, GibbsResponse
 from stackjax.fit._observations import Rows
+from stackjax.fit._options import Objective, Score
 from stackjax.fit._rows import mean_of
-from stackjax.fit._training import Objective, Score
 from stackjax.sets import Box, FeasibleSet
 
 PyTree = Any

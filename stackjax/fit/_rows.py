@@ -9,7 +9,7 @@ import numpy as np
 
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.blocks import check_layout
-from stackjax.fit._training import Score
+from stackjax.fit._options import Score
 
 PyTree = Any
 _KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}

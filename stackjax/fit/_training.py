@@ -6,267 +6,34 @@ validation set says that it no longer gets better; what a fit is for is an `Obje
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
-from stackjax._arrays.modules import check_stateless, check_untied, is_floating, partition
-from stackjax._arrays.reads import first_made
-from stackjax._arrays.static import split_static
+from stackjax._arrays.modules import is_floating, partition
 from stackjax._game import finite
 from stackjax.fit._checkpoint import Checkpoint
+from stackjax.fit._history import History
 from stackjax.fit._lagrangian import Prices, Terms
+from stackjax.fit._options import (
+    Objective,
+    Options,
+    Score,
+    Validation,
+)
 from stackjax.fit._progress import chunks
+from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Slope, priced
 
 PyTree = Any
-Arrays = list[jax.Array]
 
 # Steps on end without a follower that converged, after which a fit has diverged.
 _PATIENCE = 20
-# The slope at the end: a mean over about this share of the steps, and what counts as none, in
-# standard errors of that mean and as a share of the steepest one; of a constraint, of the largest.
-_WINDOW, _ERRORS, _FLAT, _KEPT = 0.1, 3.0, 1e-4, 5e-3
-
-
-class History(struct.PyTreeNode):
-    """How a fit went, one entry a step (T steps); after a stop the last entry is repeated.
-
-    Attributes:
-      utility: `[T]` what was maximised, over the step's minibatch: the leader's mean utility, or
-        minus the follower's loss. Without the price of constraints.
-      gradient_norm: `[T]` Euclidean norm of the gradient.
-      converged: `[T]` share of the minibatch whose follower's solver converged; the others are
-        left out. It says nothing of the fit: `settled` does.
-      validation: `[T]` the utility on the validation rows when it was last taken; NaN before the
-        first time, and throughout without validation.
-      constraints: `[T, k]` the averages that are to be at least 0, over the minibatch.
-      multipliers: `[T, k]` their prices.
-      steps: `[]` steps that were taken before the fit stopped; T if it ran to its end.
-      diverged: `[]` bool: it stopped because the utility, the gradient or a parameter was no
-        longer a finite number, or because in 20 steps on end no follower converged (such steps
-        change nothing).
-      best: `[]` the module that is returned is the one after so many steps: `steps`; or the last
-        at which all was finite and some follower converged, if the fit diverged; or, with a
-        validation set, the one whose utility on it was highest.
-      settled: `[]` bool: in the last tenth of the steps there was on average no slope left to
-        climb, beyond the noise of minibatches and 1e-4 of the steepest, and no constraint was
-        broken, nor had room that it was still paid for. False where the loss still falls,
-        however slowly: take more steps, or larger ones. False too where there was never a slope,
-        as where all answers stand at a bound: the fit returns what it was given.
-      noise: what a likelihood learned of a follower beside the returned module: the standard
-        deviations, like one response, or the temperature, `[]`; None where nothing was.
-
-    Example:
-      >>> rule = jax.tree_util.Partial(lambda w, action, context: w * action, jnp.array(0.0))
-      >>> seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
-      >>> how = {"estimator": sj.fit.BehaviourCloning(), "steps": 20, "key": jax.random.key(0)}
-      >>> _, history = sj.fit_follower(rule, seen, **how)
-      >>> print(history.utility.shape, history.utility[-1] > history.utility[0], history.diverged)
-      (20,) True False
-      >>> print(history.converged[-1], history.settled)  # the followers did, the fit did not
-      1.0 False
-    """
-
-    utility: jax.Array
-    gradient_norm: jax.Array
-    converged: jax.Array
-    validation: jax.Array
-    constraints: jax.Array
-    multipliers: jax.Array
-    steps: jax.Array
-    diverged: jax.Array
-    best: jax.Array
-    settled: jax.Array
-    noise: PyTree = None
-
-
-class Score(struct.PyTreeNode):
-    """What an objective says of some rows.
-
-    Attributes:
-      utility: `[]` mean over the rows that count.
-      converged: `[]` share of the rows that count.
-      starts: the rows' next starting points of the follower.
-      constraints: `[k]` averages that are to be at least 0.
-      units: `[k]` curvature of the constraints' penalty that suits the rows' units; only with
-        constraints.
-    """
-
-    utility: jax.Array
-    converged: jax.Array
-    starts: PyTree
-    constraints: jax.Array
-    units: jax.Array | None = None
-
-
-class Objective(Protocol):
-    """A pytree that scores a module; arrays in it are traced, everything else is static."""
-
-    def __call__(self, module: PyTree, rows: PyTree, starts: PyTree, key: jax.Array, /) -> Score:
-        """The score of `module` on `rows`; the followers start from `starts`."""
-        ...
-
 
 Callback = Callable[[int, PyTree, History], None]
-
-
-class Validation(struct.PyTreeNode):
-    """Rows that are not trained on, and when to stop for them.
-
-    Attributes:
-      rows: like the training rows.
-      starts: the followers' starting points.
-      every: steps from one look to the next.
-      patience: looks without a gain after which the fit stops.
-    """
-
-    rows: PyTree
-    starts: PyTree
-    every: int = struct.field(pytree_node=False)
-    patience: int = struct.field(pytree_node=False)
-
-
-class Options(struct.PyTreeNode):
-    """What the loop is compiled for, and its key; `reads` is what the module's function reads."""
-
-    key: jax.Array
-    steps: int = struct.field(pytree_node=False)
-    batch_size: int | None = struct.field(pytree_node=False)
-    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
-    dual_rate: float | None = struct.field(pytree_node=False, default=None)
-    constrained: int = struct.field(pytree_node=False, default=0)
-    reads: tuple = struct.field(pytree_node=False, default=())
-
-    @classmethod
-    def checked(
-        cls,
-        module: Any,
-        name: str,
-        key: Any,
-        steps: int,
-        batch_size: int | None,
-        optimizer: optax.GradientTransformation | None,
-        dual_rate: float | None = None,
-        constrained: int = 0,
-    ) -> "Options":
-        """The options, once they are known to be sound.
-
-        Raises:
-          ValueError: the module has state that is not a parameter, tied parameters or none, or
-            `steps` or `batch_size` is below 1.
-          TypeError: the module is not callable, `key` is not a key, an option is of the wrong type.
-        """
-        if not callable(module):
-            raise TypeError(f"`{name}` must be callable; got {type(module).__name__}.")
-        check_stateless(module, name)
-        check_untied(module, name)
-        if not partition(module)[0]:
-            raise ValueError(f"`{name}` has no parameters to train.")
-        check_key(key)
-        check_count("steps", steps)
-        if batch_size is not None:
-            check_count("batch_size", batch_size)
-        if not isinstance(optimizer, optax.GradientTransformation | None):
-            raise TypeError(
-                "`optimizer` must be an optax.GradientTransformation such as optax.adam(0.01), or "
-                f"None; got {optimizer!r}."
-            )
-        optimizer = _default_optimizer(steps) if optimizer is None else first_made(optimizer)
-        _, reads = split_static((module,))
-        return cls(key, steps, batch_size, optimizer, dual_rate, constrained, reads)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raises TypeError or ValueError unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1; got {value}.")
-
-
-@lru_cache
-def _default_optimizer(steps: int) -> optax.GradientTransformation:
-    return optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-
-
-class Best(struct.PyTreeNode):
-    """What the looks at the validation rows gave.
-
-    Attributes:
-      arrays: the module's trained arrays at the best look.
-      highest: `[]` the utility at the best look.
-      value: `[]` the same at the last one.
-      step: `[]` steps taken before the best look.
-      since: `[]` looks since.
-    """
-
-    arrays: Arrays
-    highest: jax.Array
-    value: jax.Array
-    step: jax.Array
-    since: jax.Array
-
-
-class Slope(struct.PyTreeNode):
-    """Running means of the gradient, in which the latest steps count most.
-
-    Attributes:
-      mean: of the gradient, like the trained arrays.
-      square: `[]` of its squared norm.
-      most: `[]` the largest norm so far.
-      steps: `[]` how many have been averaged.
-    """
-
-    mean: Arrays
-    square: jax.Array
-    most: jax.Array
-    steps: jax.Array
-
-    @classmethod
-    def none(cls, arrays: Arrays, dtype: jnp.dtype) -> "Slope":
-        """Before the first step."""
-        zeros = [jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)) for x in arrays]
-        zero = jnp.zeros((), dtype)
-        return cls(zeros, zero, zero, jnp.zeros((), jnp.int32))
-
-    def after(self, slope: Arrays, norm: jax.Array, steps: int) -> "Slope":
-        """With one gradient more, in a fit of `steps` steps."""
-        keep = _forget(steps)
-        mean = [keep * old + (1 - keep) * new.astype(old.dtype)
-                for old, new in zip(self.mean, slope)]  # fmt: skip
-        norm = norm.astype(self.square.dtype)
-        square = keep * self.square + (1 - keep) * norm**2
-        return Slope(mean, square, jnp.maximum(self.most, norm), self.steps + 1)
-
-    def gone(self, steps: int, flat: float) -> jax.Array:
-        """Whether the mean is not known to differ from none, or is a share `flat` of the most."""
-        keep = _forget(steps)
-        lost = jnp.asarray(keep, self.square.dtype) ** jnp.maximum(self.steps, 1)
-        # the weights' sum, and that of their squares: what a mean of so many has for noise
-        whole = 1 - lost
-        share = (1 - keep) / (1 + keep) * (1 + lost) / whole
-        mean = optax.tree.norm(self.mean).astype(whole.dtype) / whole
-        noise = jnp.maximum(self.square / whole - mean**2, 0) / jnp.maximum(1 - share, 0.5)
-        return mean <= jnp.maximum(_ERRORS * jnp.sqrt(share * noise), flat * self.most)
-
-
-def _priced(kept: Slope, prices: Prices, constraints: jax.Array, options: Options) -> Slope:
-    """With the constraints `[k]` of one step more, but for room that costs nothing."""
-    if not options.constrained:
-        return kept
-    moves = jnp.where(prices.multiplier > 0, constraints, jnp.minimum(constraints, 0))
-    add = lambda one, move: one.after([move], jnp.abs(move), options.steps)
-    return jax.vmap(add)(kept, moves)
-
-
-def _forget(steps: int) -> float:
-    return 1 - 1 / max(1.0, _WINDOW * steps)
 
 
 class State(struct.PyTreeNode):
@@ -458,10 +225,10 @@ def _run(
         prices = state.prices.ascend(score.constraints, score.units, terms)
         choose = lambda new, old: jax.tree.map(lambda x, y: jnp.where(useful, x, y), new, old)
         seen = choose(state.slope.after(slope, norm, options.steps), state.slope)
-        kept = choose(_priced(state.kept, state.prices, score.constraints, options), state.kept)
-        flat = (seen.most > 0) & seen.gone(options.steps, _FLAT)
+        kept = choose(priced(state.kept, state.prices, score.constraints, options), state.kept)
+        flat = (seen.most > 0) & seen.gone(options.steps, FLAT)
         if options.constrained:
-            flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, _KEPT))(kept))
+            flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, KEPT))(kept))
         history = state.history
         record = lambda table, entry: table.at[number].set(entry.astype(table.dtype))
         history = history.replace(

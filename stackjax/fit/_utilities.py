@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jax.flatten_util import ravel_pytree
 
-from stackjax.fit._training import check_count
+from stackjax.fit._options import check_count
 
 PyTree = Any
 

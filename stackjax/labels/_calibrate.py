@@ -75,7 +75,8 @@ def tune_threshold(
       block: of `run`.
 
     Returns:
-      A `TunedThreshold`. A candidate whose regret is NaN is never chosen by "regret" before another.
+      A `TunedThreshold`. A candidate whose regret is NaN is never chosen by "regret" before
+      another.
 
     Raises:
       TypeError: `make` is not callable, or `key` is not a key.

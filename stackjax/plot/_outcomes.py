@@ -30,9 +30,9 @@ def pareto(
     The colour is the arm's role, the marker its own. To the upper left is better.
 
     Args:
-      arms: by name, what `stackjax.agents.evaluation.compare` returns: (estimate, low, high) of `tokens` and
-        `correct`, and of `tokens_difference` and `correct_difference`. Correctness, in [0, 1], is
-        shown in percent, its difference in points.
+      arms: by name, what `stackjax.agents.evaluation.compare` returns: (estimate, low, high) of
+        `tokens` and `correct`, and of `tokens_difference` and `correct_difference`. Correctness, in
+        [0, 1], is shown in percent, its difference in points.
       difference: draw the paired differences to the arms' baseline instead of the values; lines
         mark 0.
       intervals: whether to draw them as error bars.

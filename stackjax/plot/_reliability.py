@@ -29,8 +29,8 @@ def reliability_diagram(
     the same axes for another predictor.
 
     Args:
-      table: a `stackjax.agents.surrogate.Reliability`, or anything with `predicted`, `observed` and `count`,
-        each `[bins]`.
+      table: a `stackjax.agents.surrogate.Reliability`, or anything with `predicted`, `observed` and
+        `count`, each `[bins]`.
       label: the predictor's name.
       role: its colour, see `COLORS`.
       xlabel: what was predicted.

@@ -149,7 +149,8 @@ def price_of_response_projection(
 
     Example:
       >>> game = sj.Game(lambda a, r, x: a * (10.0 - a - r), lambda a, r, x: r * (10.0 - a - r))
-      >>> price = sj.repair.price_of_response_projection(game, 5.0, jnp.array(2.5), jnp.array(3.0), None)
+      >>> response, projected = jnp.array(2.5), jnp.array(3.0)
+      >>> price = sj.repair.price_of_response_projection(game, 5.0, response, projected, None)
       >>> print(price.leader, price.follower)
       2.5 0.25
     """

@@ -232,7 +232,7 @@ def _check(settings: Any) -> None:
                     f"{name}: `{field.name}` must be True, False or None; got {value!r}."
                 )
         elif field.type in (float, float | None):
-            optional = field.type != float
+            optional = field.type != float  # noqa: E721
             if not isinstance(value, int | float) and not (optional and value is None):
                 allowed = "a Python number or None" if optional else "a Python number"
                 raise TypeError(f"{name}: `{field.name}` must be {allowed}; got {value!r}.")

@@ -182,7 +182,8 @@ def greedy_cell(controller: Controller, state: State, previous: jax.Array) -> ja
       >>> from stackjax.agents.control import known_world
       >>> record = known_world.records(1)[0]
       >>> state = sj.agents.game.state_of(record.state, record.task)
-      >>> print(sj.agents.control.greedy_cell(known_world.controller(), state, jnp.array([0.8, 0.5])))
+      >>> controller, previous = known_world.controller(), jnp.array([0.8, 0.5])
+      >>> print(sj.agents.control.greedy_cell(controller, state, previous))
       [1. 1. 1.]
     """
     context = controller.context(state, previous)

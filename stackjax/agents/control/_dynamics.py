@@ -53,7 +53,7 @@ def script_of(states: State) -> Script:
       ValueError: the states do not have one leading axis, or no turn.
 
     Example:
-      >>> numbers = {name: jnp.zeros(3) for name in sj.agents.state.FIELDS}
+      >>> numbers = {name: jnp.zeros(3) for name in sj.agents.game.FIELDS}
       >>> states = sj.agents.game.State(task=jnp.zeros(3, int), **numbers)
       >>> sj.agents.control.script_of(states).task.shape
       (3,)
@@ -81,11 +81,12 @@ class Session(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (7).
 
     Example:
-      >>> script = sj.agents.control.Script(
+      >>> from stackjax.agents import control
+      >>> script = control.Script(
       ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
       ...     context_tokens=jnp.array([0.0, 60.0]),
       ... )
-      >>> session = sj.agents.control.begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=400)
+      >>> session = control.begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=400)
       >>> after = session.update(jnp.array([0.7, 0.2]), tokens=jnp.array(100.0), correct=1.0)
       >>> print(after.state.budget, after.state.mean_tokens, after.state.recent_quality)
       0.75 100.0 0.7
@@ -184,11 +185,12 @@ class SessionDynamics(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (7), (12).
 
     Example:
+      >>> from stackjax.agents import control, log
       >>> from stackjax.agents.control import known_world
-      >>> states = sj.agents.log.turn_arrays(known_world.records(1, 2, design="random")).state
+      >>> states = log.turn_arrays(known_world.records(1, 2, design="random")).state
       >>> signal = jnp.array([0.8, 0.5])
-      >>> session = sj.agents.control.begin_session(sj.agents.control.script_of(states), signal=signal)
-      >>> dynamics = sj.agents.control.SessionDynamics(known_world.surrogate(), reference=jnp.ones(3))
+      >>> session = control.begin_session(control.script_of(states), signal=signal)
+      >>> dynamics = control.SessionDynamics(known_world.surrogate(), reference=jnp.ones(3))
       >>> after = dynamics.step(session, signal, jnp.zeros(3), jax.random.key(0))
       >>> print(after.turn_index, after.total_tokens)
       1.0 100.0

@@ -132,9 +132,10 @@ class TurnResult(struct.PyTreeNode):
       done: whether the session is over now.
 
     Example:
+      >>> from stackjax.agents import control
       >>> from stackjax.agents.control import known_world
-      >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
-      >>> env = sj.agents.control.SurrogateSession(known_world.surrogate(), scripts, stochastic=False)
+      >>> scripts = control.scripts_of(known_world.records(3, 2))
+      >>> env = control.SurrogateSession(known_world.surrogate(), scripts, stochastic=False)
       >>> _, now = env.start(0)
       >>> _, now, gave = env.step(jax.random.key(0), now, jnp.full(3, 0.5))
       >>> print(gave.tokens, gave.correct, gave.taken, gave.done)

@@ -46,7 +46,9 @@ class OffPolicy:
       >>> from stackjax.agents.control import known_world
       >>> log = sj.agents.log.outcomes(known_world.records(200, design="random"))
       >>> always = (log.cell == log.row((1, 1, 1))).astype(float)
-      >>> found = sj.agents.evaluation.off_policy(log.tokens, log.propensity, always, log.episode, seed=0)
+      >>> found = sj.agents.evaluation.off_policy(
+      ...     log.tokens, log.propensity, always, log.episode, seed=0
+      ... )
       >>> found.self_normalised.estimate, found.matched, found.turns
       (330.0, 50, 400)
     """

@@ -142,11 +142,12 @@ def executed_turns(
       Scores of all policies at the present turns, real and predicted, as `certify` takes them.
 
     Example:
+      >>> from stackjax.agents import evaluation
       >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
-      >>> policies = {name: sj.agents.evaluation.constant_cell(cell) for name, cell in cells.items()}
-      >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
-      >>> found = sj.agents.evaluation.executed_turns(
+      >>> policies = {name: evaluation.constant_cell(cell) for name, cell in cells.items()}
+      >>> table = evaluation.factorial(known_world.records(4, 2))
+      >>> found = evaluation.executed_turns(
       ...     policies, table, known_world.surrogate(), (1, 1, 1), deployed="none", baseline="all"
       ... )
       >>> print(found.utility.shape, found.utility.mean(axis=1).round(2))
@@ -218,11 +219,12 @@ def logged_turns(
       The turns' scores, propensities and predictions, as `certify` takes them.
 
     Example:
+      >>> from stackjax.agents import evaluation, log
       >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
-      >>> policies = {name: sj.agents.evaluation.constant_cell(cell) for name, cell in cells.items()}
-      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, 2, design="random"))
-      >>> found = sj.agents.evaluation.logged_turns(
+      >>> policies = {name: evaluation.constant_cell(cell) for name, cell in cells.items()}
+      >>> turns = log.turn_arrays(known_world.records(8, 2, design="random"))
+      >>> found = evaluation.logged_turns(
       ...     policies, turns, np.full(16, 1 / 8), known_world.surrogate(), (1, 1, 1),
       ...     deployed="all", least_propensity=1 / 8,
       ... )

@@ -38,7 +38,9 @@ class TurnOutcome(NamedTuple):
         transcript: Replies and tool results in turn.
 
     Example:
-        >>> found = sj.agents.executor.TurnOutcome("4", (1.0, 0.5, 0.0), 90, 3, 0.4, 0, None, False, ("4",))
+        >>> found = sj.agents.executor.TurnOutcome(
+        ...     "4", (1.0, 0.5, 0.0), 90, 3, 0.4, 0, None, False, ("4",)
+        ... )
         >>> found.prompt_tokens + found.completion_tokens, found.fallback is None
         (93, True)
     """
@@ -99,7 +101,9 @@ class Executor:
 
     Example:
         >>> try:
-        ...     sj.agents.executor.Executor("http://127.0.0.1:8080/v1", model="my-model", timeout=0.0)
+        ...     sj.agents.executor.Executor(
+        ...         "http://127.0.0.1:8080/v1", model="my-model", timeout=0.0
+        ...     )
         ... except ValueError as error:
         ...     print(str(error).split(",")[0])
         timeout must be positive

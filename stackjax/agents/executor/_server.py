@@ -21,8 +21,9 @@ class LocalModel(NamedTuple):
     """A running server: its base URL (ending in ``/v1``), the model's name and SHA-256.
 
     Example:
-        >>> sha256 = "0" * 64
-        >>> model = sj.agents.executor.LocalModel("http://127.0.0.1:80/v1", "tiny", sha256, "tiny.gguf")
+        >>> model = sj.agents.executor.LocalModel(
+        ...     "http://127.0.0.1:80/v1", "tiny", "0" * 64, "tiny.gguf"
+        ... )
         >>> model.base_url
         'http://127.0.0.1:80/v1'
     """

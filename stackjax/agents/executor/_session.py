@@ -63,7 +63,8 @@ class SessionState:
         model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
 
     Example:
-        >>> state, turn = sj.agents.executor.SessionState(1000.0), sj.agents.tasks.make_episode(0, 7).turns[0]
+        >>> state = sj.agents.executor.SessionState(1000.0)
+        >>> turn = sj.agents.tasks.make_episode(0, 7).turns[0]
         >>> state.hear(turn)
         >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
         >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
@@ -149,16 +150,17 @@ def run_episode(
 
     Example:
         >>> import pathlib, tempfile
+        >>> from stackjax.agents import executor
         >>> class Silent:  # what an `Executor` does, without a model
         ...     model = "none"
         ...     def run_turn(self, question, task, action, **context):
-        ...         done = sj.agents.executor.executed_action(action)
-        ...         return sj.agents.executor.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
-        >>> everything = sj.agents.executor.Choice((1, 1, 1), None, 1.0, "everything", "policy")
+        ...         done = executor.executed_action(action)
+        ...         return executor.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
+        >>> everything = executor.Choice((1, 1, 1), None, 1.0, "everything", "policy")
         >>> always = lambda state, turn, rng: everything
         >>> episode = sj.agents.tasks.make_episode(0, 7)
         >>> with sj.agents.log.TurnLog(pathlib.Path(tempfile.mkdtemp()) / "turns.jsonl") as log:
-        ...     records = sj.agents.executor.run_episode(Silent(), episode, always, log)
+        ...     records = executor.run_episode(Silent(), episode, always, log)
         >>> len(records) == len(episode.turns), records[-1].executed, records[-1].correct
         (True, (1.0, 1.0, 1.0), False)
     """

@@ -11,10 +11,18 @@ from stackjax.agents.game._payoffs import (
     resource_game,
     smooth_subsidy,
 )
-from stackjax.agents.game._state import State, encode_scalar, encode_task, stack_states, state_of
+from stackjax.agents.game._state import (
+    FIELDS,
+    State,
+    encode_scalar,
+    encode_task,
+    stack_states,
+    state_of,
+)
 from stackjax.agents.game._surfaces import QualitySurface, TokenSurface
 
 __all__ = [
+    "FIELDS",
     "Leader",
     "LearnedFollower",
     "QualitySurface",

@@ -236,13 +236,14 @@ def follower_utility(
     Source: arXiv 2606.23026, eq. (8).
 
     Example:
+      >>> from stackjax.agents import game
       >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.game.resource_context(
+      >>> context = game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.ones(3),
       ... )
       >>> signal, cheap, dear = jnp.array([0.6, 0.0]), jnp.zeros(3), jnp.ones(3)
-      >>> utility = lambda response: float(sj.agents.game.follower_utility(signal, response, context))
+      >>> utility = lambda response: float(game.follower_utility(signal, response, context))
       >>> round(utility(cheap), 3), round(utility(dear), 3)
       (-0.441, 0.425)
     """

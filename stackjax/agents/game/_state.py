@@ -152,7 +152,8 @@ def encode_scalar(state: State) -> jax.Array:
     Example:
       >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> print(sj.agents.game.encode_scalar(sj.agents.game.state_of(features, "complex_reasoning")))
+      >>> state = sj.agents.game.state_of(features, "complex_reasoning")
+      >>> print(sj.agents.game.encode_scalar(state))
       [0.5 0.2 0.5 0.5 0.5 0.  1.  1.  1. ]
     """
     numbers = encode_numbers(state)
@@ -168,7 +169,8 @@ def encode_task(state: State) -> jax.Array:
     Example:
       >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> print(sj.agents.game.encode_task(sj.agents.game.state_of(features, "complex_reasoning"))[8:])
+      >>> state = sj.agents.game.state_of(features, "complex_reasoning")
+      >>> print(sj.agents.game.encode_task(state)[8:])
       [0. 0. 0. 0. 0. 1.]
     """
     numbers = encode_numbers(state)

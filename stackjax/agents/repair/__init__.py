@@ -14,6 +14,7 @@ from stackjax.agents.repair._cells import (
     reference_cell,
     summarise_cells,
 )
+from stackjax.agents.repair._choice import ActionSetChoice, Confirmation, Judged, Requirements
 from stackjax.agents.repair._need_head import (
     NeedHead,
     NeedReport,
@@ -21,14 +22,7 @@ from stackjax.agents.repair._need_head import (
     fit_need,
     tool_misses,
 )
-from stackjax.agents.repair._selection import (
-    ActionSetChoice,
-    Confirmation,
-    Judged,
-    Requirements,
-    confirm_action_set,
-    select_action_set,
-)
+from stackjax.agents.repair._selection import confirm_action_set, select_action_set
 
 __all__ = [
     "ActionSetChoice",

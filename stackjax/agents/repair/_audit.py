@@ -70,7 +70,7 @@ def audit(
         episodes are not N, sets are not of 12 strata, or `level` is not in (0, 1).
 
     Example:
-      >>> numbers = {name: jnp.zeros(2) for name in sj.agents.state.FIELDS}
+      >>> numbers = {name: jnp.zeros(2) for name in sj.agents.game.FIELDS}
       >>> states = sj.agents.game.State(task=jnp.zeros(2, int), **numbers)
       >>> sets = sj.ActionSet(jnp.tile(jnp.array([1.0, 0.5, 0.0]), (12, 1, 1)))
       >>> asked = jnp.array([[0.9, 0.5, 0.0], [0.9, 0.5, 1.0]])

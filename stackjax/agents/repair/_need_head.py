@@ -34,7 +34,8 @@ class NeedHead(struct.PyTreeNode):
       least: `[12]`, in [0, 1].
 
     Example:
-      >>> head = sj.agents.repair.NeedHead(jnp.zeros(12).at[9].set(0.5))  # hard reasoning needs tools
+      >>> least = jnp.zeros(12).at[9].set(0.5)  # hard reasoning needs tools
+      >>> head = sj.agents.repair.NeedHead(least)
       >>> features = dict(task_complexity=0.9, context_tokens=100, turn_index=0, mean_tokens=0,
       ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
       >>> state = sj.agents.game.state_of(features, "data_analysis")
@@ -82,7 +83,8 @@ class NeedReport:
 
     Example:
       >>> from stackjax.agents.control import known_world
-      >>> _, report = sj.agents.repair.fit_need(sj.agents.log.outcomes(known_world.records(60)), cap=0.5)
+      >>> log = sj.agents.log.outcomes(known_world.records(60))
+      >>> _, report = sj.agents.repair.fit_need(log, cap=0.5)
       >>> print(report.turns[11], report.levels, report.correct[11].round(2), report.least[11])
       60 [0. 1.] [0.28 0.58] 0.5
     """

@@ -36,7 +36,8 @@ class Accuracy:
       r2: `1 - mse / variance of observed`; NaN if that is 0.
 
     Example:
-      >>> found = sj.agents.surrogate.prediction_accuracy(np.array([1.0, 2, 3]), np.array([1.0, 3, 4]), np.arange(3))
+      >>> predicted, observed = np.array([1.0, 2, 3]), np.array([1.0, 3, 4])
+      >>> found = sj.agents.surrogate.prediction_accuracy(predicted, observed, np.arange(3))
       >>> found.turns, round(found.mae.estimate, 3), round(found.r2, 3)
       (3, 0.667, 0.571)
     """
@@ -73,7 +74,8 @@ def prediction_accuracy(
         `level` is not in (0, 1).
 
     Example:
-      >>> found = prediction_accuracy(np.array([1.0, 2, 3, 4]), np.array([2.0, 2, 4, 4]), np.arange(4))
+      >>> predicted, observed = np.array([1.0, 2, 3, 4]), np.array([2.0, 2, 4, 4])
+      >>> found = prediction_accuracy(predicted, observed, np.arange(4))
       >>> found.bias.estimate, found.mae.estimate, found.slope.estimate
       (-0.5, 0.5, 0.8)
     """

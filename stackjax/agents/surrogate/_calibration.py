@@ -78,7 +78,8 @@ class Drift:
 
     Example:
       >>> x, group = np.linspace(1.0, 2.0, 40), np.arange(40) // 4
-      >>> found = sj.agents.surrogate.check_drift(sj.agents.surrogate.fit_calibration(x, x, group), x, 1.2 * x, group)
+      >>> old = sj.agents.surrogate.fit_calibration(x, x, group)
+      >>> found = sj.agents.surrogate.check_drift(old, x, 1.2 * x, group)
       >>> found.verdict, round(found.bias.estimate, 3), round(found.slope.estimate, 3)
       ('fails', -0.167, 1.2)
     """

@@ -96,7 +96,8 @@ class TokenModel(nnx.Module):
 
     Example:
       >>> from flax import nnx
-      >>> surface = sj.agents.surrogate.TokenModel(members=2, scale=200.0, rngs=nnx.Rngs(0))(jnp.zeros(14))
+      >>> model = sj.agents.surrogate.TokenModel(members=2, scale=200.0, rngs=nnx.Rngs(0))
+      >>> surface = model(jnp.zeros(14))
       >>> bool(surface(jnp.zeros(3)) > 0)
       True
     """

@@ -50,7 +50,8 @@ def gsm8k(path: str | os.PathLike[str]) -> list[Turn]:
         >>> line = {"question": "Two pens cost 4 coins. And six?", "answer": "4 * 3\\n#### 12"}
         >>> _ = path.write_text(json.dumps(line))
         >>> turn, = sj.agents.tasks.gsm8k(path)
-        >>> turn.family, turn.gold, turn.complexity, sj.agents.tasks.is_correct(turn, "So it is 12.")
+        >>> right = sj.agents.tasks.is_correct(turn, "So it is 12.")
+        >>> turn.family, turn.gold, turn.complexity, right
         ('word_problem', '12', 0.7, True)
     """
     turns = []

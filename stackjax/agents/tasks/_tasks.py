@@ -118,7 +118,8 @@ def make_episode(seed: int, index: int, *, accept: Callable[[Turn], bool] | None
         >>> episode = sj.agents.tasks.make_episode(0, 7)
         >>> episode.name, len(episode.turns), episode.turns[0].family
         ('s0-e00007', 8, 'price')
-        >>> even = sj.agents.tasks.make_episode(0, 7, accept=lambda turn: int(turn.item, 16) % 2 == 0)
+        >>> is_even = lambda turn: int(turn.item, 16) % 2 == 0
+        >>> even = sj.agents.tasks.make_episode(0, 7, accept=is_even)
         >>> {int(turn.item, 16) % 2 for turn in even.turns}
         {0}
     """

@@ -1,0 +1,94 @@
+"""Whether a fit still gains: the best step yet, and a running mean of slopes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from stackjax.fit._lagrangian import Prices
+from stackjax.fit._options import (
+    Options,
+)
+
+PyTree = Any
+Arrays = list[jax.Array]
+
+# The slope at the end: a mean over about this share of the steps, and what counts as none, in
+# standard errors of that mean and as a share of the steepest one; of a constraint, of the largest.
+WINDOW, ERRORS, FLAT, KEPT = 0.1, 3.0, 1e-4, 5e-3
+
+
+class Best(struct.PyTreeNode):
+    """What the looks at the validation rows gave.
+
+    Attributes:
+      arrays: the module's trained arrays at the best look.
+      highest: `[]` the utility at the best look.
+      value: `[]` the same at the last one.
+      step: `[]` steps taken before the best look.
+      since: `[]` looks since.
+    """
+
+    arrays: Arrays
+    highest: jax.Array
+    value: jax.Array
+    step: jax.Array
+    since: jax.Array
+
+
+class Slope(struct.PyTreeNode):
+    """Running means of the gradient, in which the latest steps count most.
+
+    Attributes:
+      mean: of the gradient, like the trained arrays.
+      square: `[]` of its squared norm.
+      most: `[]` the largest norm so far.
+      steps: `[]` how many have been averaged.
+    """
+
+    mean: Arrays
+    square: jax.Array
+    most: jax.Array
+    steps: jax.Array
+
+    @classmethod
+    def none(cls, arrays: Arrays, dtype: jnp.dtype) -> "Slope":
+        """Before the first step."""
+        zeros = [jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)) for x in arrays]
+        zero = jnp.zeros((), dtype)
+        return cls(zeros, zero, zero, jnp.zeros((), jnp.int32))
+
+    def after(self, slope: Arrays, norm: jax.Array, steps: int) -> "Slope":
+        """With one gradient more, in a fit of `steps` steps."""
+        keep = forget(steps)
+        mean = [keep * old + (1 - keep) * new.astype(old.dtype)
+                for old, new in zip(self.mean, slope)]  # fmt: skip
+        norm = norm.astype(self.square.dtype)
+        square = keep * self.square + (1 - keep) * norm**2
+        return Slope(mean, square, jnp.maximum(self.most, norm), self.steps + 1)
+
+    def gone(self, steps: int, flat: float) -> jax.Array:
+        """Whether the mean is not known to differ from none, or is a share `flat` of the most."""
+        keep = forget(steps)
+        lost = jnp.asarray(keep, self.square.dtype) ** jnp.maximum(self.steps, 1)
+        # the weights' sum, and that of their squares: what a mean of so many has for noise
+        whole = 1 - lost
+        share = (1 - keep) / (1 + keep) * (1 + lost) / whole
+        mean = optax.tree.norm(self.mean).astype(whole.dtype) / whole
+        noise = jnp.maximum(self.square / whole - mean**2, 0) / jnp.maximum(1 - share, 0.5)
+        return mean <= jnp.maximum(ERRORS * jnp.sqrt(share * noise), flat * self.most)
+
+
+def priced(kept: Slope, prices: Prices, constraints: jax.Array, options: Options) -> Slope:
+    """With the constraints `[k]` of one step more, but for room that costs nothing."""
+    if not options.constrained:
+        return kept
+    moves = jnp.where(prices.multiplier > 0, constraints, jnp.minimum(constraints, 0))
+    add = lambda one, move: one.after([move], jnp.abs(move), options.steps)
+    return jax.vmap(add)(kept, moves)
+
+
+def forget(steps: int) -> float:
+    return 1 - 1 / max(1.0, WINDOW * steps)
