@@ -18,6 +18,9 @@ else:
 
 PyTree = Any
 
+# Members of a batch that are solved at a time on a CPU: of small followers, by components, and of
+# others.
+BLOCK, SMALL_BLOCK = 512, 64
 # Members that keep an accelerator busy, and bound what they need of its memory.
 _ACCELERATED = 1 << 17
 

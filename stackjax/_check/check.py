@@ -9,9 +9,10 @@ import numpy as np
 from stackjax._arrays.arguments import as_start, check_starts, concrete
 from stackjax._check.measure import probe
 from stackjax._check.verdicts import Check
-from stackjax._follower.arguments import Solver, check_game, follower_settings
+from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._game import Game, scalar
 from stackjax.solvers._settings import tolerance
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from stackjax._arrays.starts import shift, spread
 from stackjax._check.flat_game import Play, Vector
 from stackjax._check.nearby import around
-from stackjax._follower.arguments import Solver
 from stackjax._game import Game
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

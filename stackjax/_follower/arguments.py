@@ -10,10 +10,13 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.arguments import concrete
 from stackjax._game import Game
 from stackjax.sets import Box, FeasibleSet, Polyhedron
-from stackjax.solvers._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
+from stackjax.solvers._interior_point import InteriorPoint
+from stackjax.solvers._newton import Newton
+from stackjax.solvers._projected_gradient import ProjectedGradient
+from stackjax.solvers._settings import DENSE
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
-Solver = Newton | InteriorPoint | ProjectedGradient
 
 
 def check_game(game: Any) -> None:
@@ -30,27 +33,20 @@ def follower_settings(
     Raises:
       TypeError: they do not fit the set.
     """
-    boxed, kind = isinstance(feasible, Box), type(feasible).__name__
     if solver is None:
-        large = sum(leaf.size for leaf in jax.tree.leaves(response)) > DENSE
-        if boxed:
+        if isinstance(feasible, Box):
             return Newton()
+        large = sum(leaf.size for leaf in jax.tree.leaves(response)) > DENSE
         return ProjectedGradient() if large and feasible.projectable else InteriorPoint()
     if not isinstance(solver, Solver):
         raise TypeError(
             f"`{name}` must be stackjax.Newton(...), stackjax.InteriorPoint(...), "
-            f"stackjax.ProjectedGradient(...) or None; got {solver!r}."
+            f"stackjax.ProjectedGradient(...), your own stackjax.solvers.Solver or None; got "
+            f"{solver!r}."
         )
-    if isinstance(solver, Newton) and not boxed:
-        raise TypeError(
-            f"`{name}`: Newton needs a Box for the response set; for a {kind} use "
-            "stackjax.InteriorPoint(...) or None."
-        )
-    if isinstance(solver, ProjectedGradient) and not feasible.projectable:
-        raise TypeError(
-            f"`{name}`: ProjectedGradient needs a Box, a Simplex or a Ball for the response set; "
-            f"for a {kind} use stackjax.InteriorPoint(...) or None."
-        )
+    refused = solver.refuses(feasible)
+    if refused is not None:
+        raise TypeError(f"`{name}`: {refused}")
     return solver
 
 

@@ -1,5 +1,6 @@
 """The follower's best response."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,7 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.arguments import as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
-from stackjax._follower.argmax import constrained, on_box, on_projectable
 from stackjax._follower.arguments import (
-    Solver,
     check_bounded,
     check_finite_utility,
     check_game,
@@ -26,7 +25,7 @@ from stackjax._follower.multipliers import held
 from stackjax._game import Game, evaluate, scalar
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._quality import Quality
-from stackjax.solvers._settings import SMALL, Newton, ProjectedGradient
+from stackjax.solvers._solver import Problem, Solver
 
 PyTree = Any
 
@@ -249,58 +248,51 @@ def answer(
     `nested` if it is part of a leader's search with second derivatives.
     """
     start, unravel = ravel_pytree(at_least_float32(response))
-    bounds = filled_bounds(game.response_set, unravel(start))
+    problem = problem_of(game, action, context, start, unravel)._replace(nested=nested)
+    found = settings.maximise(problem, start)
+    y, equality, inequality = found.value, found.equality, found.inequality
+
+    def both(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return problem.utility(y), problem.constraints(y)
+
+    value, pull = jax.vjp(both, y)
+    pushed = pull((jnp.ones_like(value[0]), (-equality, -inequality)))[0]
+    pinned = problem.lower == problem.upper
+    below, above = jnp.maximum(-pushed, 0), jnp.maximum(pushed, 0)
+    multipliers = Multipliers(
+        unravel(jnp.where(pinned, below, jnp.where(found.at_lower, -pushed, 0))),
+        unravel(jnp.where(pinned, above, jnp.where(found.at_upper, pushed, 0))),
+        inequality,
+        equality,
+    )
+    return unravel(y), found.quality, multipliers
+
+
+def problem_of(
+    game: Game, action: PyTree, context: PyTree, start: jax.Array, unravel: Callable
+) -> Problem:
+    """The follower's problem on vectors shaped as `start`, which `unravel` makes a response."""
+    feasible = game.response_set
+    lower, upper = filled_bounds(feasible, unravel(start))
 
     def utility(y: jax.Array) -> jax.Array:
         value = call(game.follower_utility, "follower_utility", action, unravel(y), context)
         return scalar(value, "follower_utility").astype(y.dtype)
 
-    def problem(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def constraints(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         r = unravel(y)
-        g, h = game.response_set.residuals(r, action, r, context)
-        return utility(y), h.astype(y.dtype), g.astype(y.dtype)
+        g, h = feasible.residuals(r, action, r, context)
+        return h.astype(y.dtype), g.astype(y.dtype)
 
-    empty = jnp.zeros(0, start.dtype)
-    if isinstance(settings, Newton):
-        objective = lambda y, _: (utility(y), None)
-        y, found = on_box(
-            objective, start, *bounds, settings=settings, dense_up_to=SMALL, nested=nested
-        )
-        quality, (y, equality, inequality) = found.quality, (y, empty, empty)
-        stuck = (found.free == 0) & (found.finite > 0)
-        at_lower = stuck & (jnp.abs(y - bounds[0]) <= jnp.abs(y - bounds[1]))
-        at_upper = stuck & ~at_lower
-    elif isinstance(settings, ProjectedGradient):
-        feasible = game.response_set
-        width = flat(jax.tree.map(lambda low, high: high - low, *feasible.bounds(unravel(start))))
+    def project(y: jax.Array) -> jax.Array:
         # In x64, optax projects onto a simplex in float64 and fails to differentiate float32.
-        wide = lambda y: at_least(unravel(y), jnp.result_type(float))
-        project = lambda y: flat(feasible.project(wide(y))).astype(y.dtype)
-        y, found = on_projectable(utility, project, start, width, settings=settings)
-        at = held(feasible, unravel(y), unravel(jax.grad(utility)(y)), bounds)
-        finite = found.finite > 0
-        quality = found.quality.replace(degeneracy=jnp.where(finite, at.degeneracy, jnp.inf))
-        equality, inequality = (jnp.where(finite, m, 0) for m in (at.equality, at.inequality))
-        at_lower, at_upper = at.lower & finite, at.upper & finite
-    else:
-        w, found = constrained(problem, start, *bounds, settings=settings)
-        quality, at, d = found.quality, found.linearised, len(start)
-        p = len(w) - d - len(at.rows)
-        y, equality, inequality = w[:d], w[d : d + p], w[d + p :]
-        at_lower, at_upper = at.at_lower > 0, at.at_upper > 0
+        wide = at_least(unravel(y), jnp.result_type(float))
+        return flat(feasible.project(wide)).astype(y.dtype)
 
-    def slope(y: jax.Array) -> jax.Array:
-        f, pull = jax.vjp(problem, y)
-        return pull((jnp.ones_like(f[0]), -equality, -inequality))[0]
-
-    pushed, pinned = slope(y), bounds[0] == bounds[1]
-    multipliers = Multipliers(
-        unravel(jnp.where(pinned, jnp.maximum(-pushed, 0), jnp.where(at_lower, -pushed, 0))),
-        unravel(jnp.where(pinned, jnp.maximum(pushed, 0), jnp.where(at_upper, pushed, 0))),
-        inequality,
-        equality,
-    )
-    return unravel(y), quality, multipliers
+    if not feasible.projectable:
+        return Problem(utility, lower, upper, constraints)
+    multipliers = lambda y, slope: held(feasible, unravel(y), unravel(slope), (lower, upper))
+    return Problem(utility, lower, upper, constraints, project, multipliers)
 
 
 def flat(tree: PyTree) -> jax.Array:

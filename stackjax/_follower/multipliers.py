@@ -4,32 +4,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax.sets import Ball, FeasibleSet, Simplex
 from stackjax.solvers._bounds import Bounds
+from stackjax.solvers._solver import Held
 
 PyTree = Any
-
-
-class Held(struct.PyTreeNode):
-    """What holds a maximiser in its place.
-
-    Attributes:
-      lower: `[d]` bool, whether the lower bound is active.
-      upper: `[d]` likewise.
-      inequality: `[m]` multipliers of the set's inequalities.
-      equality: `[p]` of its equalities.
-      degeneracy: scalar, the smallest of all `max(slack, multiplier)`.
-    """
-
-    lower: jax.Array
-    upper: jax.Array
-    inequality: jax.Array
-    equality: jax.Array
-    degeneracy: jax.Array
 
 
 def held(

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
+from stackjax._arrays.finite import shield
 from stackjax._arrays.starts import spread
-from stackjax._game import shield
 from stackjax._leader.mpcc import Bilevel, Vector
 from stackjax._leader.reply import best_reply, quasiconcave
 from stackjax.solvers._implicit import detached

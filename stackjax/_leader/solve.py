@@ -14,7 +14,6 @@ from stackjax._arrays.arguments import as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
 from stackjax._follower.arguments import (
-    Solver,
     check_finite_utility,
     check_game,
     check_nonempty,
@@ -33,7 +32,9 @@ from stackjax._leader.complementarity import search
 from stackjax._leader.mpcc import Bilevel
 from stackjax._leader.value_function import Optimum, ascend, climb
 from stackjax.sets import Box
-from stackjax.solvers._settings import Complementarity, FirstOrder, Newton
+from stackjax.solvers._newton import Newton
+from stackjax.solvers._settings import Complementarity, FirstOrder
+from stackjax.solvers._solver import Solver
 from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
 
 PyTree = Any

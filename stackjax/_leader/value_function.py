@@ -9,12 +9,12 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._follower.argmax import on_box
-from stackjax._follower.arguments import Solver
 from stackjax._follower.best_response import at_least_float32, flat, respond
 from stackjax._game import Game, evaluate
+from stackjax.solvers._newton import Newton, on_box
 from stackjax.solvers._quality import Quality
-from stackjax.solvers._settings import FirstOrder, Newton
+from stackjax.solvers._settings import FirstOrder
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

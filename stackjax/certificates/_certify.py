@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._arrays.arguments import as_start, check_key
-from stackjax._follower.arguments import Solver, follower_settings
+from stackjax._follower.arguments import follower_settings
 from stackjax._game import Game
 from stackjax.certificates._certificate import Certificate, Statement
 from stackjax.certificates._deployed import Deployed, as_contexts, as_deployed
@@ -31,6 +31,7 @@ from stackjax.certificates._sessions import horizon_statement
 from stackjax.certificates._stability import curvature, stability_statement
 from stackjax.certificates._transfer import SHARES, transfer_statement
 from stackjax.sets import Box
+from stackjax.solvers._solver import Solver
 from stackjax.stats._mean import METHODS
 
 PyTree = Any

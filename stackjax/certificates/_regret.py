@@ -13,12 +13,12 @@ from scipy import stats
 
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.static import join_static, split_static
-from stackjax._follower.arguments import Solver
 from stackjax._follower.best_response import best_response, filled_bounds
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed, Signal
 from stackjax.certificates._repair import play_turn
 from stackjax.fit._horizon import act, rollout
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

@@ -11,7 +11,6 @@ import numpy as np
 from flax import struct
 
 from stackjax._arrays.static import join_static, split_static
-from stackjax._follower.arguments import Solver
 from stackjax._follower.best_response import best_response
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed
@@ -19,6 +18,7 @@ from stackjax.certificates._implementation_gap import response_slope
 from stackjax.certificates._samples import Plays, Vector, View, largest
 from stackjax.fit._horizon import act
 from stackjax.sets._empirical import project
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import optax
 
-from stackjax._follower.arguments import Solver
 from stackjax.fit._estimators import Estimator, ResponseRegression, check_estimator
 from stackjax.fit._history import History
 from stackjax.fit._likelihood import Noisy, objective_of
@@ -14,6 +13,7 @@ from stackjax.fit._observations import Observations, Rows, as_rows, hold_out
 from stackjax.fit._options import Options, Validation, check_count
 from stackjax.fit._training import Callback, train
 from stackjax.sets import FeasibleSet
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

@@ -11,14 +11,16 @@ from flax import struct
 from jax import lax
 
 from stackjax._arrays.arguments import as_start, check_key
+from stackjax._arrays.finite import finite, shield
 from stackjax._arrays.modules import call
 from stackjax._arrays.static import join_static, split_static
-from stackjax._follower.arguments import Solver, check_game, follower_settings
+from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._follower.best_response import like
-from stackjax._game import Game, evaluate, finite, shield
+from stackjax._game import Game, evaluate
 from stackjax.fit._constraints import Average, values_of
 from stackjax.fit._dynamics import check_dynamics
 from stackjax.fit._robust import Suboptimal, answer_to, check_follower
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from stackjax._arrays.arguments import as_start
-from stackjax._follower.arguments import Solver, check_game, follower_settings
+from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._follower.best_response import respond
 from stackjax._game import Game, evaluate
 from stackjax.fit._constraints import (
@@ -35,6 +35,7 @@ from stackjax.fit._robust import (
 )
 from stackjax.fit._rows import as_batch, mean_of
 from stackjax.fit._training import Callback, train
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

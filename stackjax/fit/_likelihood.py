@@ -9,14 +9,16 @@ from flax import nnx, struct
 from jax.scipy.stats import norm
 
 from stackjax._arrays.arguments import concrete
-from stackjax._follower.arguments import Solver, follower_settings
+from stackjax._arrays.finite import finite, shield
+from stackjax._follower.arguments import follower_settings
 from stackjax._follower.best_response import like, respond
-from stackjax._game import Game, evaluate, finite, shield
+from stackjax._game import Game, evaluate
 from stackjax.fit._estimators import BehaviourCloning, Estimator, GaussianResponse, GibbsResponse
 from stackjax.fit._observations import Rows
 from stackjax.fit._options import Objective, Score
 from stackjax.fit._rows import mean_of
 from stackjax.sets import Box, FeasibleSet
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 Outcome = tuple[jax.Array, jax.Array, PyTree]

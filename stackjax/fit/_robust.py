@@ -11,11 +11,11 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import check_starts, concrete
-from stackjax._follower.arguments import Solver
 from stackjax._follower.best_response import answer, at_least_float32, filled_bounds, like, respond
 from stackjax._game import Game, evaluate
 from stackjax.sets import Box, Constrained
-from stackjax.solvers._settings import InteriorPoint
+from stackjax.solvers._interior_point import InteriorPoint
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from stackjax._arrays.finite import finite
 from stackjax._arrays.modules import is_floating, partition
-from stackjax._game import finite
 from stackjax.fit._checkpoint import Checkpoint
 from stackjax.fit._history import History
 from stackjax.fit._lagrangian import Prices, Terms

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._game import Game
-from stackjax.solvers._settings import Complementarity, Newton
+from stackjax.solvers._newton import Newton
+from stackjax.solvers._settings import Complementarity
 
 PyTree = Any
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._arrays.arguments import as_start
-from stackjax._follower.arguments import Solver, check_game
+from stackjax._follower.arguments import check_game
 from stackjax._follower.best_response import best_response
 from stackjax._game import Game, evaluate
+from stackjax.solvers._solver import Solver
 
 PyTree = Any
 

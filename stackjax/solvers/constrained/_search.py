@@ -12,7 +12,7 @@ branches). In it, members that do not need it stop at once.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,14 @@ from flax import struct
 
 from stackjax.solvers._optimality import Active, Linearised, exactly
 from stackjax.solvers._quality import Quality
-from stackjax.solvers._settings import InteriorPoint, tolerance
+from stackjax.solvers._settings import tolerance
 from stackjax.solvers.constrained._interior_point import inside, interior
 from stackjax.solvers.constrained._newton_kkt import polish
 from stackjax.solvers.constrained._scales import Scales, scales_at
 from stackjax.solvers.constrained._sqp import Attempt, attempt
+
+if TYPE_CHECKING:
+    from stackjax.solvers._interior_point import InteriorPoint
 
 Program = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
@@ -51,7 +54,7 @@ def find(
     start: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
-    settings: InteriorPoint,
+    settings: "InteriorPoint",
 ) -> tuple[jax.Array, KktReport]:
     """Minimises `f` subject to `c = 0`, `g <= 0` and bounds, `(f, c [p], g [m]) = program(y)`.
 
@@ -101,7 +104,7 @@ def _find(
     start: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
-    settings: InteriorPoint,
+    settings: "InteriorPoint",
 ) -> tuple[jax.Array, KktReport]:
     """As `find`, in the units that `Scales` chooses."""
     _, c, g = jax.eval_shape(program, start, *theta)
@@ -164,7 +167,7 @@ def _robust(
     start: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
-    settings: InteriorPoint,
+    settings: "InteriorPoint",
     needed: jax.Array,
 ) -> tuple[tuple[jax.Array, KktReport], jax.Array]:
     """The search that needs no assumption, where it is needed, and its number of steps."""

@@ -1,0 +1,110 @@
+"""What a solver is asked and answers: the interface of the library's solvers and of a user's."""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from flax import struct
+
+from stackjax.sets import FeasibleSet
+from stackjax.solvers._quality import Quality
+
+
+class Held(struct.PyTreeNode):
+    """What holds a maximiser in its place.
+
+    Attributes:
+      lower: `[d]` bool, whether the lower bound is active.
+      upper: `[d]` likewise.
+      inequality: `[m]` multipliers of the set's inequalities.
+      equality: `[p]` of its equalities.
+      degeneracy: scalar, the smallest of all `max(slack, multiplier)`.
+    """
+
+    lower: jax.Array
+    upper: jax.Array
+    inequality: jax.Array
+    equality: jax.Array
+    degeneracy: jax.Array
+
+
+class Problem(NamedTuple):
+    """A follower's problem for one action and context: maximise `utility` over a set in R^d.
+
+    Attributes:
+      utility: `[d] -> scalar`; it may close over traced values, in which the answer is to be
+        differentiable.
+      lower: `[d]` bounds, -inf where there is none.
+      upper: `[d]` likewise, inf.
+      constraints: `[d] -> ([p], [m])`: the first must be 0, the second at most 0.
+      project: `[d] -> [d]`, the Euclidean projection onto the set; None where it has none.
+      held: `(y, slope) -> Held`, the multipliers at a maximiser `y` with the utility's gradient
+        `slope`, where there is a projection; else None.
+      nested: whether this is part of a leader's search with second derivatives, which a solver may
+        want to know in order to compile less.
+    """
+
+    utility: Callable[[jax.Array], jax.Array]
+    lower: jax.Array
+    upper: jax.Array
+    constraints: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    project: Callable[[jax.Array], jax.Array] | None = None
+    held: Callable[[jax.Array, jax.Array], Held] | None = None
+    nested: bool = False
+
+
+class Maximum(NamedTuple):
+    """A solver's answer.
+
+    Attributes:
+      value: `[d]` the maximiser; differentiable in what the problem closes over.
+      equality: `[p]` multipliers of the equalities, of the Lagrangian
+        `utility - equality . c - inequality . g`; differentiable.
+      inequality: `[m]` of the inequalities, likewise.
+      at_lower: `[d]` bool, whether the lower bound is active.
+      at_upper: `[d]` bool.
+      quality: the judgement of the answer; not differentiable.
+    """
+
+    value: jax.Array
+    equality: jax.Array
+    inequality: jax.Array
+    at_lower: jax.Array
+    at_upper: jax.Array
+    quality: Quality
+
+
+class Solver(abc.ABC):
+    """A method for the follower's problem.
+
+    A user's own is a subclass that can be hashed (a frozen dataclass, say) and has `maximise`. It
+    need not care for derivatives and the judgement of its answer where it ends with one of the
+    library's: search in your own way, then `return sj.Newton().maximise(problem, found)`.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Grid(sj.solvers.Solver):
+      ...     points: int = 33
+      ...     def maximise(self, problem, start):
+      ...         grid = jnp.linspace(problem.lower, problem.upper, self.points)
+      ...         best = grid[jnp.argmax(jax.vmap(problem.utility)(grid))]
+      ...         return sj.Newton().maximise(problem, best)
+      >>> game = sj.Game(lambda a, r, x: r, lambda a, r, x: jnp.sin(3 * r) + a * r,
+      ...     response_set=sj.Box(0.0, 4.0))
+      >>> found = sj.best_response(game, 0.5, None, response=jnp.array(0.0), solver=Grid())
+      >>> print(found.value.round(2), found.converged)
+      2.67 True
+    """
+
+    def refuses(self, feasible: FeasibleSet) -> str | None:
+        """Why it cannot solve over a set, as the end of an error message; None if it can."""
+        return None
+
+    @abc.abstractmethod
+    def maximise(self, problem: Problem, start: jax.Array) -> Maximum:
+        """The maximiser, from `start [d]`, which need not be feasible.
+
+        It is traced by JAX, batched by `jax.vmap`, and called anew for each shape.
+        """
