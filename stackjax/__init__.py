@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         finite,
         fit,
         games,
+        guide,
         labels,
         plot,  # noqa: F401
         repair,
@@ -96,7 +97,8 @@ __version__ = importlib.metadata.version("stackjax")
 
 # Loaded on first use, so that a script that solves one game does not wait for the rest (PEP 562).
 _PACKAGES = frozenset(
-    "agents certificates finite fit games labels plot repair runtime sets solvers stats".split()
+    "agents certificates finite fit games guide labels plot repair runtime sets solvers stats"
+    "".split()
 )
 _LATER = {
     "Certificate": "certificates",
@@ -140,6 +142,7 @@ __all__ = [
     "fit_follower",
     "fit_leader",
     "games",
+    "guide",
     "labels",
     "project",
     "repair",

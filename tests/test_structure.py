@@ -11,7 +11,7 @@ HOUSE = pathlib.Path(stackjax.__file__).parent
 # From the ground up. Rooms of one floor do not know each other; a room of `agents` or `runtime`
 # counts by itself.
 FLOORS = [
-    {"_arrays", "stats", "agents.tasks", "runtime._command_line"},
+    {"guide", "_arrays", "stats", "agents.tasks", "runtime._command_line"},
     {"sets", "finite"},
     {"_game", "solvers"},
     {"_follower", "games", "labels", "agents.game"},
