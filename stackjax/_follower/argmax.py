@@ -11,10 +11,11 @@ from stackjax._arrays.blocks import closed_in_blocks, members
 from stackjax._arrays.components import componentwise
 from stackjax._arrays.factor import UNROLLED
 from stackjax._game import shield
+from stackjax.solvers._face import face_at
 from stackjax.solvers._implicit import detached, differentiate, differentiate_projected
 from stackjax.solvers._newton import Minimum, minimise
 from stackjax.solvers._newton_cg import matrix_free, on_face
-from stackjax.solvers._projected_gradient import Descent, descend, face_at
+from stackjax.solvers._projected_gradient import Descent, descend
 from stackjax.solvers._second_order import dense
 from stackjax.solvers._settings import DENSE, InteriorPoint, Newton, ProjectedGradient
 from stackjax.solvers.constrained._search import KktReport, find

@@ -171,9 +171,8 @@ def solve(
       The solution. It is not `optimal` where K is not positive definite in z, where equalities
       depend on each other, where the constraints contradict each other, or after too many pivots.
     """
-    n, m = len(program.lower), len(guess.rows)
-    size = len(program.w)
-    p = size - n - m
+    size, n = len(program.w), len(program.lower)
+    p = size - n - len(guess.rows)
     diagonal = diagonal_of(program.hessian)
     on = _coordinates(program, diagonal, p)
 
