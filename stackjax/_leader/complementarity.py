@@ -20,8 +20,9 @@ from stackjax._leader.reply import best_reply, quasiconcave
 from stackjax.solvers._implicit import detached
 from stackjax.solvers._optimality import Active, Linearised, row_units
 from stackjax.solvers._settings import Complementarity, tolerance
-from stackjax.solvers.constrained._interior_point import Found, Iterate, interior
+from stackjax.solvers.constrained._interior_point import Found, interior
 from stackjax.solvers.constrained._newton_kkt import polish
+from stackjax.solvers.constrained._program import Iterate
 
 _ROUNDS = 2
 

@@ -24,8 +24,8 @@ import numpy as np
 from flax import struct
 
 from stackjax.solvers._optimality import Active
-from stackjax.solvers.constrained._interior_point import Iterate
 from stackjax.solvers.constrained._newton_kkt import curvature
+from stackjax.solvers.constrained._program import Iterate
 
 Vector = jax.Array
 

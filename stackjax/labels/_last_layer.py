@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from stackjax.labels._learner import Learner, LearnerState
 from stackjax.labels._ridge import new_ridge, refresh
 from stackjax.labels._run import Curves, example_round, tally
 from stackjax.labels._streams import Round
+
+_LEARNING_RATE = 1e-2  # of Adam, the default optimiser
 
 
 class LastLayer(struct.PyTreeNode):
@@ -102,92 +104,24 @@ def run_last_layer(
       >>> curves.labels
       Array([20, 20], dtype=int32)
     """
-    if not callable(head):
-        raise TypeError(f"head: got {type(head).__name__}, must be a callable pytree")
-    if not isinstance(learner, Learner):
-        raise TypeError(f"learner: got {type(learner).__name__}, must be a Learner")
-    for name, count in {
+    counts = {
         "rounds": rounds, "capacity": capacity, "interval": interval, "steps": steps,
         "batch_size": batch_size,
-    }.items():  # fmt: skip
-        check_count(name, count)
-    check_key(key)
+    }  # fmt: skip
+    _check(head, learner, counts, key)
     example = example_round(stream).features
     embedded = jax.eval_shape(head, example)
     start, train_key = jax.random.split(key)
     state = learner.init(embedded, start)
     if learner.delayed or jax.tree.leaves(state.memory):
         raise ValueError("learner: its gate has a memory, which a new embedding would invalidate")
-    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    optimizer = optax.adam(_LEARNING_RATE) if optimizer is None else optimizer
     alternatives, dim = example.shape
-    dtype = embedded.dtype
     interval = min(interval, rounds)
-
-    def step(carry: tuple, _: None) -> tuple[tuple, None]:
-        last, sums = carry
-        state, live = last.state, last.state.round < rounds
-        now: Round = stream(state.round)
-        proposal = learner.propose(state, last.head(now.features))
-        proposal = proposal.replace(query=proposal.query & live)
-        new = learner.update(state, proposal, now.rewards)
-        # A row past the end is dropped: that is where an item without a label goes.
-        row = jnp.where(proposal.query, state.labels, capacity)
-        last = last.replace(
-            state=new.replace(round=jnp.where(live, new.round, state.round)),
-            features=last.features.at[row].set(now.features, mode="drop"),
-            rewards=last.rewards.at[row].set(now.rewards.astype(last.rewards.dtype), mode="drop"),
-        )
-        return (last, tally(sums, proposal, now, live)), None
-
-    def train(last: LastLayer, key: jax.Array) -> Any:
-        kept = jnp.minimum(last.state.labels, capacity)
-        readout = last.state.ridge.theta
-
-        def loss(model: tuple, rows: jax.Array) -> jax.Array:
-            head, readout = model
-            apart = head(last.features[rows]) @ readout - last.rewards[rows]
-            return jnp.mean(apart**2)
-
-        def descend(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
-            model, inner = carry
-            rows = jax.random.randint(key, (batch_size,), 0, jnp.maximum(kept, 1))
-            slope = jax.grad(loss)(model, rows)
-            updates, inner = optimizer.update(slope, inner, model)
-            return (optax.apply_updates(model, updates), inner), None
-
-        model = last.head, readout
-        keys = jax.random.split(key, steps)
-        ((trained, _), _), _ = jax.lax.scan(descend, (model, optimizer.init(model)), keys)
-        return jax.tree.map(lambda new, old: jnp.where(kept > 0, new, old), trained, last.head)
-
-    def rebuild(last: LastLayer) -> LearnerState:
-        old = last.state.ridge
-        kept = jnp.arange(capacity) < last.state.labels
-        dim = old.theta.shape[0]
-        # Chosen, not multiplied by zero: the head of an empty row may be NaN, by a norm of zero.
-        features = jnp.where(kept[:, None, None], last.head(last.features), 0.0)
-        mean = old.prior_mean
-        ridge = new_ridge(dim, regularisation=old.regularisation, prior_mean=mean, dtype=dtype)
-        flat = features.reshape(-1, dim)
-        surprise = (last.rewards - features @ mean).reshape(-1).astype(dtype)
-        ridge = refresh(ridge.replace(gram=flat.T @ flat, moment=flat.T @ surprise))
-        return last.state.replace(ridge=ridge, refreshed=last.state.round)
-
-    def advance(carry: tuple, key: jax.Array) -> tuple[tuple, Curves]:
-        last, totals = carry
-        zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
-        (last, sums), _ = jax.lax.scan(step, (last, (zero, none) * 2), None, length=interval)
-        last = last.replace(head=train(last, key))
-        last = last.replace(state=rebuild(last))
-        totals = jax.tree.map(jnp.add, totals, sums)
-        regret, mistakes, gaps, broken = totals
-        state = last.state
-        radius = learner.propose(state, last.head(stream(state.round - 1).features)).radius
-        nan = jnp.full((), jnp.nan, dtype)
-        record = Curves(state.round, regret, mistakes, state.labels, gaps, broken, nan, radius)
-        return (last, totals), record
-
-    zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    plan = _Plan(
+        learner, stream, optimizer, rounds, capacity, interval, steps, batch_size, embedded.dtype
+    )
+    zero, none = jnp.zeros((), plan.dtype), jnp.zeros((), jnp.int32)
     last = LastLayer(
         head,
         state,
@@ -195,5 +129,109 @@ def run_last_layer(
         jnp.zeros((capacity, alternatives), example.dtype),
     )
     keys = jax.random.split(train_key, -(-rounds // interval))
-    (last, _), curves = jax.lax.scan(advance, (last, (zero, none) * 2), keys)
+    (last, _), curves = jax.lax.scan(
+        lambda carry, key: _advance(plan, *carry, key), (last, (zero, none) * 2), keys
+    )
     return last, curves
+
+
+class _Plan(NamedTuple):
+    """What does not change in a run: see `run_last_layer`."""
+
+    learner: Learner
+    stream: Any
+    optimizer: optax.GradientTransformation
+    rounds: int
+    capacity: int
+    interval: int
+    steps: int
+    batch_size: int
+    dtype: Any  # of embeddings
+
+
+def _check(head: Any, learner: Any, counts: dict[str, int], key: Any) -> None:
+    if not callable(head):
+        raise TypeError(f"head: got {type(head).__name__}, must be a callable pytree")
+    if not isinstance(learner, Learner):
+        raise TypeError(f"learner: got {type(learner).__name__}, must be a Learner")
+    for name, count in counts.items():
+        check_count(name, count)
+    check_key(key)
+
+
+def _advance(
+    plan: _Plan, last: LastLayer, totals: tuple, key: jax.Array
+) -> tuple[tuple[LastLayer, tuple], Curves]:
+    """One interval: its rounds, then a training and the ridge of the new embeddings."""
+    zero, none = jnp.zeros((), plan.dtype), jnp.zeros((), jnp.int32)
+    (last, sums), _ = jax.lax.scan(
+        lambda carry, _: (_play(plan, *carry), None),
+        (last, (zero, none) * 2),
+        None,
+        length=plan.interval,
+    )
+    last = last.replace(head=_trained(plan, last, key))
+    last = last.replace(state=_rebuilt(plan, last))
+    totals = jax.tree.map(jnp.add, totals, sums)
+    regret, mistakes, gaps, broken = totals
+    state = last.state
+    features = plan.stream(state.round - 1).features
+    radius = plan.learner.propose(state, last.head(features)).radius
+    nan = jnp.full((), jnp.nan, plan.dtype)
+    record = Curves(state.round, regret, mistakes, state.labels, gaps, broken, nan, radius)
+    return (last, totals), record
+
+
+def _play(plan: _Plan, last: LastLayer, sums: tuple) -> tuple[LastLayer, tuple]:
+    """One round, which changes nothing after the last one, and its label among the kept items."""
+    state, live = last.state, last.state.round < plan.rounds
+    now: Round = plan.stream(state.round)
+    proposal = plan.learner.propose(state, last.head(now.features))
+    proposal = proposal.replace(query=proposal.query & live)
+    new = plan.learner.update(state, proposal, now.rewards)
+    # A row past the end is dropped: that is where an item without a label goes.
+    row = jnp.where(proposal.query, state.labels, plan.capacity)
+    last = last.replace(
+        state=new.replace(round=jnp.where(live, new.round, state.round)),
+        features=last.features.at[row].set(now.features, mode="drop"),
+        rewards=last.rewards.at[row].set(now.rewards.astype(last.rewards.dtype), mode="drop"),
+    )
+    return last, tally(sums, proposal, now, live)
+
+
+def _trained(plan: _Plan, last: LastLayer, key: jax.Array) -> Any:
+    """The head, trained together with a linear readout on the kept items, if there are any."""
+    kept = jnp.minimum(last.state.labels, plan.capacity)
+    readout = last.state.ridge.theta
+
+    def loss(model: tuple, rows: jax.Array) -> jax.Array:
+        head, readout = model
+        apart = head(last.features[rows]) @ readout - last.rewards[rows]
+        return jnp.mean(apart**2)
+
+    def descend(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
+        model, inner = carry
+        rows = jax.random.randint(key, (plan.batch_size,), 0, jnp.maximum(kept, 1))
+        slope = jax.grad(loss)(model, rows)
+        updates, inner = plan.optimizer.update(slope, inner, model)
+        return (optax.apply_updates(model, updates), inner), None
+
+    model = last.head, readout
+    keys = jax.random.split(key, plan.steps)
+    ((trained, _), _), _ = jax.lax.scan(descend, (model, plan.optimizer.init(model)), keys)
+    return jax.tree.map(lambda new, old: jnp.where(kept > 0, new, old), trained, last.head)
+
+
+def _rebuilt(plan: _Plan, last: LastLayer) -> LearnerState:
+    """The learner's state with the ridge estimate of the kept items' embeddings by the head."""
+    old, dtype = last.state.ridge, plan.dtype
+    kept = jnp.arange(plan.capacity) < last.state.labels
+    dim = old.theta.shape[0]
+    # Chosen, not multiplied by zero: the head of an empty row may be NaN, by a norm of zero.
+    features = jnp.where(kept[:, None, None], last.head(last.features), 0.0)
+    mean = old.prior_mean
+    ridge = new_ridge(dim, regularisation=old.regularisation, prior_mean=mean, dtype=dtype)
+    flat = features.reshape(-1, dim)
+    surprise = (last.rewards - features @ mean).reshape(-1).astype(dtype)
+    ridge = refresh(ridge.replace(gram=flat.T @ flat, moment=flat.T @ surprise))
+    return last.state.replace(ridge=ridge, refreshed=last.state.round)

@@ -6,13 +6,8 @@ Each iteration takes a Newton step on the free coordinates (Bertsekas 1982, 'Pro
 methods for optimization problems with simple constraints'). Full steps are tried first: near a
 strict minimum they are all that is needed, and nothing is cheaper. What they find counts if every
 Hessian on the way was that of a minimum and `f` is no larger than at the start. Otherwise the
-search goes on, from there if that holds and from the start if not, safeguarded: a step is
-accepted if it decreases `f` (Armijo along the projection arc), or halves the smallest optimality
-residual yet at next to no cost in `f`; else a quarter of it is tried from the same point. The
-second test is there for float32, where differences of `f` drown in rounding near the optimum; it
-passes finitely often, so it does not cost convergence. A step to where `f` rises steeply crossed a
-kink; bisection of the slope finds the kink, along which the next step leads. Where the Hessian is
-not positive definite its pivots are made positive, which keeps the step a descent.
+search goes on, from there if that holds and from the start if not, safeguarded
+(`_safeguarded.py`).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,7 +21,8 @@ from stackjax._arrays.factor import Factor
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import SHRINK, natural, resolution, solved
 from stackjax.solvers._quality import Quality
-from stackjax.solvers._second_order import Model, Point
+from stackjax.solvers._safeguarded import Found, safeguarded
+from stackjax.solvers._second_order import Model
 from stackjax.solvers._settings import tolerance
 
 if TYPE_CHECKING:
@@ -36,8 +32,6 @@ PyTree = Any
 
 # Full steps tried before safeguards: twice what concave utilities usually need.
 FULL_STEPS = 15
-# Parts of one step that are tried while f still falls, or rises, as steeply at its end.
-TRIES = 12
 
 
 class Minimum(struct.PyTreeNode):
@@ -61,16 +55,6 @@ class Minimum(struct.PyTreeNode):
     factor: Factor | None
     quality: Quality
     finite: jax.Array
-
-
-class _Found(struct.PyTreeNode):
-    """Where a search ended, and whether it takes that for a solution."""
-
-    y: jax.Array
-    aux: PyTree
-    last: jax.Array  # the Newton step that led to y
-    steps: jax.Array
-    converged: jax.Array
 
 
 def minimise(
@@ -97,14 +81,14 @@ def minimise(
     box, tol = Bounds(lower, upper), tolerance(s, y.dtype)
     y = box.clip(jnp.where(jnp.isfinite(y), y, 0))
     if guarded:
-        found = _safeguarded(model, box, y, aux, tol, s.max_steps, jnp.zeros((), jnp.int32))
+        found = safeguarded(model, box, y, aux, tol, s.max_steps, jnp.zeros((), jnp.int32))
         return _report(model, box, found, tol)
     cap = min(FULL_STEPS, s.max_steps)
     found, safe = _full_steps(model, box, y, aux, tol, cap)
 
-    def again(state: tuple[_Found, jax.Array, jax.Array]) -> tuple[_Found, jax.Array, jax.Array]:
+    def again(state: tuple[Found, jax.Array, jax.Array]) -> tuple[Found, jax.Array, jax.Array]:
         found, begin, _ = state
-        search = lambda y, steps: _safeguarded(model, box, y, aux, tol, s.max_steps, steps)
+        search = lambda y, steps: safeguarded(model, box, y, aux, tol, s.max_steps, steps)
         found = kept(search)(begin, found.steps)
         return found, found.y, jnp.zeros((), bool)
 
@@ -117,7 +101,7 @@ def minimise(
 
 def _full_steps(
     model: Model, box: Bounds, y: jax.Array, aux: PyTree, tol: float, cap: int
-) -> tuple[_Found, jax.Array]:
+) -> tuple[Found, jax.Array]:
     """Newton steps without any test but that each is one towards a minimum.
 
     Returns where they ended, and whether a search may go on from there. As little as possible is
@@ -158,11 +142,11 @@ def _full_steps(
     begun, ended = model.value(y, aux), model.value(*end[:2])
     slack = 8 * float(jnp.finfo(y.dtype).eps) * (jnp.abs(begun) + jnp.abs(ended))
     no_worse = (ended - begun <= slack) & jnp.isfinite(ended)
-    found = _Found(*end[:3], end[4], no_worse & (end[5] == 1))
+    found = Found(*end[:3], end[4], no_worse & (end[5] == 1))
     return found, no_worse & (end[5] != 2)
 
 
-def _report(model: Model, box: Bounds, found: _Found, tol: float) -> Minimum:
+def _report(model: Model, box: Bounds, found: Found, tol: float) -> Minimum:
     """The judgement of the last point."""
     (lower, upper), y = box, found.y
     point = model.expand(y, found.aux)
@@ -204,157 +188,3 @@ def _report(model: Model, box: Bounds, found: _Found, tol: float) -> Minimum:
         quality=quality,
         finite=finite.astype(y.dtype),
     )
-
-
-class _State(struct.PyTreeNode):
-    y: jax.Array
-    point: Point
-    step: jax.Array  # the Newton step from y
-    last: jax.Array  # the one from the point before
-    shrink: jax.Array  # the part of it to try next; above 1 where steps do not shrink
-    short: jax.Array  # a part of it that is too short, 0 to begin with
-    long: jax.Array  # one that is too long
-    tries: jax.Array  # how often it has been tried
-    best: jax.Array  # smallest optimality residual yet
-    length: jax.Array
-    steps: jax.Array
-    first: jax.Array  # nothing is known yet
-    looks: jax.Array  # how often it has been looked around from a point without curvature
-    flat: jax.Array  # [d] 1 where that is missing
-    open: jax.Array  # 1 once f was not a number somewhere
-    inwards: jax.Array  # how far the start has been moved into the box
-    done: jax.Array
-    converged: jax.Array
-
-    def scaled(self, reach: jax.Array) -> jax.Array:
-        """The step to try: prolonged no further than `reach`, or shortened from there."""
-        longest = jnp.clip(jnp.maximum(self.shrink, 1) * self.step, -reach, reach)
-        return jnp.minimum(self.shrink, 1) * longest
-
-
-def _safeguarded(
-    model: Model, box: Bounds, y: jax.Array, aux: PyTree, tol: float, cap: int, before: jax.Array
-) -> _Found:
-    """Newton steps, each accepted, shortened or prolonged; `before` are steps to be counted too."""
-    info, begin, inner = jnp.finfo(y.dtype), y, box.inner(y)
-
-    def optimality_of(point: Point, y: jax.Array) -> jax.Array:
-        """What each coordinate alone would gain: in the unit of f, whatever that of y."""
-        curved = jnp.maximum(model.sizes(point.hessian), 1e6 * info.tiny)
-        alone = box.clip(y - point.gradient / curved) - y
-        return jnp.max(jnp.abs(point.gradient * alone))
-
-    def body(state: _State) -> _State:
-        y, point, first = state.y, state.point, state.first
-        reach = box.reach(y)
-        ahead = box.clip(y + state.scaled(reach))
-        # Where f ends at its bound, steps end just short of it.
-        touched = ((ahead == box.lower) | (ahead == box.upper)) & (state.open > 0)
-        ahead = jnp.where(touched, y + 0.9 * (ahead - y), ahead)
-        # At a start on the pole of a logarithm or a root: inwards, ever further.
-        trial_y = jnp.where(first, begin + state.inwards * (inner - begin), ahead)
-        # At a stationary point without curvature: is it a saddle? One look to each side.
-        side = jnp.where(state.looks == 1, 0.1, -0.1) * jnp.where(state.flat > 0, reach, 0)
-        looking = (state.looks == 1) | (state.looks == 2)
-        trial_y = jnp.where(looking, box.clip(y + side), trial_y)
-        trial = model.expand(trial_y, point.aux)
-        slope = jnp.dot(point.gradient, trial_y - y)
-        change, size = trial.value - point.value, jnp.abs(point.value) + jnp.abs(trial.value)
-        decreased = (slope <= 0) & (change <= 1e-4 * slope + 8 * info.eps * size)
-        optimality = optimality_of(trial, trial_y)
-        quartered = (optimality <= 0.25 * state.best) & (change <= info.eps**0.5 * size)
-        # Across a kink steps swing from side to side. What is on it lies between a part of the step
-        # beyond which f still falls and one beyond which it rises: halve what is between them.
-        beyond = jnp.dot(trial.gradient, trial_y - y)
-        falls = (beyond < 0.75 * slope) & (state.tries > 0) & decreased
-        rises = beyond > -0.25 * slope
-        between = (slope < -16 * info.eps * size) & (falls | rises) & trial.finite
-        between &= (state.tries < TRIES) & (state.shrink <= 1)
-        accept = first | (trial.finite & (decreased | quartered) & ~between)
-        lower = trial.finite & (change < -16 * info.eps * size)
-        accept = jnp.where(looking, lower, accept)
-        again = first & ~trial.finite & (state.inwards < 1)
-
-        y = jnp.where(accept, trial_y, y)
-        point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, point)
-        error = jnp.where(first, 1, state.length)
-        step, convex = box.newton(model, y, point, state.step, error, accept)
-        last = jnp.where(accept, state.step, state.last)
-        length = box.length(y, step)
-        blocked = box.blocked(y, point.gradient)
-        small = jnp.all(
-            solved(
-                y, jnp.where(blocked, 0, step), last, point.gradient,
-                model.rounding(y, point.value, point.hessian), model.sizes(point.hessian),
-                resolution(y, *box), tol,
-            )
-        )  # fmt: skip
-        flat = model.flat(point.hessian, ~blocked)
-        unsure = small & jnp.any(flat) & point.finite
-        looks = jnp.where(looking & ~accept, state.looks + 1, unsure.astype(jnp.int32))
-        small &= ~unsure | (looks > 2)
-        # Whole steps that do not shrink come from a pole, a flat piece or a root of higher order:
-        # they are too short.
-        slow = accept & ~first & (state.shrink >= 1)
-        slow &= jnp.all(jnp.abs(step) >= 0.4 * jnp.abs(last))
-        shrink = jnp.where(slow, jnp.minimum(4 * jnp.maximum(state.shrink, 1), 1e9), 1)
-        tried = jnp.minimum(state.shrink, 4)
-        short = jnp.where(between & falls, tried, state.short)
-        long = jnp.where(between & falls, state.long, tried)
-        share = jnp.where(between, 0.5, 0.25)
-        shrink = jnp.where(accept, shrink, short + share * (long - short))
-        # A trial that rounds to the point itself, or a point that is not a number: no way on.
-        state = state.replace(step=step, shrink=shrink)
-        still = jnp.all(box.clip(y + state.scaled(box.reach(y))) == y)
-        stuck = ((still & ~small) | ~point.finite) & ~again & ~((looks == 1) | (looks == 2))
-        return _State(
-            y=y,
-            point=point,
-            step=step,
-            last=last,
-            shrink=shrink,
-            short=jnp.where(accept, 0, short),
-            long=jnp.where(accept, 0, long),
-            tries=jnp.where(accept, 0, state.tries + 1),
-            best=jnp.where(accept, jnp.minimum(optimality, state.best), state.best),
-            length=length,
-            steps=state.steps + jnp.where(first, 0, 1),
-            first=again,
-            looks=looks,
-            flat=flat.astype(y.dtype),
-            open=jnp.where(trial.finite, state.open, 1),
-            inwards=jnp.where(state.inwards > 0, 10 * state.inwards, 1e-3),
-            done=(small & point.finite) | stuck,
-            converged=small & convex & point.finite,
-        )
-
-    infinite = jnp.full((), jnp.inf, y.dtype)
-    blank = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.expand, y, aux)
-    )
-    # The first turn looks at the start: the model is then compiled once, not twice.
-    state = _State(
-        y=y,
-        point=blank.replace(aux=aux),
-        step=jnp.zeros_like(y),
-        last=jnp.zeros_like(y),
-        shrink=jnp.ones((), y.dtype),
-        short=jnp.zeros((), y.dtype),
-        long=jnp.zeros((), y.dtype),
-        tries=jnp.zeros((), jnp.int32),
-        best=infinite,
-        length=infinite,
-        steps=before,
-        first=jnp.ones((), bool),
-        looks=jnp.zeros((), jnp.int32),
-        flat=jnp.zeros_like(y),
-        open=jnp.zeros((), y.dtype),
-        inwards=jnp.zeros((), y.dtype),
-        done=jnp.zeros((), bool),
-        converged=jnp.zeros((), bool),
-    )
-    go_on = lambda s: ~s.done & (s.first | (s.steps < cap))
-    state = jax.lax.while_loop(go_on, body, state)
-    y = jnp.where(state.converged, box.clip(state.y + state.step), state.y)
-    last = jnp.where(state.converged, state.step, state.last)
-    return _Found(y, state.point.aux, last, state.steps, state.converged)

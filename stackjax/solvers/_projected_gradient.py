@@ -11,8 +11,9 @@ from jax import lax
 from stackjax._arrays.blocks import SMALL_BLOCK, closed_in_blocks, members
 from stackjax._arrays.finite import shield
 from stackjax.sets import FeasibleSet
+from stackjax.solvers._face import face_at
 from stackjax.solvers._implicit import detached, differentiate_projected
-from stackjax.solvers._projected_search import Descent, descend, face_at
+from stackjax.solvers._projected_search import Descent, descend
 from stackjax.solvers._settings import check_settings
 from stackjax.solvers._solver import Maximum, Problem, Solver
 

@@ -25,48 +25,18 @@ Source: Goldfarb and Idnani, Mathematical Programming 27, 1983 (the method); Kel
 Programming Study 1, 1973 (principal pivots).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from stackjax.solvers._optimality import Active, exactly
+from stackjax.solvers.constrained._tableau import Tableau, diagonal_of, pick, sweep_saddle
 
-
-class Tableau(struct.PyTreeNode):
-    """A symmetric matrix K, swept on a set S of coordinates.
-
-    With U the others, the blocks are `-inv(K_SS)`, `K_US inv(K_SS)` and
-    `K_UU - K_US inv(K_SS) K_SU`.
-
-    Attributes:
-      matrix: `[n, n]`.
-      diagonal: `[n]` its own.
-      swept: `[n]` bool, S.
-    """
-
-    matrix: jax.Array
-    diagonal: jax.Array
-    swept: jax.Array
-
-    @property
-    def inverse(self) -> jax.Array:
-        """`[n, n]`: `inv(K_SS)`, and 0 elsewhere."""
-        return jnp.where(self.swept[:, None] & self.swept[None, :], -self.matrix, 0)
-
-    def column(self, here: jax.Array) -> jax.Array:
-        """`[n]`, the one where `here`, `[n]` bool, is True."""
-        return exactly(self.matrix, here.astype(self.matrix.dtype))
-
-    def exchange(self, here: jax.Array, column: jax.Array) -> "Tableau":
-        """Sweeps the one coordinate where `here` is True, or takes it out if it was swept."""
-        pivot = _pick(here, self.diagonal)
-        inverse = 1 / jnp.where(pivot == 0, 1, pivot)
-        edge = _pick(here, jnp.where(self.swept, -1, 1).astype(column.dtype)) * inverse * column
-        matrix = self.matrix - (column[:, None] * column[None, :]) * inverse
-        matrix = jnp.where(here[None, :], edge[:, None], matrix)
-        matrix = jnp.where(here[:, None], jnp.where(here, -inverse, edge)[None, :], matrix)
-        diagonal = jnp.where(here, -inverse, self.diagonal - column * column * inverse)
-        return Tableau(matrix, diagonal, self.swept ^ here)
+_ROUNDING = 32  # units of rounding in which a violation counts as none
+_PIVOT_ROUNDING = 16  # and a pivot as zero, for each coordinate
+_PIVOTS = 4  # at most, for each coordinate
 
 
 class Quadratic(struct.PyTreeNode):
@@ -128,6 +98,51 @@ class Solved(struct.PyTreeNode):
     optimal: jax.Array
 
 
+class _Coordinates(NamedTuple):
+    """What each of the n + p + m coordinates is, and what counts as nothing there.
+
+    Attributes:
+      index: its number.
+      variable: bool, one of z.
+      row: bool, the multiplier of an inequality.
+      low: its lower bound; -inf for none, as for multipliers.
+      high: its upper bound, likewise.
+      fixed: bool, `low == high`.
+      least: its smallest pivot to be swept.
+      least_back: its smallest pivot to be taken out again.
+      unit: a violation that counts as none.
+      dual_unit: a slope or multiplier that does.
+    """
+
+    index: jax.Array
+    variable: jax.Array
+    row: jax.Array
+    low: jax.Array
+    high: jax.Array
+    fixed: jax.Array
+    least: jax.Array
+    least_back: jax.Array
+    unit: jax.Array
+    dual_unit: jax.Array
+
+    def bound(self, at_upper: jax.Array) -> jax.Array:
+        """`[n + p + m]`: what holds `w` where it is not free."""
+        return jnp.where(self.variable, jnp.where(at_upper, self.high, self.low), 0)
+
+    def signed(self, swept: jax.Array) -> jax.Array:
+        """`[n + p + m]` bool: where there is a multiplier, or slope, that must have a sign."""
+        return jnp.where(self.variable, ~swept & ~self.fixed, self.row & swept)
+
+    def first(self, chosen: jax.Array) -> jax.Array:
+        """`[n + p + m]` bool: True at the first of those chosen."""
+        return self.index == jnp.min(jnp.where(chosen, self.index, len(self.index)))
+
+
+def rounding(dtype: jnp.dtype) -> float:
+    """A violation, relative to its unit, that counts as none."""
+    return _ROUNDING * float(jnp.finfo(dtype).eps)
+
+
 class _State(struct.PyTreeNode):
     tableau: Tableau
     at_upper: jax.Array  # [n + p + m] bool: if a bound holds it, the upper one
@@ -138,11 +153,6 @@ class _State(struct.PyTreeNode):
     pivots: jax.Array
     done: jax.Array
     optimal: jax.Array
-
-
-def rounding(dtype: jnp.dtype) -> float:
-    """A violation, relative to its unit, that counts as none."""
-    return 32 * float(jnp.finfo(dtype).eps)
 
 
 def solve(
@@ -161,140 +171,23 @@ def solve(
       The solution. It is not `optimal` where K is not positive definite in z, where equalities
       depend on each other, where the constraints contradict each other, or after too many pivots.
     """
-    w, lower, upper = program.w, program.lower, program.upper
-    size, n, m = len(w), len(lower), len(guess.rows)
-    p, dtype = size - n - m, w.dtype
-    index = jnp.arange(size)
-    variable, row = index < n, index >= n + p
-    pad = lambda x, fill: jnp.concatenate([x, jnp.full(size - n, fill, x.dtype)])
-    low, high = pad(lower, -jnp.inf), pad(upper, jnp.inf)
-    fixed = low >= high
+    size, n = len(program.w), len(program.lower)
+    p = size - n - len(guess.rows)
+    diagonal = diagonal_of(program.hessian)
+    on = _coordinates(program, diagonal, p)
 
-    own = _diagonal(program.hessian)
-    bent = jnp.where(fixed[:n] | (own[:n] <= 0), jnp.inf, own[:n])
-    reach = jnp.sum(program.hessian[n:, :n] ** 2 / bent[None], axis=1)
-    # A pivot is not distinguishable from zero below a fraction of its size without the others.
-    floor, tiny = 16 * size * float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
-    smallest = jnp.maximum(floor * jnp.concatenate([own[:n], reach]), tiny)
-    smallest_swept = jnp.maximum(floor / jnp.concatenate([bent, jnp.full(size - n, jnp.inf)]), tiny)
-
-    fresh = Tableau(program.hessian, own, jnp.zeros(size, bool))
+    fresh = Tableau(program.hessian, diagonal, jnp.zeros(size, bool))
     tableau = jax.tree.map(lambda a, b: jnp.where(known, a, b), tableau, fresh)
     wanted = guess.free(p) & ~tableau.swept & go
+    tableau, definite = sweep_saddle(tableau, wanted, on.least, n=n, p=p)
 
-    # Free variables and equalities first, in an order that a batch shares.
-    def eliminate(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple:
-        matrix, definite = carry
-        here = index == k
-        column = exactly(matrix, here.astype(dtype))
-        pivot = jnp.where(k < n, column[k], -column[k])
-        go, sound = wanted[k], pivot > smallest[k]
-        inverse = jnp.where(go & sound, 1 / jnp.where(sound, column[k], 1), 0)
-        edge = jnp.where(here, -inverse, inverse * column)
-        updated = matrix - inverse * (column[:, None] * column[None, :])
-        touched = (here[:, None] | here[None, :]) & go
-        edges = jnp.where(here[:, None], edge[None, :], edge[:, None])
-        return jnp.where(touched, edges, updated), definite & (sound | ~go)
-
-    matrix, definite = jax.lax.fori_loop(0, n + p, eliminate, (tableau.matrix, jnp.ones((), bool)))
-    tableau = Tableau(matrix, _diagonal(matrix), tableau.swept | (wanted & ~row))
-
-    # Then the inequalities of each.
-    def gain(carry: tuple[Tableau, jax.Array, jax.Array]) -> tuple:
-        tableau, pending, _ = carry
-        here = index == jnp.min(jnp.where(pending, index, size))
-        swept = tableau.exchange(here, tableau.column(here))
-        go = _pick(here, -tableau.diagonal - smallest) > 0  # or it depends on the others
-        tableau = jax.tree.map(lambda a, b: jnp.where(go, a, b), swept, tableau)
-        pending &= ~here
-        return tableau, pending, jnp.any(pending)
-
-    pending = wanted & row & definite
-    tableau, _, _ = jax.lax.while_loop(lambda c: c[2], gain, (tableau, pending, jnp.any(pending)))
-
-    def settle(tableau: Tableau, at_upper: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The step to the point that the active set determines, and the gradient there."""
-        bound = jnp.where(variable, jnp.where(at_upper, high, low), 0)
-        held = jnp.where(tableau.swept, 0, bound - w)
-        slope = program.gradient + exactly(program.hessian, held)
-        moved = exactly(tableau.matrix, jnp.where(tableau.swept, slope, 0))
-        swept = tableau.swept
-        return jnp.where(swept, moved, held), jnp.where(swept, 0, slope - moved)
-
-    unit = rounding(dtype) * program.unit
-    dual_unit = rounding(dtype) * program.dual_unit
-
-    def choose(tableau: Tableau, value: jax.Array, at_upper: jax.Array) -> tuple:
-        """The next driver: a multiplier of the wrong sign, or else a violated constraint."""
-        swept = tableau.swept
-        outside = jnp.where(variable, jnp.maximum(low - value, value - high), value)
-        primal = jnp.where(variable, swept, row & ~swept) & (outside > unit)
-        dual = jnp.where(variable, ~swept & ~fixed, row & swept)
-        wrong = jnp.where(dual, jnp.where(at_upper, value, -value) / dual_unit, 0)
-        rise = outside**2 / jnp.maximum(
-            jnp.abs(tableau.diagonal), jnp.where(swept, smallest_swept, smallest)
-        )
-        rise = jnp.where(primal, jnp.minimum(rise, float(jnp.finfo(dtype).max)), 0)
-        dropping = jnp.max(wrong) > 1
-        score = jnp.where(dropping, wrong, rise)
-        best = jnp.max(score)
-        first = jnp.min(jnp.where(score == best, index, size))
-        return index == first, dropping, ~(best > 0)
-
-    def body(state: _State) -> _State:
-        tableau, value, driver = state.tableau, state.value, state.driver
-        swept, diagonal = tableau.swept, tableau.diagonal
-        bound = jnp.where(variable, jnp.where(state.at_upper, high, low), 0)
-        goal = jnp.where(variable & swept, jnp.where(value > high, high, low), 0)
-        rate = jnp.where(swept, -diagonal, diagonal)
-        # Where the pivot has vanished, the constraint depends on the active ones.
-        depends = jnp.where(variable, swept, ~swept) & (
-            -diagonal <= jnp.where(variable, smallest_swept, smallest)
-        )
-        whole = (goal - value) / jnp.where(rate == 0, 1, rate)
-        rising = jnp.where(variable & (value > high), -jnp.inf, jnp.inf)
-        whole = _pick(driver, jnp.where(depends, rising, whole))
-        toward, whole = jnp.sign(whole), jnp.abs(whole)
-
-        # Other multipliers on the way down to zero come first; equalities' may have any sign.
-        column = tableau.column(driver)
-        rates = jnp.where(swept, -column, column)
-        sign = jnp.where(state.at_upper, -1, 1).astype(dtype)
-        falling = -sign * rates * toward
-        dual = jnp.where(variable, ~swept & ~fixed, row & swept) & (falling > 0) & ~driver
-        ratio = jnp.maximum(sign * value, 0) / jnp.where(falling > 0, falling, 1)
-        ratio = jnp.where(dual & ~state.dropping, ratio, jnp.inf)
-        shortest = jnp.min(ratio)
-        blocked = shortest < whole
-        length = toward * jnp.where(blocked, shortest, whole)
-        leaver = index == jnp.min(jnp.where(ratio == shortest, index, size))
-        here = jnp.where(blocked, leaver, driver)
-
-        price = state.price + length
-        left = jnp.where(variable & ~swept, bound, 0)
-        entered = jnp.where(here, left + jnp.where(blocked, 0, price), value + length * rates)
-        at_upper = jnp.where(here, variable & swept & (length < 0), state.at_upper)
-        tableau = tableau.exchange(here, tableau.column(here))
-        chosen, dropping, idle = choose(tableau, entered, at_upper)
-        lost = ~jnp.isfinite(length)  # nothing ends the rise: no point is feasible
-        return _State(
-            tableau, at_upper, entered,
-            jnp.where(blocked, driver, chosen), ~blocked & dropping, jnp.where(blocked, price, 0),
-            state.pivots + 1, lost | (idle & ~blocked), idle & ~blocked & ~lost,
-        )  # fmt: skip
-
-    at_upper = pad(guess.upper, False)
-    step, slope = settle(tableau, at_upper)
-    value = jnp.where(tableau.swept, w + step, slope)
-    chosen, dropping, idle = choose(tableau, value, at_upper)
-    state = _State(
-        tableau, at_upper, value, chosen, dropping, jnp.zeros((), dtype),
-        jnp.zeros((), jnp.int32), idle | ~definite | ~go, idle & definite & go,
-    )  # fmt: skip
+    state = _begin(program, on, tableau, guess, definite, go)
     # The flag is computed in the body and only read here: see _newton.py.
-    state = jax.lax.while_loop(lambda s: ~s.done & (s.pivots < 4 * size), body, state)
-    step, slope = settle(state.tableau, state.at_upper)
-    held = variable & ~state.tableau.swept
+    state = jax.lax.while_loop(
+        lambda s: ~s.done & (s.pivots < _PIVOTS * size), lambda s: _pivot(on, s), state
+    )
+    step, slope = _settle(program, on, state.tableau, state.at_upper)
+    held = on.variable & ~state.tableau.swept
     return Solved(
         step,
         slope,
@@ -308,10 +201,150 @@ def solve(
     )
 
 
-def _pick(here: jax.Array, x: jax.Array) -> jax.Array:
-    """The number in `x`, `[n]`, where `here` is True."""
-    return jnp.sum(jnp.where(here, x, 0))
+def _coordinates(program: Quadratic, diagonal: jax.Array, p: int) -> _Coordinates:
+    """Of a program with p equalities and the `diagonal`, `[n + p + m]`, of its KKT matrix."""
+    size, n, dtype = len(program.w), len(program.lower), program.w.dtype
+    index = jnp.arange(size)
+    low, high = _padded(program.lower, size, -jnp.inf), _padded(program.upper, size, jnp.inf)
+    fixed = low >= high
+
+    # A pivot is not distinguishable from zero below a fraction of its size without the others.
+    bent = jnp.where(fixed[:n] | (diagonal[:n] <= 0), jnp.inf, diagonal[:n])
+    reach = jnp.sum(program.hessian[n:, :n] ** 2 / bent[None], axis=1)
+    floor = _PIVOT_ROUNDING * size * float(jnp.finfo(dtype).eps)
+    tiny = float(jnp.finfo(dtype).tiny)
+    least = jnp.maximum(floor * jnp.concatenate([diagonal[:n], reach]), tiny)
+    least_back = jnp.maximum(floor / jnp.concatenate([bent, jnp.full(size - n, jnp.inf)]), tiny)
+    return _Coordinates(
+        index, index < n, index >= n + p, low, high, fixed, least, least_back,
+        rounding(dtype) * program.unit, rounding(dtype) * program.dual_unit,
+    )  # fmt: skip
 
 
-def _diagonal(matrix: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.where(jnp.eye(len(matrix), dtype=bool), matrix, 0), axis=0)
+def _begin(
+    program: Quadratic,
+    on: _Coordinates,
+    tableau: Tableau,
+    guess: Active,
+    definite: jax.Array,
+    go: jax.Array,
+) -> _State:
+    """The point of the guess; done already where the tableau is not `definite`, or `go` not set."""
+    at_upper = _padded(guess.upper, len(program.w), False)
+    step, slope = _settle(program, on, tableau, at_upper)
+    value = jnp.where(tableau.swept, program.w + step, slope)
+    chosen, dropping, idle = _choose(on, tableau, value, at_upper)
+    return _State(
+        tableau, at_upper, value, chosen, dropping, jnp.zeros((), value.dtype),
+        jnp.zeros((), jnp.int32), idle | ~definite | ~go, idle & definite & go,
+    )  # fmt: skip
+
+
+def _settle(
+    program: Quadratic, on: _Coordinates, tableau: Tableau, at_upper: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The step to the point that the active set determines, and the gradient there."""
+    swept = tableau.swept
+    held = jnp.where(swept, 0, on.bound(at_upper) - program.w)
+    slope = program.gradient + exactly(program.hessian, held)
+    moved = exactly(tableau.matrix, jnp.where(swept, slope, 0))
+    return jnp.where(swept, moved, held), jnp.where(swept, 0, slope - moved)
+
+
+def _choose(
+    on: _Coordinates, tableau: Tableau, value: jax.Array, at_upper: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The next driver: a multiplier of the wrong sign, or else a violated constraint.
+
+    Returns:
+      The driver, `[n + p + m]` bool; whether its constraint is to be dropped; whether there is
+      nothing left to do.
+    """
+    swept, variable = tableau.swept, on.variable
+    outside = jnp.where(variable, jnp.maximum(on.low - value, value - on.high), value)
+    primal = jnp.where(variable, swept, on.row & ~swept) & (outside > on.unit)
+    wrong = jnp.where(on.signed(swept), jnp.where(at_upper, value, -value) / on.dual_unit, 0)
+    # The constraint gained is the one that promises the largest rise of the dual objective.
+    rise = outside**2 / jnp.maximum(
+        jnp.abs(tableau.diagonal), jnp.where(swept, on.least_back, on.least)
+    )
+    rise = jnp.where(primal, jnp.minimum(rise, float(jnp.finfo(value.dtype).max)), 0)
+    dropping = jnp.max(wrong) > 1
+    score = jnp.where(dropping, wrong, rise)
+    best = jnp.max(score)
+    return on.first(score == best), dropping, ~(best > 0)
+
+
+def _pivot(on: _Coordinates, state: _State) -> _State:
+    """Moves the driver's multiplier as far as it may go, and exchanges one coordinate."""
+    tableau, value, driver = state.tableau, state.value, state.driver
+    swept, variable = tableau.swept, on.variable
+    full = _full_step(on, state)
+    toward, full = jnp.sign(full), jnp.abs(full)
+    column = tableau.column(driver)
+    rates = jnp.where(swept, -column, column)
+    partial, leaver = _partial_step(on, state, rates, toward)
+    blocked = partial < full
+    length = toward * jnp.where(blocked, partial, full)
+    here = jnp.where(blocked, leaver, driver)
+
+    price = state.price + length
+    left = jnp.where(variable & ~swept, on.bound(state.at_upper), 0)
+    entered = jnp.where(here, left + jnp.where(blocked, 0, price), value + length * rates)
+    at_upper = jnp.where(here, variable & swept & (length < 0), state.at_upper)
+    tableau = tableau.exchange(here, tableau.column(here))
+    chosen, dropping, idle = _choose(on, tableau, entered, at_upper)
+    lost = ~jnp.isfinite(length)  # nothing ends the rise: no point is feasible
+    return _State(
+        tableau, at_upper, entered,
+        jnp.where(blocked, driver, chosen), ~blocked & dropping, jnp.where(blocked, price, 0),
+        state.pivots + 1, lost | (idle & ~blocked), idle & ~blocked & ~lost,
+    )  # fmt: skip
+
+
+def _full_step(on: _Coordinates, state: _State) -> jax.Array:
+    """How far the driver's multiplier moves until its constraint is satisfied, with its sign.
+
+    A scalar, t2 of Goldfarb and Idnani; infinite where the pivot has vanished: the constraint
+    depends on the active ones.
+    """
+    swept, diagonal, value = state.tableau.swept, state.tableau.diagonal, state.value
+    variable, above = on.variable, value > on.high
+    goal = jnp.where(variable & swept, jnp.where(above, on.high, on.low), 0)
+    rate = jnp.where(swept, -diagonal, diagonal)
+    depends = jnp.where(variable, swept, ~swept) & (
+        -diagonal <= jnp.where(variable, on.least_back, on.least)
+    )
+    full = (goal - value) / jnp.where(rate == 0, 1, rate)
+    rising = jnp.where(variable & above, -jnp.inf, jnp.inf)
+    return pick(state.driver, jnp.where(depends, rising, full))
+
+
+def _partial_step(
+    on: _Coordinates, state: _State, rates: jax.Array, toward: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """How far it moves until another multiplier comes down to zero, and which one does.
+
+    Equalities' may have any sign; while a constraint is dropped nothing else is looked at.
+
+    Args:
+      on: the coordinates.
+      state: where the method is.
+      rates: `[n + p + m]` at which values change with it.
+      toward: scalar, the sign of its move.
+
+    Returns:
+      A scalar, t1 of Goldfarb and Idnani, and `[n + p + m]` bool.
+    """
+    sign = jnp.where(state.at_upper, -1, 1).astype(rates.dtype)
+    falling = -sign * rates * toward
+    dual = on.signed(state.tableau.swept) & (falling > 0) & ~state.driver
+    ratio = jnp.maximum(sign * state.value, 0) / jnp.where(falling > 0, falling, 1)
+    ratio = jnp.where(dual & ~state.dropping, ratio, jnp.inf)
+    shortest = jnp.min(ratio)
+    return shortest, on.first(ratio == shortest)
+
+
+def _padded(x: jax.Array, size: int, fill: float | bool) -> jax.Array:
+    """`[size]`: `x`, `[n]`, and `fill` for multipliers."""
+    return jnp.concatenate([x, jnp.full(size - len(x), fill, x.dtype)])

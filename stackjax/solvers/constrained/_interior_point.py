@@ -11,38 +11,29 @@ vanishes with the barrier, in one run.
 
 One evaluation and one linear solve an iteration, whether its trial point is accepted or not: in a
 batch every member does the same work.
-"""
 
-from collections.abc import Callable
+Its parts: the program and its model (`_program.py`), the barrier function and the residuals
+(`_barrier.py`), the Newton step and its length (`_primal_dual.py`), which trial points count
+(`_filter.py`); here, where to start, when to lower mu and when to stop.
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-Evaluate = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+from stackjax.solvers.constrained._barrier import Barrier, barrier_on, infeasibility
+from stackjax.solvers.constrained._filter import Merit, forgotten, judge
+from stackjax.solvers.constrained._primal_dual import move, primal_dual_step
+from stackjax.solvers.constrained._program import Evaluate, Iterate, Local, Scaled, scaled_at
 
-_FILTER = 12  # (infeasibility, barrier) pairs remembered
-_TO_BOUNDARY = 0.99
-
-
-class Iterate(struct.PyTreeNode):
-    """A primal-dual point; multipliers are non-negative but for `equality`'s.
-
-    Attributes:
-      z: `[n]` variables.
-      slack: `[m]` of the inequalities.
-      inequality: `[m]` multipliers.
-      equality: `[p]` multipliers.
-      lower: `[n]` multipliers of the lower bounds.
-      upper: `[n]` multipliers of the upper bounds.
-    """
-
-    z: jax.Array
-    slack: jax.Array
-    inequality: jax.Array
-    equality: jax.Array
-    lower: jax.Array
-    upper: jax.Array
+# References are to Waechter and Biegler 2006.
+_FROM_EDGE = 1e-2  # how far from its bounds the start is moved: kappa_1 and kappa_2 in section 3.6
+_FIRST_SLACK = 1e-2  # the least slack at the start
+_SOLVED = 10  # mu is lowered where the error is below this times mu: kappa_epsilon
+_LOWERED, _LOWERED_POWER = 0.2, 1.5  # kappa_mu and theta_mu in (7)
+# The proximal term: its first weight, its growth after a trial refused and decay after one
+# accepted, and the range outside of which it is 0 or grows no further.
+_PROXIMAL, _PROXIMAL_FACTOR, _PROXIMAL_RANGE = 1e-6, 4, (1e-7, 1e6)
 
 
 class Found(struct.PyTreeNode):
@@ -59,27 +50,15 @@ class Found(struct.PyTreeNode):
     steps: jax.Array
 
 
-class _Local(struct.PyTreeNode):
-    """The program to second order at one iterate."""
-
-    f: jax.Array
-    c: jax.Array
-    g: jax.Array
-    slope: jax.Array  # [n] gradient of f
-    jac_c: jax.Array
-    jac_g: jax.Array
-    hessian: jax.Array  # [n, n] of the Lagrangian
-
-
 class _State(struct.PyTreeNode):
     at: Iterate
-    local: _Local
+    local: Local
     trial: Iterate
     slope_along: jax.Array  # derivative of the barrier function along the step
     shrink: jax.Array
     proximal: jax.Array
     mu: jax.Array
-    filter: jax.Array  # [_FILTER, 2]
+    filter: jax.Array  # [pairs, 2]
     steps: jax.Array
     done: jax.Array
 
@@ -89,7 +68,7 @@ def inside(z: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
     has_lower, has_upper = jnp.isfinite(lower), jnp.isfinite(upper)
     low, high = jnp.where(has_lower, lower, 0), jnp.where(has_upper, upper, 0)
     width = jnp.where(has_lower & has_upper, high - low, jnp.inf)
-    margin = lambda edge: 1e-2 * jnp.minimum(jnp.maximum(1, jnp.abs(edge)), width)
+    margin = lambda edge: _FROM_EDGE * jnp.minimum(jnp.maximum(1, jnp.abs(edge)), width)
     z = jnp.where(jnp.isfinite(z), z, 0)
     z = jnp.where(has_lower, jnp.maximum(z, low + margin(low)), z)
     z = jnp.where(has_upper, jnp.minimum(z, high - margin(high)), z)
@@ -117,226 +96,75 @@ def interior(
       last_barrier: the last mu; the error left is of its order.
       max_steps: cap on iterations, accepted or not.
     """
-    n, dtype = len(start), start.dtype
-    eps = float(jnp.finfo(dtype).eps)
-    has_lower, has_upper = jnp.isfinite(lower), jnp.isfinite(upper)
-    fixed = lower >= upper
-    free = (~fixed).astype(dtype)
-    has_lower, has_upper = has_lower & ~fixed, has_upper & ~fixed
-    low, high = jnp.where(has_lower, lower, 0), jnp.where(has_upper, upper, 0)
-
     z = inside(start, lower, upper)
-
-    stacked = lambda z, mu: jnp.concatenate([jnp.ravel(part) for part in evaluate(z, mu)])
-    shapes = jax.eval_shape(evaluate, z, jnp.ones((), dtype))
-    p, m = shapes[1].shape[0], shapes[2].shape[0]
-
-    # Rows are scaled once so that no gradient at the start is far above 1.
-    first, pull = jax.vjp(lambda z: stacked(z, jnp.asarray(barrier, dtype)), z)
-    rows = jax.vmap(lambda e: pull(e)[0])(jnp.eye(1 + p + m, dtype=dtype))
-    steepest = jnp.max(jnp.where(jnp.isfinite(rows), jnp.abs(rows), 0), axis=1)
-    scale = 1 / jnp.maximum(1, steepest / 10)
-    # Likewise a utility in tiny units is magnified.
-    magnified = 1 / jnp.clip(steepest[0], 1e-4, 1)
-    scale = scale.at[0].multiply(magnified)
-
-    def linearise(point: Iterate, mu: jax.Array) -> _Local:
-        weights = jnp.concatenate([jnp.ones(1, dtype), point.equality, point.inequality])
-
-        def reverse(z: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            value, pull = jax.vjp(lambda z: scale * stacked(z, mu), z)
-            rows = jax.vmap(lambda e: pull(e)[0])(jnp.eye(1 + p + m, dtype=dtype))
-            return weights @ rows, (value, rows)
-
-        push = lambda e: jax.jvp(reverse, (point.z,), (e,), has_aux=True)
-        _, columns, (value, rows) = jax.vmap(push, out_axes=(None, 0, None))(
-            jnp.eye(n, dtype=dtype)
-        )
-        return _Local(
-            value[0], value[1 : 1 + p], value[1 + p :],
-            rows[0], rows[1 : 1 + p], rows[1 + p :],
-            (columns + columns.T) / 2,
-        )  # fmt: skip
-
-    def gaps(point: Iterate) -> tuple[jax.Array, jax.Array]:
-        return (
-            jnp.where(has_lower, point.z - low, 1),
-            jnp.where(has_upper, high - point.z, 1),
-        )
-
-    def barrier_of(point: Iterate, f: jax.Array, mu: jax.Array) -> jax.Array:
-        below, above = gaps(point)
-        logs = jnp.sum(jnp.log(below)) + jnp.sum(jnp.log(above)) + jnp.sum(jnp.log(point.slack))
-        return f - mu * logs
-
-    def barrier_slope(point: Iterate, local: _Local, mu: jax.Array) -> jax.Array:
-        """In z, `[n]`."""
-        below, above = gaps(point)
-        slope = local.slope - jnp.where(has_lower, mu / below, 0)
-        return slope + jnp.where(has_upper, mu / above, 0)
-
-    def infeasibility(point: Iterate, local: _Local) -> jax.Array:
-        return jnp.sum(jnp.abs(local.c)) + jnp.sum(jnp.abs(local.g + point.slack))
-
-    def error_of(point: Iterate, local: _Local, mu: jax.Array) -> jax.Array:
-        below, above = gaps(point)
-        dual = local.slope + point.equality @ local.jac_c + point.inequality @ local.jac_g
-        dual = (dual - point.lower + point.upper) * free
-        size = jnp.sum(jnp.abs(point.equality)) + jnp.sum(point.inequality)
-        size = (size + jnp.sum(point.lower + point.upper)) / (2 * n + m + p)
-        down = jnp.maximum(1, size / 100)
-        every = [
-            dual / down,
-            local.c,
-            local.g + point.slack,
-            (point.slack * point.inequality - mu) / down,
-            jnp.where(has_lower, below * point.lower - mu, 0) / down,
-            jnp.where(has_upper, above * point.upper - mu, 0) / down,
-        ]
-        return jnp.max(jnp.abs(jnp.concatenate(every)))
-
-    def newton(point: Iterate, local: _Local, mu: jax.Array, proximal: jax.Array) -> Iterate:
-        below, above = gaps(point)
-        weight = point.inequality / point.slack
-        sigma = point.lower / below + point.upper / above
-        hessian = local.hessian + jnp.diag(sigma) + (local.jac_g.T * weight[None]) @ local.jac_g
-        hessian = hessian * free[:, None] * free[None, :] + jnp.diag(1 - free)
-        jac_c, jac_g = local.jac_c * free[None], local.jac_g * free[None]
-        size = jnp.max(jnp.abs(local.hessian)) + 1
-        weighted = hessian + (10 * size) * (jac_c.T @ jac_c)
-        weighted = jnp.where(jnp.all(jnp.isfinite(weighted)), weighted, jnp.eye(n, dtype=dtype))
-        least = jnp.linalg.eigvalsh(weighted)[0]
-        lift = jnp.maximum(0, 1e-4 * size - least) * (least < eps**0.5 * 1e-2 * size)
-        hessian = hessian + jnp.diag((lift + proximal) * free)
-
-        dual = barrier_slope(point, local, mu)
-        rest = local.g + point.slack
-        pushed = mu / point.slack + weight * rest
-        right = -(dual + pushed @ local.jac_g) * free
-        system = jnp.block([[hessian, jac_c.T], [jac_c, -(eps**0.75) * jnp.eye(p, dtype=dtype)]])
-        both = jnp.linalg.solve(system, jnp.concatenate([right, -local.c])[:, None])[:, 0]
-        both = jnp.where(jnp.all(jnp.isfinite(both)), both, 0)
-        dz = both[:n]
-        ds = -rest - jac_g @ dz
-        return Iterate(
-            dz,
-            ds,
-            mu / point.slack - point.inequality - weight * ds,
-            both[n:] - point.equality,
-            jnp.where(has_lower, mu / below - point.lower - point.lower / below * dz, 0),
-            jnp.where(has_upper, mu / above - point.upper + point.upper / above * dz, 0),
-        )
-
-    def largest(value: jax.Array, change: jax.Array, tau: jax.Array) -> jax.Array:
-        """The longest step that keeps `value + step * change` above `(1 - tau) value`."""
-        falling = change < 0
-        ratio = jnp.where(falling, tau * value / jnp.where(falling, -change, 1), 1)
-        return jnp.min(ratio, initial=1.0)
-
-    def move(
-        point: Iterate, step: Iterate, mu: jax.Array, shrink: jax.Array
-    ) -> tuple[Iterate, jax.Array]:
-        tau = jnp.maximum(_TO_BOUNDARY, 1 - mu)
-        below, above = gaps(point)
-        primal = largest(point.slack, step.slack, tau)
-        primal = jnp.minimum(primal, largest(below, jnp.where(has_lower, step.z, 0), tau))
-        primal = jnp.minimum(primal, largest(above, jnp.where(has_upper, -step.z, 0), tau))
-        # no coordinate moves further than a hundred times its own size in one step
-        far = jnp.max(jnp.abs(step.z) / (1 + jnp.abs(point.z))) / 100
-        primal = shrink * jnp.minimum(primal, 1 / jnp.maximum(far, 1))
-        dual = largest(point.inequality, step.inequality, tau)
-        dual = jnp.minimum(dual, largest(jnp.where(has_lower, point.lower, 1), step.lower, tau))
-        dual = jnp.minimum(dual, largest(jnp.where(has_upper, point.upper, 1), step.upper, tau))
-        new = Iterate(
-            point.z + primal * step.z,
-            point.slack + primal * step.slack,
-            point.inequality + dual * step.inequality,
-            point.equality + primal * step.equality,
-            point.lower + dual * step.lower,
-            point.upper + dual * step.upper,
-        )
-        below, above = gaps(new)
-        keep = lambda dual, gap: jnp.clip(dual, mu / (1e8 * gap), 1e8 * mu / gap)
-        return new.replace(
-            inequality=keep(new.inequality, new.slack),
-            lower=jnp.where(has_lower, keep(new.lower, below), 0),
-            upper=jnp.where(has_upper, keep(new.upper, above), 0),
-        ), primal
-
-    def body(state: _State) -> _State:
-        at, trial, mu = state.at, state.trial, state.mu
-        new = linearise(trial, mu)
-        first = state.steps == 0
-        theta, theta_new = infeasibility(at, state.local), infeasibility(trial, new)
-        phi = barrier_of(at, state.local.f, mu)
-        phi_new = barrier_of(trial, new.f, mu)
-        noise = 10 * eps * (jnp.abs(phi) + 1)
-        outside = jnp.all(
-            (theta_new <= (1 - 1e-5) * state.filter[:, 0])
-            | (phi_new <= state.filter[:, 1] - 1e-5 * state.filter[:, 0] + noise)
-        )
-        falling = (state.slope_along < 0) & (
-            (-state.slope_along) ** 2.3 > theta**1.1 * jnp.maximum(state.shrink, eps) ** -1.3
-        )
-        armijo = phi_new <= phi + 1e-4 * state.slope_along + noise
-        better = (theta_new <= (1 - 1e-5) * theta) | (phi_new <= phi - 1e-5 * theta + noise)
-        descent = falling & (theta <= 1e-4 * jnp.maximum(1, theta))
-        finite = jnp.isfinite(phi_new) & jnp.isfinite(theta_new)
-        finite &= jnp.all(jnp.isfinite(new.hessian)) & jnp.all(jnp.isfinite(new.jac_c))
-        finite &= jnp.all(jnp.isfinite(new.jac_g)) & jnp.all(jnp.isfinite(new.slope))
-        stuck = state.shrink < 1e-4
-        accept = finite & (first | stuck | (outside & jnp.where(descent, armijo, better)))
-
-        entry = jnp.stack([(1 - 1e-5) * theta, phi - 1e-5 * theta])
-        remember = accept & ~first & ~(descent & armijo)
-        slots = jnp.where(remember, jnp.concatenate([entry[None], state.filter[:-1]]), state.filter)
-        slots = jnp.where(accept & stuck, jnp.inf, slots)
-        at = jax.tree.map(lambda a, b: jnp.where(accept, a, b), trial, at)
-        local = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state.local)
-
-        solved = error_of(at, local, mu) <= 10 * mu
-        lower_mu = jnp.maximum(jnp.minimum(0.2 * mu, mu**1.5), last_barrier)
-        next_mu = jnp.where(solved, lower_mu, mu)
-        slots = jnp.where(next_mu < mu, jnp.inf, slots)
-        shrink = jnp.where(accept, 1, state.shrink / 2)
-        proximal = jnp.where(accept, state.proximal / 4, jnp.maximum(4 * state.proximal, 1e-6))
-        proximal = jnp.where(proximal < 1e-7, 0, jnp.minimum(proximal, 1e6))
-        step = newton(at, local, next_mu, proximal)
-        trial, length = move(at, step, next_mu, shrink)
-        along = barrier_slope(at, local, next_mu) @ step.z
-        along = length * (along - next_mu * jnp.sum(step.slack / at.slack))
-        return _State(
-            at, local, trial, along, shrink, proximal, next_mu, slots, state.steps + 1,
-            (solved & (mu <= last_barrier)) | (first & ~finite),
-        )  # fmt: skip
-
-    mu = jnp.asarray(barrier, dtype)
-    g = (scale * first)[1 + p :]
-    slack = jnp.maximum(jnp.where(jnp.isfinite(g), -g, 1), 1e-2)
-    at = Iterate(z, slack, mu / slack, jnp.zeros(p, dtype), *(jnp.zeros(n, dtype),) * 2)
-    below, above = gaps(at)
-    at = at.replace(
-        lower=jnp.where(has_lower, mu / below, 0), upper=jnp.where(has_upper, mu / above, 0)
-    )
-    zeros = lambda *shape: jnp.zeros(shape, dtype)
-    blank = _Local(zeros(), zeros(p), zeros(m), zeros(n), zeros(p, n), zeros(m, n), zeros(n, n))
-    state = _State(
-        at, blank, at, zeros(), jnp.ones((), dtype), zeros(), mu,
-        jnp.full((_FILTER, 2), jnp.inf, dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool),
-    )  # fmt: skip
+    bounds = barrier_on(lower, upper, start.dtype)
+    program, g = scaled_at(evaluate, z, barrier)
+    state = _begin(program, bounds, z, g, barrier)
     # The flag is computed in the body and only read here: see _newton.py.
-    state = jax.lax.while_loop(lambda s: ~s.done & (s.steps < max_steps), body, state)
-    unscaled = state.at.replace(
-        inequality=state.at.inequality * scale[1 + p :] / scale[0],
-        equality=state.at.equality * scale[1 : 1 + p] / scale[0],
-        lower=state.at.lower / scale[0],
-        upper=state.at.upper / scale[0],
-        slack=state.at.slack / scale[1 + p :],
+    state = jax.lax.while_loop(
+        lambda s: ~s.done & (s.steps < max_steps),
+        lambda s: _iterate(program, bounds, last_barrier, s),
+        state,
     )
-    below, above = gaps(state.at)
-    active = (
-        state.at.inequality > state.at.slack,
-        (has_lower & (state.at.lower > below)) | fixed,
-        has_upper & (state.at.upper > above),
+    return Found(program.unscaled(state.at), bounds.active(state.at), state.steps)
+
+
+def _begin(program: Scaled, bounds: Barrier, z: jax.Array, g: jax.Array, barrier: float) -> _State:
+    """The first trial point is `z` itself, with multipliers on the central path."""
+    n, p, dtype = program.n, program.p, z.dtype
+    mu = jnp.asarray(barrier, dtype)
+    slack = jnp.maximum(jnp.where(jnp.isfinite(g), -g, 1), _FIRST_SLACK)
+    at = Iterate(z, slack, mu / slack, jnp.zeros(p, dtype), *(jnp.zeros(n, dtype),) * 2)
+    below, above = bounds.gaps(at)
+    at = at.replace(
+        lower=jnp.where(bounds.has_lower, mu / below, 0),
+        upper=jnp.where(bounds.has_upper, mu / above, 0),
     )
-    return Found(unscaled, active, state.steps)
+    zero = jnp.zeros((), dtype)
+    return _State(
+        at, program.blank(dtype), at, zero, jnp.ones((), dtype), zero, mu,
+        forgotten(dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool),
+    )  # fmt: skip
+
+
+def _iterate(program: Scaled, bounds: Barrier, last_barrier: float, state: _State) -> _State:
+    """Judges the trial point, lowers mu where its problem is solved, and makes the next trial."""
+    at, trial, mu = state.at, state.trial, state.mu
+    new = program.linearise(trial, mu)
+    old_merit = Merit(infeasibility(at, state.local), bounds.value(at, state.local.f, mu))
+    new_merit = Merit(infeasibility(trial, new), bounds.value(trial, new.f, mu))
+    finite = jnp.isfinite(new_merit.phi) & jnp.isfinite(new_merit.theta) & new.finite
+    first = state.steps == 0
+    accept, pairs = judge(
+        state.filter, old_merit, new_merit, state.slope_along, state.shrink,
+        first=first, finite=finite,
+    )  # fmt: skip
+    at = jax.tree.map(lambda a, b: jnp.where(accept, a, b), trial, at)
+    local = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state.local)
+
+    solved = bounds.error(at, local, mu) <= _SOLVED * mu
+    next_mu = jnp.where(solved, _lowered(mu, last_barrier), mu)
+    pairs = jnp.where(next_mu < mu, jnp.inf, pairs)
+    shrink = jnp.where(accept, 1, state.shrink / 2)
+    proximal = _proximal_weight(state.proximal, accept)
+    step = primal_dual_step(bounds, at, local, next_mu, proximal)
+    trial, length = move(bounds, at, step, next_mu, shrink)
+    along = bounds.slope(at, local, next_mu) @ step.z
+    along = length * (along - next_mu * jnp.sum(step.slack / at.slack))
+    return _State(
+        at, local, trial, along, shrink, proximal, next_mu, pairs, state.steps + 1,
+        (solved & (mu <= last_barrier)) | (first & ~finite),
+    )  # fmt: skip
+
+
+def _lowered(mu: jax.Array, last_barrier: float) -> jax.Array:
+    """The next barrier weight, (7)."""
+    return jnp.maximum(jnp.minimum(_LOWERED * mu, mu**_LOWERED_POWER), last_barrier)
+
+
+def _proximal_weight(weight: jax.Array, accept: jax.Array) -> jax.Array:
+    """The next weight of the proximal term, which shortens steps that keep being refused."""
+    low, high = _PROXIMAL_RANGE
+    raised = jnp.maximum(_PROXIMAL_FACTOR * weight, _PROXIMAL)
+    weight = jnp.where(accept, weight / _PROXIMAL_FACTOR, raised)
+    return jnp.where(weight < low, 0, jnp.minimum(weight, high))

@@ -21,7 +21,8 @@ from flax import struct
 
 from stackjax.solvers._judge import kkt_solved
 from stackjax.solvers._optimality import Active, Evaluate, exactly, lagrangian, step_length
-from stackjax.solvers.constrained._active_set import Quadratic, Solved, Tableau, solve
+from stackjax.solvers.constrained._active_set import Quadratic, Solved, solve
+from stackjax.solvers.constrained._tableau import Tableau
 
 _MAX_STEPS = 40
 
