@@ -37,9 +37,9 @@ def installed_by(requirements):
     """The packages that requirements bring, those of this project's own extras included."""
     found = set()
     for requirement in requirements:
-        name, extras = re.match(r"([\w.-]+)(?:\[([\w,]+)\])?", requirement).groups()
+        name, *extras = re.findall(r"[\w.-]+", requirement.partition(">")[0])
         if name == PROJECT["name"]:
-            for extra in extras.split(","):
+            for extra in extras:
                 found |= installed_by(PROJECT["optional-dependencies"][extra])
         else:
             found.add(INSTALLS.get(name, name))
@@ -50,10 +50,10 @@ def test_one_version():
     version = PROJECT["version"]
     citation = (ROOT / "CITATION.cff").read_text()
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    number, day = re.search(r"^## \[(\d[^\]]*)\] - (\S+)$", changelog, re.MULTILINE).groups()
+    number, day = re.findall(r"^## \[(\d[^\]]*)\] - (\S+)$", changelog, re.MULTILINE)[0]
     assert number == version
-    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == version
-    assert re.search(r"^date-released: (.*)$", citation, re.MULTILINE)[1] == day
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [version]
+    assert re.findall(r"^date-released: (.*)$", citation, re.MULTILINE) == [day]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,15 @@ def test_the_console_script_is_there():
     module, name = PROJECT["scripts"]["stackjax"].split(":")
     tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_index_of_experiments():
+    folder = ROOT / "experiments"
+    index = (folder / "README.md").read_text()
+    studies = re.findall(r"^\| `(\w+)` \|.*`python -m experiments\.(\w+)", index, re.MULTILINE)
+    assert all(study == command for study, command in studies)
+    assert {study for study, _ in studies} == {x.parent.name for x in folder.glob("*/__main__.py")}
+    named = re.findall(r"`(?:results/)?([\w*]+\.(?:jsonl?|png))`", index)
+    found = {path.name for pattern in named for path in (folder / "results").glob(pattern)}
+    assert found == {path.name for path in (folder / "results").iterdir()}
+    assert all((folder / link).exists() for link in re.findall(r"\]\(([^)]+)\)", index))
