@@ -16,6 +16,7 @@ class OneLineParser(argparse.ArgumentParser):
       about: the module's docstring, which is the help's text.
 
     Example:
+      >>> from stackjax.runtime._command_line import OneLineParser
       >>> OneLineParser("stackjax report", "Reports.").prog
       'stackjax report'
     """
