@@ -21,6 +21,9 @@ Four steps:
    `fit_leader`.
 4. Verify: `check` a solution, `project` actions onto those that were tried, `certify` a policy.
 
+Names of every day stand at the top. The others are in `sets`, `solvers`, `fit`, `repair`,
+`certificates` and `stats`: `sj.fit.Horizon`, `sj.stats.mean_interval`.
+
 | for | names |
 |---|---|
 | the game | `Game`, on the sets `Box`, `Simplex`, `Ball`, `Polyhedron`, `Constrained` |
@@ -70,6 +73,9 @@ from stackjax._check.verdicts import Check
 from stackjax._follower.best_response import Multipliers, Response, best_response
 from stackjax._game import Game
 from stackjax._leader.solve import Solution, solve
+from stackjax.certificates import Certificate, certify
+from stackjax.fit import History, Observations, fit_follower, fit_leader
+from stackjax.repair import Projection, project
 from stackjax.sets import ActionSet, Ball, Box, Constrained, Polyhedron, Simplex
 from stackjax.solvers import Complementarity, FirstOrder, InteriorPoint, Newton, ProjectedGradient
 
@@ -89,9 +95,6 @@ if TYPE_CHECKING:
         solvers,
         stats,
     )
-    from stackjax.certificates import Certificate, certify
-    from stackjax.fit import History, Observations, fit_follower, fit_leader
-    from stackjax.repair import Projection, project
 
 __version__ = importlib.metadata.version("stackjax")
 
@@ -100,16 +103,6 @@ _PACKAGES = frozenset(
     "agents certificates finite fit games guide labels plot repair runtime sets solvers stats"
     "".split()
 )
-_LATER = {
-    "Certificate": "certificates",
-    "certify": "certificates",
-    "History": "fit",
-    "Observations": "fit",
-    "fit_follower": "fit",
-    "fit_leader": "fit",
-    "Projection": "repair",
-    "project": "repair",
-}
 
 __all__ = [
     "ActionSet",
@@ -157,10 +150,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"stackjax.{name}")
-    if name in _LATER:
-        return getattr(importlib.import_module(f"stackjax.{_LATER[name]}"), name)
     raise AttributeError(f"module 'stackjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PACKAGES, *_LATER})
+    return sorted({*globals(), *_PACKAGES})

@@ -2,26 +2,27 @@
 
 import html
 import inspect
+import pathlib
 import posixpath
 import re
+import shlex
 import types
 import warnings
 from typing import Any
 
 import pytest
-from public_names import public_packages
+from public_names import public_names, public_packages
 
 import stackjax
 
 pytest.importorskip("pdoc", reason="the API page is built with pdoc, of the extra `docs`")
 
-# As in README, but for the folder.
-ARGUMENTS = [
-    "-d", "google", "--no-show-source",
-    "stackjax", r"!stackjax\.agents\.",
-    "stackjax.runtime", r"!stackjax\.agents\.runtime\.",
-    "stackjax.plot",
-]  # fmt: skip
+README = pathlib.Path(__file__).parents[1] / "README.md"
+COMMAND = re.findall(r"python -m pdoc (.*) -o build/api (.*)", README.read_text())
+
+
+def test_readme_has_one_plain_command():
+    assert COMMAND == [("-d google --no-show-source", "stackjax stackjax.plot")]
 
 
 def is_named_tuple(name):
@@ -39,7 +40,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("api")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        cli([*ARGUMENTS, "-o", str(folder)])
+        cli([*shlex.split(" ".join(COMMAND[0])), "-o", str(folder)])
     told = [str(warning.message) for warning in caught]
     # pdoc looks up the postponed annotations of a named tuple in no module, and prints them as they
     # are written, which is what is wanted.
@@ -63,9 +64,14 @@ def text_of(markup):
     return " ".join(html.unescape(re.sub(r"<[^>]+>", "", markup)).split())
 
 
-def test_one_page_for_each_public_package(site):
+def test_one_page_for_each_public_package_or_module(site):
     pages = {name for name in site if name.endswith(".html") and name != "index.html"}
-    assert pages == {page_of(package) for package in public_packages()}
+    public = set(public_packages())
+    for package, name in public_names():
+        value = getattr(public_packages()[package], name)
+        if isinstance(value, types.ModuleType):
+            public.add(value.__name__)
+    assert pages == {page_of(module) for module in public}
 
 
 @pytest.mark.parametrize("package", public_packages())
@@ -93,7 +99,8 @@ def test_every_public_name_has_its_signature(site, package):
 def test_nothing_private_is_documented(site, package):
     page = site[page_of(package)]
     members = re.findall(r'<(?:section|div) id="([^"]+)"(?: class="classattr")?>', page)
-    assert members
+    values = [getattr(public_packages()[package], n) for n in public_packages()[package].__all__]
+    assert members or all(isinstance(value, types.ModuleType) for value in values)
     last = [member.split(".")[-1] for member in members]
     assert not [m for m in last if m.startswith("_") and m not in ("__init__", "__call__")]
     tops = {member.split(".")[0] for member in members}

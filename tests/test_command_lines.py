@@ -15,6 +15,7 @@ from experiments.common.args import parse
 from experiments.common.command import INTERRUPTED, TERMINATED, launch
 from experiments.common.phases import Kept, Phases, Stopped, in_words, usual_seconds, watched
 from stackjax.agents.control import known_world
+from stackjax.runtime import __main__ as command
 from stackjax.runtime import proxy
 from stackjax.runtime import report_log as report
 
@@ -188,6 +189,24 @@ def test_report(arguments, message, tmp_path, capsys):
     (tmp_path / "known.jsonl").write_text(lines)
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-9])
     assert message in refused(capsys, report.main, *arguments)
+
+
+def test_one_command_leads_to_both(tmp_path, capsys, monkeypatch):
+    assert call(command.main, "--help") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: stackjax ") and all(
+        f"stackjax {name} " in told for name in MODULES
+    )
+    for name in MODULES:
+        assert call(command.main, name, "--help") == 0
+        assert capsys.readouterr().out.startswith(f"usage: stackjax {name} ")
+    for wrong in ((), ("serve",), ("--log", "x"), ("report",), ("proxy", "--port", "1")):
+        assert call(command.main, *wrong) == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1 and ": error: " in line, line
+    monkeypatch.setattr(sys, "argv", ["stackjax", "report", "nowhere.jsonl"])
+    assert command.main() == 2  # as the console script calls it
+    assert capsys.readouterr().err.startswith("report: error: ")
 
 
 def test_interrupted_runs_go_on_where_they_stopped(tmp_path, capsys):

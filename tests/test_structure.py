@@ -23,6 +23,7 @@ FLOORS = [
     {"agents", "runtime.governor"},
     {"runtime.gateway", "runtime.report"},
     {"runtime", "runtime.proxy", "runtime.report_log"},
+    {"runtime.__main__"},
     {"stackjax"},
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

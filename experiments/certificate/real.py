@@ -47,7 +47,7 @@ DEPLOYED, BASELINE = "deployed", "Conservative"
 
 _SIGNALS = tuple(itertools.product((ACTION_LOWER[0], ACTION_UPPER[0]), (0.0, 1.0)))
 _CELLS = ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0), (1.0, 0.5, 0.0))
-_DRAWN = 27  # cells from which the design 'random' draws (collect.py)
+_DRAWN = 27  # cells from which the design 'random' draws (`experiments.collect`)
 _FRUGAL = Weights(savings=2.0)
 
 

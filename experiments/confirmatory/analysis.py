@@ -1,4 +1,4 @@
-"""The analysis of `main.py`: tests, intervals and tables from the recorded confirmatory turns."""
+"""The analysis: tests, intervals and tables from the recorded confirmatory turns."""
 
 from __future__ import annotations
 

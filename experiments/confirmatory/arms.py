@@ -1,4 +1,4 @@
-"""The arms of `main.py`: governed ones, their ablations and fixed actions."""
+"""The arms: governed ones, their ablations and fixed actions."""
 
 from __future__ import annotations
 

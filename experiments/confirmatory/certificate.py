@@ -1,4 +1,4 @@
-"""The certificate of the controller that `main.py` evaluated, from the confirmatory turns."""
+"""The certificate of the controller that was evaluated, from the confirmatory turns."""
 
 from __future__ import annotations
 

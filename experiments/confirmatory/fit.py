@@ -1,4 +1,4 @@
-"""What `main.py` fits on one model's tuning turns: predictors, sets, followers, leaders.
+"""What is fitted on one model's tuning turns: predictors, sets, followers, leaders.
 
 Nothing here sees a confirmatory item. Tuning turns are the recorded turns of earlier experiments
 and the tuning questions, less every turn whose item's hash is confirmatory.

@@ -1,4 +1,4 @@
-"""The confirmatory log of `main.py`: what of it counts, what a run must not change, packing."""
+"""The confirmatory log: what of it counts, what a run must not change, packing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two arms of `main.py` that learn as they go: LinUCB and budget-paced dual mirror descent."""
+"""Two arms that learn as they go: LinUCB and budget-paced dual mirror descent."""
 
 from __future__ import annotations
 

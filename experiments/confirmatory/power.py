@@ -1,4 +1,4 @@
-"""The sample size of `main.py`, from a pilot on tuning items."""
+"""The sample size, from a pilot on tuning items."""
 
 from __future__ import annotations
 

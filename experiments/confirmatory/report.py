@@ -1,4 +1,4 @@
-"""The tables and the figure of `main.py`."""
+"""The tables and the figure of the confirmatory experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking the turns of `main.py`: a model's tuning questions, then the confirmatory sessions."""
+"""Taking the turns: a model's tuning questions, then the confirmatory sessions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tuning_logs(executor: str, data: Path = DATA) -> list[Path]:
 
 
 def take(args: Any) -> None:
-    """Take the turns of one model; `args` are those of `main.py`.
+    """Take the turns of one model; `args` are those of `experiments.confirmatory`.
 
     Raises:
       ValueError: the tuning turns are of another model than the one that is served, or `args.out`

@@ -1,4 +1,4 @@
-"""The tests of `main.py`: means over turns whose errors are clustered by episode."""
+"""The confirmatory tests: means over turns whose errors are clustered by episode."""
 
 from __future__ import annotations
 

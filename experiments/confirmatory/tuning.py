@@ -1,4 +1,4 @@
-"""The tuning turns of `main.py`, and the fixed action that is tuned on them: Conservative."""
+"""The tuning turns, and the fixed action that is tuned on them: Conservative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of `main.py`, how their items are split, and how arms are played on them."""
+"""The confirmatory sessions, how their items are split, and how arms are played on them."""
 
 from __future__ import annotations
 

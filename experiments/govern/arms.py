@@ -1,4 +1,4 @@
-"""The arms that `govern.py` evaluates on recorded turns: governed ones, fixed ones, ablations."""
+"""The arms that are evaluated on recorded turns: governed ones, fixed ones, ablations."""
 
 from __future__ import annotations
 

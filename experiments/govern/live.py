@@ -1,4 +1,4 @@
-"""New turns for `govern.py --live`: the same fresh episodes under each arm, by a real model."""
+"""New turns for `--live`: the same fresh episodes under each arm, by a real model."""
 
 from __future__ import annotations
 

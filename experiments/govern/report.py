@@ -1,4 +1,4 @@
-"""What `govern.py` shows: the table that a person reads, and the Pareto figure."""
+"""What the main job shows: the table that a person reads, and the Pareto figure."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def followers(surrogate_steps: int, simulate: bool = True) -> dict[str, Follower
     """The heuristic executor's recorded play and, simulated, the rational follower's."""
     (records, turns), _ = recorded_turns()
     contexts = fitted_contexts(surrogate_steps)(turns, jax.random.key(1))
-    # The same split as in `govern.py`: every fourth heuristic episode is held out.
+    # The same split as in `experiments.govern`: every fourth heuristic episode is held out.
     shown = ~np.isnan(np.asarray(turns.signal)).any(axis=1)
     episode = np.asarray(turns.episode)
     test = np.isin(episode, np.unique(episode[shown])[3::4]) & shown

@@ -1,4 +1,4 @@
-"""What `learning.py` tells of its curves: times to a target, intervals, a table, a figure."""
+"""What is told of the learning curves: times to a target, intervals, a table, a figure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Thousands of random games a kind: is the library ever wrong beside `converged`?
 
-Each game is answered twice, by the library and by the oracles of `oracle_checks`, which share no
-code with it: enumeration of active sets, bisection, linear programs, closed forms, finite
+Each game is answered twice, by the library and by the oracles of this folder, which share no code
+with it: enumeration of active sets, bisection, linear programs, closed forms, finite
 differences. Counted are values and derivatives that are wrong though converged, what did not
 converge, and, with the same games in other units of utilities and responses, flags that change.
 

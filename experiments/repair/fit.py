@@ -1,4 +1,4 @@
-"""What `repair.py` fits for one model, and which turns each fit may see.
+"""What `experiments.repair` fits for one model, and which turns each fit may see.
 
 =========  ==========================  ==========================================================
 part       designs                     used for

@@ -1,4 +1,4 @@
-"""Predictors of `repair.py`: held-out quality, probes, calibration."""
+"""Predictors of `experiments.repair`: held-out quality, probes, calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables and the figure of `repair.py`."""
+"""The tables and the figure of `experiments.repair`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of `repair.py`: choice, confirmation, need head, price of projection, audit."""
+"""Sets of `experiments.repair`: choice, confirmation, need head, price of projection, audit."""
 
 from __future__ import annotations
 

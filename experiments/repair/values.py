@@ -1,4 +1,4 @@
-"""Values of `repair.py`: off-policy estimates, and sessions on the predictors."""
+"""Values of `experiments.repair`: off-policy estimates, and sessions on the predictors."""
 
 from __future__ import annotations
 

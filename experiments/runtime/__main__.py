@@ -69,7 +69,7 @@ class Args:
 
 
 def train(args: Args, phases: Phases) -> Policy:
-    """The controller of `govern.py`, calibrated on the held-out turns."""
+    """The controller of `experiments.govern`, calibrated on the held-out turns."""
     settings = govern.Args(seed=args.seed)
     with phases("read turns"):
         fitting, evaluation = govern.split(latest(read_log(settings.data).records))

@@ -1,4 +1,4 @@
-"""The measurements of `runtime.py`."""
+"""The measurements of `experiments.runtime`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and a figure of what `run.py` measured."""
+"""Tables and a figure of what `experiments.speed` measured."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from scipy import stats
 
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.static import join_static, split_static
@@ -158,6 +157,8 @@ def regret_of(gains: Gains, alpha: float) -> tuple[Constant, str, int]:
     if count == 1:
         return Constant(float(mean[best]), -math.inf, math.inf), gains.names[best], count
     error = rows.std(1, ddof=1) / math.sqrt(count)
+    from scipy import stats  # slow to import
+
     half = stats.t.ppf(1 - alpha / (2 * len(rows)), count - 1) * error
     limits = float((mean - half).max()), float((mean + half).max())
     return Constant(float(mean[best]), *limits), gains.names[best], count

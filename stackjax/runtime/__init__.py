@@ -2,8 +2,9 @@
 
 `Governor` decides before each model step and accounts after it. Around it: roll-out modes
 (`Rollout`), the wrapper of the `openai` client (`govern_client`), the proxy (`make_app`, `Upstream`
-and ``python -m stackjax.runtime.proxy``), saved policies (`save_policy`, `load_policy`), and
-sequential comparison (`compare_sessions`; ``python -m stackjax.runtime.report_log``). Nothing here
+and ``stackjax proxy``), saved policies (`save_policy`, `load_policy`), and sequential comparison
+(`compare_sessions`; ``stackjax report``). From a checkout both commands are
+``python -m stackjax.runtime proxy`` and ``python -m stackjax.runtime report``. Nothing here
 imports `openai`, `starlette`, `uvicorn`, `httpx` or `prometheus_client` before it is used.
 """
 

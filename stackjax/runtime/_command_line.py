@@ -12,24 +12,25 @@ class OneLineParser(argparse.ArgumentParser):
     """Leaves with status 2 and one line on stderr, without the usage in front of it.
 
     Args:
-      module: name of the module, as `python -m` takes it.
-      about: its docstring, which is the help's text.
+      command: what a user types before the options.
+      about: the module's docstring, which is the help's text.
 
     Example:
-      >>> OneLineParser("stackjax.runtime.report_log", "Reports.").prog
-      'python -m stackjax.runtime.report_log'
+      >>> from stackjax.runtime._command_line import OneLineParser
+      >>> OneLineParser("stackjax report", "Reports.").prog
+      'stackjax report'
     """
 
-    def __init__(self, module: str, about: str) -> None:
+    def __init__(self, command: str, about: str) -> None:
         super().__init__(
-            prog=f"python -m {module}",
+            prog=command,
             description=about.strip().replace("`", "").replace("%", "%%"),
             formatter_class=_Formatter,
             allow_abbrev=False,
         )
 
     def error(self, message: str) -> NoReturn:
-        name = self.prog.rpartition(".")[2]
+        name = self.prog.split()[-1]
         print(f"{name}: error: {message} (--help explains the options)", file=sys.stderr)
         raise SystemExit(2)
 

@@ -1,6 +1,6 @@
 """A reverse proxy that governs any agent by its base URL.
 
-    python -m stackjax.runtime.proxy --upstream http://127.0.0.1:8080/v1 --policy DIR
+    stackjax proxy --upstream http://127.0.0.1:8080/v1 --policy DIR
 
 serves ``http://127.0.0.1:8090/v1``. It begins in shadow mode: what leaves is what came, byte for
 byte. Ctrl-C or `kill` ends it, after the answers that are under way and what its log still lacks.
@@ -24,7 +24,7 @@ from stackjax.runtime._command_line import OneLineParser
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = OneLineParser("stackjax.runtime.proxy", __doc__ or "")
+    made = OneLineParser("stackjax proxy", __doc__ or "")
     add = made.add_argument
     add(
         "--upstream",

@@ -1,8 +1,8 @@
 """What a runtime's log says: shadow bounds, canary and A/B results, off-policy estimates.
 
-    python -m stackjax.runtime.report_log runtime.jsonl --out report
+    stackjax report runtime.jsonl --out report
 
-prints the report and writes the figures (with matplotlib, extra `experiments`) and one page,
+prints the report and writes the figures (with matplotlib, extra `plot`) and one page,
 `report.html`, into the folder; some seconds for ten thousand turns.
 """
 
@@ -17,7 +17,7 @@ from stackjax.runtime._command_line import OneLineParser
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints and writes the report; returns the exit status."""
-    parser = OneLineParser("stackjax.runtime.report_log", __doc__ or "")
+    parser = OneLineParser("stackjax report", __doc__ or "")
     parser.add_argument("log", nargs="+", type=Path, help="turn logs (.jsonl or .jsonl.gz)")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder (default: report)")
     parser.add_argument(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 
 class Bounds(NamedTuple):
@@ -125,4 +124,6 @@ def simultaneous_bounds(
 
 def _student(level: float, clusters: np.ndarray) -> float:
     """Student's quantile for one mean alone, at the fewest episodes: no bound is closer."""
+    from scipy import stats  # slow to import
+
     return float(stats.t.ppf(level, clusters.min() - 1))

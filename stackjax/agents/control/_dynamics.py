@@ -1,6 +1,6 @@
 """Sessions as arrays: the resource game's next state (arXiv 2606.23026, equation 7).
 
-What `SessionState` (`session.py`) does with real turns, on the fitted surrogate, so that a leader
+What `agents.executor.SessionState` does with real turns, on the fitted surrogate, so that a leader
 can be trained over a session's turns (`fit_leader(..., horizon=...)`). A turn costs the predicted
 tokens. Its outcome is the predicted quality, an expectation that is differentiable; or a coin that
 falls with that probability.

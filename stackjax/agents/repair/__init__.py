@@ -12,6 +12,7 @@ from stackjax.agents.repair._cells import (
     action_sets,
     admissible_cells,
     reference_cell,
+    stratum,
     summarise_cells,
 )
 from stackjax.agents.repair._choice import ActionSetChoice, Confirmation, Judged, Requirements
@@ -44,6 +45,7 @@ __all__ = [
     "reference_cell",
     "select_action_set",
     "single_cells",
+    "stratum",
     "summarise_cells",
     "support_ellipsoids",
     "tool_misses",

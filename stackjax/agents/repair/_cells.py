@@ -30,7 +30,13 @@ STRATA = 2 * len(TASK_TYPES)
 
 
 def stratum(state: State) -> jax.Array:
-    """Number of a state's stratum, `[]`: twice the task type, one more if it is complex."""
+    """Number of a state's stratum, `[]`: twice the task type, one more if it is complex.
+
+    Example:
+      >>> numbers = {name: jnp.array(0.8) for name in sj.agents.game.FIELDS}
+      >>> print(sj.agents.repair.stratum(sj.agents.game.State(task=jnp.array(2), **numbers)))
+      5
+    """
     return 2 * state.task + (state.task_complexity > 0.5)
 
 

@@ -1,8 +1,9 @@
 """Predictors of a turn's quality and tokens: networks that give surfaces.
 
-A small network reads the encoded state and gives the coefficients of a surface (`surface.py`); the
-surface predicts the turn. Each predictor is an ensemble; because surfaces are linear in their
-coefficients, the ensemble's prediction is one surface with the mean coefficients.
+A small network reads the encoded state and gives the coefficients of a surface
+(`agents.game.QualitySurface`, `TokenSurface`); the surface predicts the turn. Each predictor is an
+ensemble; because surfaces are linear in their coefficients, the ensemble's prediction is one
+surface with the mean coefficients.
 
 Of the encoding the predictors read the fields that a turn's outcome can depend on once the response
 is given: task type, complexity, length of the history and condition of the model. The session's

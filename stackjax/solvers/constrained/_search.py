@@ -2,9 +2,9 @@
 
 Most followers are strictly concave and not degenerate. A few steps of sequential quadratic
 programming solve them (`_sqp.py`) and prove it. Only where the proof fails an interior-point method
-and Newton's method on the active set that it finds (`_interior.py`, `_kkt.py`) search again, from
-the same start: they need neither concavity nor an interior nor independent constraints, and take
-ten times as long.
+(`_interior_point.py`) and Newton's method on the active set that it finds (`_newton_kkt.py`) search
+again, from the same start: they need neither concavity nor an interior nor independent constraints,
+and take ten times as long.
 
 The second search is the body of a loop that runs once where it is needed and never elsewhere, so
 that a batch pays for it only if some member needs it (of a conditional, a batch runs both
