@@ -1,7 +1,7 @@
 """The resource game of LLM agents (arXiv 2606.23026): its parts, from payoffs to real turns.
 
-`tasks` and `executor` are plain Python; `openai` and `xllamacpp` (extra `llm`) are imported when
-used.
+The executor's modules (`adapter`, `executor`, `server`, `session`, `tasks`, `tools`, `turn_log`,
+`heuristic`) are plain Python; `openai` and `xllamacpp` (extra `llm`) are imported when used.
 
 Example:
     >>> from stackjax.agents.control import known_world

@@ -34,7 +34,7 @@ class Decision(struct.PyTreeNode):
       >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
-      >>> made = decisions_of(known_world.controller(), turns.state, previous)
+      >>> made = sj.agents.controllers.decisions_of(known_world.controller(), turns.state, previous)
       >>> print(np.asarray(made.answer[0]).round(2), made.response[0], made.converged.all())
       [1.   0.92 1.  ] [1. 1. 1.] True
       >>> print(round(float((made.utility_before - made.utility)[0]), 3))  # the price of projection
@@ -69,7 +69,7 @@ class Controller(struct.PyTreeNode):
       >>> controller = known_world.controller((0.6, 0.0))
       >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
-      >>> made = decisions_of(controller, turns.state, previous)
+      >>> made = sj.agents.controllers.decisions_of(controller, turns.state, previous)
       >>> print(made.action[0], made.action[1])  # a first turn, and one whose subsidy is smoothed
       [0.6 0. ] [0.6  0.35]
     """

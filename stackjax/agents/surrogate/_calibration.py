@@ -4,7 +4,7 @@ A predictor that was fitted on some turns may be off on others: totals too high,
 flat. A calibration map corrects its predictions, one number at a time, by a function fitted on
 turns that the predictor never saw. Its error is judged by cross-fitting over episodes: each turn is
 predicted by a map that was fitted without its episode. Intervals are clustered by episode
-(`_accuracy.py`).
+(`accuracy.py`).
 """
 
 from __future__ import annotations
