@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 from experiments.common.compile import unoptimised_flags
 
@@ -17,3 +18,16 @@ def x64():
     """Runs one test in float64."""
     with jax.enable_x64(True):
         yield
+
+
+# Linux lets a process map 65,530 pieces of memory; a compiled program takes a few, and one more than
+# there are ends the process.
+MAPS, MANY = Path("/proc/self/maps"), 30_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Drops compiled programs between files, when there are very many."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+        jax.clear_caches()
