@@ -20,8 +20,8 @@ def x64():
         yield
 
 
-# Linux lets a process map 65,530 pieces of memory; a compiled program takes a few, and one more than
-# there are ends the process.
+# Linux lets a process map 65,530 pieces of memory; a compiled program takes a few, and one more
+# than there are ends the process.
 MAPS, MANY = Path("/proc/self/maps"), 30_000
 
 
