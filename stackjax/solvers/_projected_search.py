@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 # By how much f may bend along a step, relative to the rate that the step was made for: beyond the
 # first number the rate is too long; up to the second it is raised by the third.
 _TOO_BENT, _STRAIGHT, _LONGER = 1.001, 0.8, 1.05
-# A rate that is too long becomes this part of the longest that would have done,
+# A rate that is too long becomes this part of the longest that would have done.
 _FITTING = 0.9
-# between these parts of itself; the last one where nothing is known.
+# But it is divided by no more than the first number and no less than the second; by the third
+# where nothing is known.
 _SHORTEST, _SHORTER, _UNKNOWN = 10, 2, 4
 # Differences below these many units of rounding count as none: of slopes, of f and of y.
 _SLOPE_NOISE, _NOISE = 16, 8
