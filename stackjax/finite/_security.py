@@ -68,9 +68,6 @@ def security_equilibrium(
       attacker_uncovered: `[n]`, of attacking one not covered; more than `attacker_covered`.
       resources: scalar m >= 0, how many targets can be covered at once, or on average.
 
-    Returns:
-      The `SecuritySolution`.
-
     Raises:
       TypeError: an argument does not hold real numbers.
       ValueError: shapes differ or are empty; and, outside of transforms, an entry is not finite or
