@@ -9,16 +9,7 @@ from typing import NoReturn
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Leaves with status 2 and one line on stderr, without the usage in front of it.
-
-    Args:
-      module: name of the module, as `python -m` takes it.
-      about: its docstring, which is the help's text.
-
-    Example:
-      >>> OneLineParser("stackjax.runtime.report_log", "Reports.").prog
-      'python -m stackjax.runtime.report_log'
-    """
+    """Leaves with status 2 and one line on stderr, without the usage in front of it."""
 
     def __init__(self, module: str, about: str) -> None:
         super().__init__(

@@ -109,18 +109,7 @@ class Account:
 def complete(
     session: SessionMetadata, account: Account, token_budget: float | None
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The eight numeric features, and the names of those that are missing or not finite.
-
-    Args:
-        session: What the agent told; it takes precedence.
-        account: The accounts that fill the rest.
-        token_budget: Tokens that a session may use, None for no limit.
-
-    Example:
-        >>> session = SessionMetadata("session-7", task="simple_qa", context_tokens=90)
-        >>> complete(session, Account(), None)[1]
-        ('task_complexity',)
-    """
+    """The eight numeric features, and the names of those that are missing or not finite."""
     known = account.accounts.measured(token_budget)
     known["turn_index"] = max(known["turn_index"], session.earlier_turns or 0)
     values, missing = {}, []
@@ -147,11 +136,6 @@ class Ledger:
 
     Raises:
         ValueError: If `size` is below 1 or `idle` is not positive.
-
-    Example:
-        >>> ledger = Ledger(size=1)
-        >>> ledger.open("a").failures, ledger.open("b").failures, len(ledger)
-        (0, 0, 1)
     """
 
     def __init__(
