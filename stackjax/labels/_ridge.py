@@ -59,9 +59,6 @@ def new_ridge(
       prior_mean: `[d]`, what the estimate shrinks to; zero by default.
       dtype: floating point type; by default jax's.
 
-    Returns:
-      A `Ridge`.
-
     Raises:
       ValueError: `dim` is not a positive integer, `regularisation` is not a positive number,
         `prior_mean` is not `[d]`, or `dtype` is not floating point
@@ -110,9 +107,6 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
       features: Phi, `[K, d]`.
       rewards: `[K]`.
       weight: w >= 0, `[]`: a label counts as w labels.
-
-    Returns:
-      The new `Ridge`.
 
     Raises:
       ValueError: shapes do not fit, or the weight is negative.
