@@ -13,11 +13,21 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 import stackjax as sj
+from stackjax.runtime.policy._known_policy import known_policy
 
 # What an example may take for granted, as the documentation says on its first page.
-NAMES = {"jax": jax, "jnp": jnp, "np": np, "sj": sj}
+NAMES = {
+    "jax": jax,
+    "jnp": jnp,
+    "np": np,
+    "nnx": nnx,
+    "sj": sj,
+    "known_world": sj.agents.control.known_world,
+    "known_policy": known_policy,
+}
 
 
 @functools.cache

@@ -86,14 +86,9 @@ def turn_score(
     Source: arXiv 2606.23026, eq. (8) to (11), with outcomes for expectations.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.game.resource_context(
-      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
-      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
-      ... )  # T_0 is 330 tokens
-      >>> signal, tokens, right = jnp.array([0.8, 0.5]), jnp.array(165.0), jnp.array(1.0)
-      >>> score = sj.agents.evaluation.turn_score(context, signal, tokens, right)
-      >>> print(round(float(score), 3))
+      >>> context, signal = known_world.context(), jnp.array([0.8, 0.5])  # T_0 is 330 tokens
+      >>> tokens, right = jnp.array(165.0), jnp.array(1.0)
+      >>> print(round(float(sj.agents.evaluation.turn_score(context, signal, tokens, right)), 3))
       0.5
     """
     share = tokens / context.reference_tokens
@@ -143,7 +138,6 @@ def executed_turns(
 
     Example:
       >>> from stackjax.agents import evaluation
-      >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
       >>> policies = {name: evaluation.constant_cell(cell) for name, cell in cells.items()}
       >>> table = evaluation.factorial(known_world.records(4, 2))
@@ -220,7 +214,6 @@ def logged_turns(
 
     Example:
       >>> from stackjax.agents import evaluation, log
-      >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
       >>> policies = {name: evaluation.constant_cell(cell) for name, cell in cells.items()}
       >>> turns = log.turn_arrays(known_world.records(8, 2, design="random"))

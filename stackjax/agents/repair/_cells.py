@@ -71,7 +71,6 @@ def summarise_cells(surrogate: Surrogate, turns: Turns) -> CellSummary:
       The cells in lexicographic order, with what was measured and what is predicted.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> print(summary.count, summary.tokens[[0, 7]], summary.quality[[0, 7]].round(3))
@@ -121,7 +120,6 @@ def reference_cell(summary: CellSummary, *, margin: float = 0.02, support: int =
       ValueError: no cell has enough turns.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> print(summary.cells[sj.agents.repair.reference_cell(summary, margin=0.15, support=1)])
@@ -146,7 +144,6 @@ def admissible_cells(
       support: recorded turns, of any stratum, that a cell needs.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> mask = sj.agents.repair.admissible_cells(summary, reference=7, margin=0.2, support=1)
@@ -166,7 +163,6 @@ def action_sets(summary: CellSummary, admissible: np.ndarray, reference: int) ->
     `jax.tree.map(lambda leaf: leaf[stratum(state)], sets)` is the set at a state.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> mask = sj.agents.repair.admissible_cells(summary, reference=7, margin=0.2, support=1)

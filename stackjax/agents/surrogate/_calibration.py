@@ -130,10 +130,8 @@ def fit_calibration(
     Example:
       >>> predicted = np.arange(20.0)
       >>> found = fit_calibration(predicted, 2.0 * predicted + 1.0, np.arange(20) // 2)
-      >>> print(found.map(jnp.array(3.0)), round(found.before.mae.estimate, 2))
-      7.0 10.5
-      >>> found.after.mae.estimate < 1e-4
-      True
+      >>> print(found.map(jnp.array(3.0)), found.after.mae.estimate < 1e-4)
+      7.0 True
     """
     predicted, observed, episode = check_turns(predicted, observed, episode, level)
     fitted, crossed = _cross_fit(predicted, observed, episode, kind, folds, seed)
