@@ -81,9 +81,6 @@ def discrepancies(
       method: as in `mean_interval`.
       policies: P of the union bound, if the class has more than are in `turns`.
 
-    Returns:
-      The `Discrepancies`.
-
     Source: arXiv 2606.23026, Thm 5.4.
 
     Example:
@@ -113,13 +110,7 @@ def discrepancies(
 
 
 def unsupported(turns: RealTurns, *, alpha: float, method: str = "betting") -> list[str]:
-    """Policies that play what the log does not have: their mean weight is not 1.
-
-    Args:
-      turns: the real turns.
-      alpha: probability that a supported policy is named.
-      method: as in `mean_interval`.
-    """
+    """Policies that play what the log does not have: their mean weight is not 1."""
     if turns.propensity is None or turns.clipped or not turns.limited:
         return []
     weights, most = turns.per_episode(turns.weights), turns.most_weight
