@@ -33,9 +33,6 @@ def response_error(suboptimality: jax.Array, mu: jax.Array) -> jax.Array:
       suboptimality: `eps`, what the follower gives up, at least 0.
       mu: the follower's strong concavity.
 
-    Returns:
-      The distance, of the arguments' common shape.
-
     Source: the definition of strong concavity and the best response's optimality condition, as in
     Nesterov, Introductory Lectures on Convex Optimization, 2004, Section 2.1.3.
 

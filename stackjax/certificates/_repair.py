@@ -76,9 +76,6 @@ def horizon_repair_bound(
       state_in_state: `K_s`, of the next state in the state, policy and follower following it.
       discount: of a turn.
 
-    Returns:
-      The bound, `[]`, in units of the utility.
-
     Source: Prop. 5.3 of arXiv 2606.23026 for one turn, and Gronwall's inequality in discrete time.
 
     Example:

@@ -191,7 +191,7 @@ def refresh(ridge: Ridge, forget: Any = 1.0) -> Ridge:
 
 
 def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -> jax.Array:
-    """Radius rho of a confidence ellipsoid that holds in all rounds at once.
+    """Radius rho, `[]`, in units of rewards, of an ellipsoid that holds in all rounds at once.
 
         rho = noise * sqrt(log det(V) - d log(regularisation) + 2 log(1 / confidence))
               + sqrt(regularisation) * norm
@@ -209,9 +209,6 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
       noise: sub-Gaussian parameter of the rewards' noise, >= 0.
       norm: bound on `|theta* - prior_mean|`, >= 0.
       confidence: in (0, 1], the probability that the ellipsoid ever fails.
-
-    Returns:
-      rho, `[]`, in units of rewards.
 
     Raises:
       ValueError: a number is out of its range.

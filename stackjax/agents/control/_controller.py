@@ -142,9 +142,6 @@ def contexts_of(
 ) -> ResourceContext:
     """`context_of` for N states and previous signals `[N, 2]`.
 
-    Returns:
-      Contexts with leaves `[N, ...]`.
-
     Example:
       >>> surrogate, before = known_world.surrogate(), jnp.full((2, 2), 0.7)
       >>> states = sj.agents.log.turn_arrays(known_world.records(1, 2, design="random")).state

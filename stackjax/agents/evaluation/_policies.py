@@ -107,10 +107,6 @@ def deployed_controller(
       sessions: `[S]` first states (`begin_session`), to certify sessions too.
       turns: of each session.
 
-    Returns:
-      A game with a policy, the recorded responses at a context and, for the rational follower, the
-      modulus of its concavity.
-
     Example:
       >>> found = sj.agents.evaluation.deployed_controller(known_world.controller())
       >>> found.horizon is None, found.concavity is None  # no sessions; the rational follower

@@ -77,9 +77,6 @@ def turn_score(
       player: 'leader' or 'follower'.
       weights: of the payoffs.
 
-    Returns:
-      The score `[]`, inside `score_bounds(player, weights)`.
-
     Raises:
       ValueError: `player` is neither 'leader' nor 'follower'.
 
@@ -114,7 +111,8 @@ def executed_turns(
 ) -> RealTurns:
     """Every policy executed on factorial records, beside its sessions in the surrogate.
 
-    The records hold every cell at every turn, so every policy's session can be taken turn by turn
+    Scores of all policies at the present turns, real and predicted, as `certify` takes them. The
+    records hold every cell at every turn, so every policy's session can be taken turn by turn
     with its own outcomes; in the surrogate the same sessions go on with predicted ones. The
     surrogate must not have been fitted on these episodes.
 
@@ -132,9 +130,6 @@ def executed_turns(
 
     Raises:
       ValueError: an unknown player or name, or a response that is not a cell.
-
-    Returns:
-      Scores of all policies at the present turns, real and predicted, as `certify` takes them.
 
     Example:
       >>> from stackjax.agents import evaluation
@@ -186,31 +181,15 @@ def logged_turns(
     """Policies valued off-policy on randomised turns, doubly robust with the surrogate.
 
     A policy's value is that of its single turns at the states which the log met, not of sessions
-    of its own. The surrogate must not have been fitted on these episodes. Arguments as in
-    `executed_turns`, and
-
-    Args:
-      policies: P deterministic policies by name.
-      turns: N recorded turns of one model.
-      propensity: `[N]`, probability of each executed response.
-      surrogate: predictors, of other episodes.
-      reference: `[3]`.
-      deployed: name of the deployed policy.
-      baseline: name of the one to compare with.
-      proposed: the deployed policy before repair.
-      player: whose score.
-      first_signal: `[2]`, what counts as the previous signal at every turn.
-      clip: largest importance weight.
-      least_propensity: the logging policy's least probability of a response that a policy plays, by
-        its design: `1 / K` for one that draws from K cells. Without it or `clip` nothing is
-        certified.
-      weights: of the payoffs.
+    of its own. The surrogate must not have been fitted on these episodes. Other arguments, and what
+    is returned, as in `executed_turns`: `policies` are deterministic, `turns` N recorded turns of
+    one model, `propensity: [N]` the probability of each executed response, `clip` the largest
+    importance weight. `least_propensity` is the logging policy's least probability of a response
+    that a policy plays, by its design: `1 / K` for one that draws from K cells. Without it or
+    `clip` nothing is certified.
 
     Raises:
       ValueError: an unknown player or name, or what `RealTurns` refuses.
-
-    Returns:
-      The turns' scores, propensities and predictions, as `certify` takes them.
 
     Example:
       >>> from stackjax.agents import evaluation, log

@@ -74,9 +74,6 @@ def local_server(
         n_ctx: Context window in tokens.
         threads: Threads for the model; one is fastest on a busy machine.
 
-    Yields:
-        A `LocalModel`, whose `base_url` is for `Executor`.
-
     Raises:
         ImportError: If `xllamacpp` is not installed.
         FileNotFoundError: If the model file is absent.

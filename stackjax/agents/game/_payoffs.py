@@ -272,9 +272,6 @@ def smooth_subsidy(
       rho: weight of the previous subsidy.
       delta: largest change in one turn.
 
-    Returns:
-      The subsidy `[]`, elementwise.
-
     Source: arXiv 2606.23026, eq. (12).
 
     Example:

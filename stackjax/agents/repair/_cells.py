@@ -1,15 +1,9 @@
 """Which grid cells may be played: the empirical action sets, and the reference cell.
 
-Both are chosen on fitting turns only. The rules are simple and carry no confidence level:
-
-- Conservative, the reference: the cheapest cell whose mean quality is within a margin of the best
-  cell's, so that savings are not counted against a needlessly dear baseline;
-- the action set of a stratum: cells that were recorded often enough and whose mean quality, over
-  the states of the stratum, is not below the reference's by more than a margin. The reference
-  belongs to every set. Strata are the task types, each in two: complexity up to 1/2, and above.
-
-Mean quality and tokens of a cell are the predictors' means over all fitting states: every cell is
-judged on the same states, though each was recorded on a few of them only.
+Both are chosen on fitting turns only, by simple rules that carry no confidence level. Strata are
+the task types, each in two: complexity up to 1/2, and above. Mean quality and tokens of a cell are
+the predictors' means over all fitting states: every cell is judged on the same states, though each
+was recorded on a few of them only.
 """
 
 from __future__ import annotations
@@ -66,9 +60,6 @@ def summarise_cells(surrogate: Surrogate, turns: Turns) -> CellSummary:
     Args:
       surrogate: predictors of quality and tokens.
       turns: N fitting turns.
-
-    Returns:
-      The cells in lexicographic order, with what was measured and what is predicted.
 
     Example:
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))

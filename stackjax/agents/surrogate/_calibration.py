@@ -1,10 +1,7 @@
 """Calibration of the predictors against fresh turns, and whether an old calibration still holds.
 
-A predictor that was fitted on some turns may be off on others: totals too high, differences too
-flat. A calibration map corrects its predictions, one number at a time, by a function fitted on
-turns that the predictor never saw. Its error is judged by cross-fitting over episodes: each turn is
-predicted by a map that was fitted without its episode. Intervals are clustered by episode
-(`accuracy.py`).
+A map's error is judged by cross-fitting over episodes: each turn is predicted by a map that was
+fitted without its episode. Intervals are clustered by episode.
 """
 
 from __future__ import annotations
