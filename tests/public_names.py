@@ -29,6 +29,8 @@ NAMES = {
     "known_policy": known_policy,
 }
 
+LOCAL = ("stackjax.agents", "stackjax.runtime", "stackjax.stats")
+
 
 @functools.cache
 def modules() -> dict[str, types.ModuleType]:
@@ -91,8 +93,8 @@ def examples() -> dict[str, doctest.DocTest]:
     found = {}
     for module in modules().values():
         for test in finder.find(module, extraglobs=NAMES):
-            if not test.name.startswith("stackjax.agents"):
-                # as a reader types it; those of the agents may name their neighbours
+            if not test.name.startswith(LOCAL):
+                # as a reader types it; those of these rooms may name their neighbours
                 test.globs = {"__name__": "__main__", **NAMES}
             found[test.name] = test
     documented = {test.docstring for test in found.values()}
