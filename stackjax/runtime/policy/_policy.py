@@ -293,6 +293,7 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
         ValueError: If a turn is not a runtime's, or fewer than 2 remain, or 2 with a quality.
 
     Example:
+        >>> import dataclasses
         >>> told = {"exact_tokens": True, "quality": 1.0}
         >>> log = [  # of a runtime: `read_log("runtime.jsonl").records`
         ...     dataclasses.replace(record, design="runtime", extra=told)
