@@ -38,14 +38,9 @@ class Discrepancies(NamedTuple):
     Source: arXiv 2606.23026, Thm 5.4.
 
     Example:
-      >>> off = np.tile([0.1, -0.1], 100)
-      >>> turns = sj.certificates.RealTurns(
-      ...     utility=off[None], value=np.zeros((1, 200)), episode=np.arange(200),
-      ...     low=-1.0, high=1.0,
-      ... )
-      >>> found = sj.certificates.discrepancies(turns, alpha=0.05)
-      >>> found.mean.shape, bool(found.low[0] < 0 < found.high[0]), found.delta < 0.2
-      ((1,), True, True)
+      >>> mean, low, high, bias, deviation = np.array([[0.1], [-0.1], [0.3], [0.0], [0.5]])
+      >>> sj.certificates.Discrepancies(mean, low, high, bias, deviation).delta
+      0.3
     """
 
     mean: np.ndarray

@@ -25,13 +25,11 @@ class TunedThreshold(struct.PyTreeNode):
       chosen: the candidate, shaped as one of them.
 
     Example:
-      >>> streams = jax.vmap(lambda key: sj.labels.linear_stream(key, dim=2))(
-      ...     jax.random.split(jax.random.key(0), 3))
-      >>> make = lambda threshold: sj.labels.llf_stacksl(budget=5, threshold=threshold)
-      >>> candidates, key = jnp.array([0.0, 100.0]), jax.random.key(1)
-      >>> found = sj.labels.tune_threshold(make, candidates, streams, 20, key=key)
-      >>> print(found.regret.shape, found.labels, found.index, found.chosen)
-      (2,) [5. 0.] 0 0.0
+      >>> found = sj.labels.TunedThreshold(
+      ...     regret=jnp.array([9.0, 7.0]), labels=jnp.full(2, 5.0), index=jnp.array(1), chosen=0.3
+      ... )
+      >>> print(found.regret[found.index], found.chosen)
+      7.0 0.3
     """
 
     regret: jax.Array

@@ -66,16 +66,9 @@ class SessionMetadata:
 class Account:
     """One session, as the runtime keeps it.
 
-    Attributes:
-        accounts: Turns, tokens, recent quality and the model's condition, as in recorded turns.
-        signal: The last signal (q, alpha).
-        quality_sum: Sum of the qualities told.
-        quality_count: Their number.
-        failures: Turns that the upstream did not answer.
-        last_seen: Clock at the last turn, in seconds.
-        arm: The session's first arm and its propensity, with the roll-out's label.
-        latest: The last turn's record, for a quality that is told later.
-        predicted_quality: Of the last turn, or None.
+    `accounts` are as in recorded turns, `signal` the last (q, alpha), `failures` the turns that the
+    upstream did not answer, `last_seen` a clock's seconds, `arm` the session's first one with its
+    propensity and the roll-out's label, `latest` the last turn's record, for a quality told later.
     """
 
     accounts: Accounts = field(default_factory=Accounts)
