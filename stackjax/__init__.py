@@ -33,7 +33,7 @@ Names of every day stand at the top. The others are in `sets`, `solvers`, `fit`,
 | whether it is one | `check` gives a `Check` |
 | a follower learned from play | `fit_follower`, of `Observations`, gives a `History` |
 | its estimators | `ResponseRegression`, `GaussianResponse`, `GibbsResponse`, `BehaviourCloning` |
-| utilities to learn | `ConcaveUtility`, `FreeUtility`; `probe_concavity` gives a `Concavity` |
+| utilities to learn | `ConcaveUtility`; `probe_concavity` gives a `Concavity` |
 | a leader's policy | `fit_leader` gives a `History`; bounds on averages: `Average` |
 | followers that are uncertain | `Suboptimal`, `Ensemble` |
 | sessions of several turns | `Dynamics`, `Horizon`; `rollout` gives a `Trajectory` |
@@ -42,7 +42,7 @@ Names of every day stand at the top. The others are in `sets`, `solvers`, `fit`,
 | what that costs | `price_of_projection`, `price_of_response_projection` give a `Price` |
 | guarantees | `certify` gives a `Certificate` of `Statement` and `Constant` |
 | for a policy in use | `Deployed`, `RealTurns`; `discrepancies` gives `Discrepancies` |
-| the bounds it is made of | `repair_bound`, `horizon_repair_bound`, `response_error` |
+| the bounds it is made of | `horizon_repair_bound`, `response_error` |
 | and its intervals | `mean_interval`, `draws_needed` |
 | games with known answers | `stackjax.games`, `stackjax.finite` (matrices) |
 | resources of LLM agents | `stackjax.agents`, `stackjax.runtime` |
@@ -50,7 +50,7 @@ Names of every day stand at the top. The others are in `sets`, `solvers`, `fit`,
 | figures | `stackjax.plot`, with the extra `plot` |
 
 Examples here and on the pages of the names begin with
-`import jax, jax.numpy as jnp, numpy as np, stackjax as sj`.
+`import jax, jax.numpy as jnp, numpy as np, stackjax as sj` and `from flax import nnx`.
 
 Example:
   >>> def leader_utility(q1, q2, demand):  # Stackelberg's duopoly: the leader's profit

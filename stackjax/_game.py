@@ -126,12 +126,6 @@ class Game:
           ValueError: another convention, or an epsilon that is not positive.
 
         Source: Loridan and Morgan, Journal of Global Optimization 8, 1996.
-
-        Example:
-          >>> game = sj.Game(lambda a, r, x: r * x, lambda a, r, x: 0.0 * r)
-          >>> worst = game.break_ties("pessimistic")
-          >>> float(worst.follower_utility(0.0, 1.0, 2.0))
-          -0.0002
         """
         if convention not in ("optimistic", "pessimistic"):
             raise ValueError(

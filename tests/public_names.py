@@ -13,11 +13,23 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 import stackjax as sj
+from stackjax.runtime.policy._known_policy import known_policy
 
 # What an example may take for granted, as the documentation says on its first page.
-NAMES = {"jax": jax, "jnp": jnp, "np": np, "sj": sj}
+NAMES = {
+    "jax": jax,
+    "jnp": jnp,
+    "np": np,
+    "nnx": nnx,
+    "sj": sj,
+    "known_world": sj.agents.control.known_world,
+    "known_policy": known_policy,
+}
+
+LOCAL = ("stackjax.agents", "stackjax.runtime", "stackjax.stats")
 
 
 @functools.cache
@@ -81,8 +93,8 @@ def examples() -> dict[str, doctest.DocTest]:
     found = {}
     for module in modules().values():
         for test in finder.find(module, extraglobs=NAMES):
-            if not test.name.startswith("stackjax.agents"):
-                # as a reader types it; those of the agents may name their neighbours
+            if not test.name.startswith(LOCAL):
+                # as a reader types it; those of these rooms may name their neighbours
                 test.globs = {"__name__": "__main__", **NAMES}
             found[test.name] = test
     documented = {test.docstring for test in found.values()}

@@ -12,7 +12,6 @@ from stackjax.certificates import (
     RealTurns,
     certify,
     horizon_repair_bound,
-    repair_bound,
     response_error,
 )
 from stackjax.certificates._samples import depends_on
@@ -207,7 +206,6 @@ def test_the_bounds_under_transformations():
     np.testing.assert_allclose(
         jax.jit(jax.vmap(bound))(distance), [by_hand(d) for d in distance], rtol=1e-6
     )
-    np.testing.assert_allclose(jax.vmap(lambda d: repair_bound(2.0, d))(distance), 2 * distance)
     with jax.enable_x64(True):
         d = jnp.asarray(distance[0], float)
         slope = jax.grad(bound)(d)

@@ -1,4 +1,4 @@
-"""`ConcaveUtility`, `FreeUtility` and `probe_concavity`."""
+"""`ConcaveUtility` and `probe_concavity`."""
 
 from typing import Any
 
@@ -73,10 +73,9 @@ def test_of_any_shape_in_action_and_context(x64):
     assert values.min() < 0 < values.max()
 
 
-@pytest.mark.parametrize("kind", [sj.fit.ConcaveUtility, sj.fit.FreeUtility])
-def test_gradients_against_finite_differences(kind, x64):
+def test_gradients_against_finite_differences(x64):
     """In the play and in the parameters; a batch equals a loop."""
-    utility = wild(kind(2, 3, 3, hidden=6, rngs=nnx.Rngs(0)), 0.3)
+    utility = wild(sj.fit.ConcaveUtility(2, 3, 3, hidden=6, rngs=nnx.Rngs(0)), 0.3)
     play = plays(count=4)
     rng = np.random.default_rng(5)
     way = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), utility)
@@ -118,8 +117,9 @@ def test_a_best_response_and_its_derivative(x64):
     assert (jnp.linalg.norm(slope, axis=1) > 0).all()
 
 
-def test_the_free_utility_is_caught_where_it_is_not_concave(x64):
-    utility = wild(sj.fit.FreeUtility(2, 3, 3, hidden=8, rngs=nnx.Rngs(0)))
+def test_a_utility_is_caught_where_it_is_not_concave(x64):
+    wave = lambda a, r, x: jnp.sin(a[0] * r[1]) * x["size"] - jnp.sum(r[0] ** 2)
+    utility = jax.tree_util.Partial(wave)
     seen = quick(sj.fit.probe_concavity, utility, *plays())
     assert 0 < seen.share <= 1 and (seen.largest > 0).any()
     broken = sj.fit.probe_concavity(lambda a, r, x: jnp.sqrt(a) * -(r**2), jnp.array([1.0, -1.0]),
@@ -148,7 +148,7 @@ def test_a_concave_utility_learns_a_rule():
         (lambda: sj.fit.ConcaveUtility(1, 0, 1, rngs=nnx.Rngs(0)), ValueError,
          "`response_size` must be at least 1; got 0"),
         (lambda: sj.fit.ConcaveUtility(0, 1, 0, rngs=nnx.Rngs(0)), ValueError, "has no condition"),
-        (lambda: sj.fit.FreeUtility(-1, 1, 0, rngs=nnx.Rngs(0)), ValueError,
+        (lambda: sj.fit.ConcaveUtility(-1, 1, 0, rngs=nnx.Rngs(0)), ValueError,
          "`action_size` must be at least 0; got -1"),
         (lambda: concave(floor=0.0), ValueError, "`floor` must be positive; got 0.0"),
         (lambda: concave(floor="a"), TypeError, "`floor` must be a Python number; got 'a'"),

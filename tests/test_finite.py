@@ -211,22 +211,6 @@ def test_one_type_and_equal_types():
     np.testing.assert_allclose(three.leader_utility, 3.5, atol=1e-9)
 
 
-def test_batch_is_a_loop():
-    games = random_games(5, (2, 3, 3), 4)
-    leader, follower = games[:, 0], games[:, 1]
-    priors = np.random.default_rng(5).dirichlet(np.ones(2), 4)
-    for prior, each in ((priors, priors), (priors[0], [priors[0]] * 4)):
-        batch = finite.strong_stackelberg_batch(leader, follower, prior=prior)
-        for i in range(4):
-            one = finite.strong_stackelberg(leader[i], follower[i], prior=each[i])
-            for all_games, game in zip(jax.tree.leaves(batch), jax.tree.leaves(one)):
-                np.testing.assert_array_equal(all_games[i], game)
-    batch = finite.strong_stackelberg_batch(leader[:, 0], follower[:, 0])
-    one = finite.strong_stackelberg(leader[1, 0], follower[1, 0])
-    np.testing.assert_array_equal(batch.strategy[1], one.strategy)
-    assert batch.response.shape == batch.leader_utility.shape == (4,)
-
-
 # Security games
 
 
@@ -392,7 +376,8 @@ def test_quantal_against_a_grid(x64):
 
 def test_quantal_tends_to_strong_stackelberg(x64):
     games = random_games(7, (2, 3, 3), 12)
-    exact = finite.strong_stackelberg_batch(games[:, 0], games[:, 1], prior=PRIOR)
+    exact = [finite.strong_stackelberg(*game, prior=PRIOR) for game in games]
+    exact = jax.tree.map(lambda *leaves: np.stack(leaves), *exact)
     errors = []
     for rationality in np.array([10.0, 100.0, 1000.0, 10000.0]):
         rationalities = np.full((12, 2), rationality)
@@ -512,14 +497,6 @@ def test_game_errors(changes, message):
 def test_host_only():
     with pytest.raises(TypeError, match="strong_stackelberg runs on the host"):
         jax.jit(lambda u: finite.strong_stackelberg(u, FOLLOWER).strategy)(jnp.asarray(LEADER))
-    with pytest.raises(TypeError, match="strong_stackelberg_batch runs on the host"):
-        jax.jit(lambda u: finite.strong_stackelberg_batch(u, u).strategy)(jnp.zeros((1, 2, 2)))
-    with pytest.raises(ValueError, match=r"\[N, A, R\] without a prior"):
-        finite.strong_stackelberg_batch(LEADER, FOLLOWER)
-    with pytest.raises(ValueError, match=r"\[T\] or \[N, T\] with N = 3"):
-        finite.strong_stackelberg_batch(
-            np.zeros((3, 2, 2, 2)), np.zeros((3, 2, 2, 2)), prior=np.full((2, 2), 0.5)
-        )
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ DRIFT = sj.fit.Dynamics(
 )
 
 
-@pytest.mark.parametrize("options", [{}, {"hold": 2}, {"remat": True}])
+@pytest.mark.parametrize("options", [{}, {"hold": 2}])
 def test_gradient_against_differences(x64, options):
     """With respect to the policy, the follower and the state, under jit and vmap."""
     theta = jnp.array([0.4, 0.3])
@@ -244,7 +244,6 @@ def test_a_state_that_is_no_number_does_not_spoil_the_gradient():
          "`hold` must be an integer; got 1.5"),
         (lambda: sj.fit.Horizon(DYNAMICS, discount=1.1), ValueError,
          r"`discount`.*\(0, 1\]; got 1.1"),
-        (lambda: sj.fit.Horizon(DYNAMICS, remat=THREE), TypeError, "`remat` must be True or False"),
         (lambda: fit(horizon=3), TypeError,
          "`horizon` must be a stackjax.fit.Horizon or None; got 3"),
         (lambda: fit(horizon=sj.fit.Horizon(GAME)), TypeError, "`dynamics` must have a callable"),

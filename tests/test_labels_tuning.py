@@ -24,26 +24,18 @@ def streams_of(keys):
     return jax.vmap(lambda key: labels.linear_stream(key, dim=2, noise=0.3))(keys)
 
 
-def test_calibration_is_the_best_of_the_runs_and_keeps_a_budget():
+def test_calibration_is_the_best_of_the_runs():
     streams = streams_of(jax.random.split(KEY, 3))
     thresholds = jnp.array([50.0, 0.0, 0.5])
 
     def make(threshold):
         return labels.llf_stacksl(budget=None, threshold=threshold, noise=0.3, scale=0.3)
 
-    def both(streams):
-        options = {"key": KEY, "block": 60}
-        return [
-            labels.tune_threshold(make, thresholds, streams, 60, **options),
-            labels.tune_threshold(
-                make, thresholds, streams, 60, rule="budget", budget=50, **options
-            ),
-        ]
-
-    best, capped = quick(both, streams)
+    best = quick(
+        lambda s: labels.tune_threshold(make, thresholds, s, 60, key=KEY, block=60), streams
+    )
     assert best.labels[0] == 0 and best.labels[1] > best.labels[2] > 0
     assert best.index == np.argmin(best.regret) and best.chosen == thresholds[best.index]
-    assert capped.index == np.argmax(np.where(capped.labels <= 50, capped.labels, -1))
     assert best.regret[0] > 2 * best.regret[1]
 
 
@@ -151,16 +143,6 @@ def test_a_head_that_is_nan_at_zero_keeps_its_estimate():
     [
         (lambda s, c: c(labels.stacksl, [0.0], s, 5, key=KEY), ValueError, "candidates: needs"),
         (lambda s, c: c(3, jnp.ones(2), s, 5, key=KEY), TypeError, "make: got 3"),
-        (
-            lambda s, c: c(labels.stacksl, jnp.ones(2), s, 5, key=KEY, rule="best"),
-            ValueError,
-            "one of regret, budget",
-        ),
-        (
-            lambda s, c: c(labels.stacksl, jnp.ones(2), s, 5, key=KEY, rule="budget"),
-            ValueError,
-            'rule="budget" needs one',
-        ),
         (lambda s, c: c(labels.stacksl, jnp.ones(0), s, 5, key=KEY), ValueError, "candidates"),
         (lambda s, c: labels.GateSettings.create(threshold=0.0), ValueError, "threshold: got 0"),
         (

@@ -2,14 +2,12 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from synthetic_turns import GRID, synthetic_log
 
 import stackjax as sj
-from stackjax.agents.repair._cells import stratum
 from stackjax.agents.tasks._tasks import TASK_TYPES
 
 RECORDS = synthetic_log(2, random=60, heuristic=0, factorial=70)
@@ -98,21 +96,6 @@ def test_constant_tools_are_refused():
     fixed = sj.agents.log.outcomes([r for r in FACTORIAL if r.executed[2] == 0.5])
     with pytest.raises(ValueError, match="tools are constant at 0.5"):
         sj.agents.repair.fit_need(fixed)
-
-
-def test_the_head_under_jit_and_vmap(fitted):
-    head, _ = fitted
-    states = sj.agents.game.stack_states(
-        [r.state for r in FACTORIAL[::27]], [r.task for r in FACTORIAL[::27]]
-    )
-    responses = jnp.tile(jnp.array([0.5, 0.5, 0.2]), (states.task.shape[0], 1))
-    raised = jax.jit(jax.vmap(head.raise_to))(responses, states)
-    least = head.least[jax.vmap(stratum)(states)]
-    np.testing.assert_allclose(raised[:, 2], np.maximum(least, 0.2))
-    np.testing.assert_array_equal(raised[:, :2], responses[:, :2])
-    one = jax.tree.map(lambda leaf: leaf[0], states)
-    slope = jax.grad(lambda u: head.raise_to(jnp.array([0.5, 0.5, u]), one)[2])
-    assert slope(2.0) == 1.0 and slope(-1.0) == 0.0
 
 
 def test_sets_are_restricted_to_the_need():

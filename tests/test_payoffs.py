@@ -61,8 +61,6 @@ def test_both_payoffs_by_hand():
     )
     action, response = jnp.array([0.8, 0.4]), jnp.zeros(3)  # Q = 0.4, t = 0.5; tau_Q = 0.6
     assert context.target_quality == pytest.approx(0.6)
-    assert payoffs.perceived_cost(action, response, context) == pytest.approx(0.3)
-    assert payoffs.savings(response, context) == pytest.approx(0.5)
     k = payoffs.DEFAULT.softness
 
     def soft(z):
@@ -81,11 +79,6 @@ def test_smooth_hinge_bounds_the_hinge():
     assert (excess >= -1e-7).all()
     assert excess.max() == pytest.approx(0.02 * np.log(2), rel=1e-5)
     assert jnp.isfinite(jax.vmap(jax.grad(lambda z: payoffs.smooth_hinge(z, 1e-3)))(z)).all()
-
-
-def test_savings_are_clipped(contexts):
-    context = pick(contexts, 0).replace(reference_tokens=jnp.array(1e-3))
-    assert payoffs.savings(jnp.ones(3), context) == -1.0
 
 
 def test_a_follower_that_pays_nothing_ignores_tokens(contexts):

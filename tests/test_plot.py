@@ -100,14 +100,14 @@ def test_response_surface_covers_the_grid_and_leaves_failures_out(ax):
     alone = np.ones((6, 5), bool)
     alone[5, 0] = False
     plot.response_surface(
-        x, y, z, converged=known, unique=alone, limits=(0.0, 2.0), levels=4, label="u", ax=ax
+        x, y, z, converged=known, unique=alone, limits=(0.0, 2.0), label="u", ax=ax
     )
     failed, several = line(ax, "not converged"), line(ax, "not unique")
     assert sorted(failed.get_xdata()) == pytest.approx([x[0], x[1]])
     assert list(failed.get_ydata()) == [1.0, 1.0]
     assert (several.get_xdata()[0], several.get_ydata()[0]) == (x[5], 0.0)
     filled = ax.collections[0]
-    np.testing.assert_allclose(filled.levels, [0.0, 0.5, 1.0, 1.5, 2.0])
+    np.testing.assert_allclose(filled.levels, np.linspace(0.0, 2.0, 11))
     assert filled.zmax < z[0, 4] + x[5] and filled.zmax == pytest.approx(z.max())
     assert ax.get_xlim() == pytest.approx((0.6, 0.95)) and ax.get_ylim() == (0.0, 1.0)
     assert ax.figure.axes[1].get_ylabel() == "u"
@@ -116,8 +116,8 @@ def test_response_surface_covers_the_grid_and_leaves_failures_out(ax):
 @pytest.mark.parametrize("value", [0.0, 3.0, -2e-12])
 def test_constant_surface_and_no_answer_at_all(ax, value):
     grid = np.arange(3.0)
-    plot.response_surface(grid, grid, np.full((3, 3), value), colorbar=False, ax=ax)
-    assert len(ax.figure.axes) == 1 and len(ax.collections) == 1
+    plot.response_surface(grid, grid, np.full((3, 3), value), ax=ax)
+    assert len(ax.collections) == 1
     plot.response_surface(grid, grid, np.ones((3, 3)), converged=np.zeros((3, 3), bool), ax=ax)
     assert line(ax, "not converged").get_xdata().size == 9
 
@@ -125,7 +125,7 @@ def test_constant_surface_and_no_answer_at_all(ax, value):
 @pytest.mark.parametrize("limits", [(0.0, 10.0), (5.0, 6.0), None])
 def test_surfaces_without_a_contour_inside_do_not_warn(ax, limits):
     nearly = np.array([[0.1, 0.2], [0.1, 0.1 + 1e-13]])
-    plot.response_surface([0, 1], [0, 1], nearly, limits=limits, levels=2, ax=ax)
+    plot.response_surface([0, 1], [0, 1], nearly, limits=limits, ax=ax)
     plot.leader_path([0, 1], [0, 1], 1 + 1e-13 * np.eye(2), [[0, 0]], ax=ax)
     ax.figure.canvas.draw()
 
@@ -139,7 +139,7 @@ def test_response_surface_reads_a_solver(ax, answers):
 
 def test_policy_surface_of_numbers_and_of_categories(ax):
     x, y = np.arange(3.0), np.arange(4.0)
-    plot.policy_surface(x, y, x[:, None] * y, label="q", colorbar=False, ax=ax)
+    plot.policy_surface(x, y, x[:, None] * y, label="q", ax=ax)
     assert ax.collections[0].zmax == 6.0 and not ax.texts
     ax.clear()
     plot.policy_surface(["chat", "code"], [0.5, 1.0, 2.0], [[1, 2, 3], [4, 5, 6]], ax=ax)
@@ -152,9 +152,9 @@ def test_policy_surface_of_numbers_and_of_categories(ax):
 
 def test_many_cells_bear_no_numbers_and_one_cell_will_do(ax):
     names = [str(i) for i in range(20)]
-    plot.policy_surface(names, names, np.eye(20), colorbar=False, ax=ax)
+    plot.policy_surface(names, names, np.eye(20), ax=ax)
     assert not ax.texts
-    plot.policy_surface(["a"], ["b"], [[0.3]], colorbar=False, ax=ax)
+    plot.policy_surface(["a"], ["b"], [[0.3]], ax=ax)
     assert [text.get_text() for text in ax.texts] == ["0.30"]
 
 
@@ -220,12 +220,11 @@ def test_reliability_draws_bins_counts_and_one_diagonal(ax):
 
 
 def test_action_set_marks_allowed_excluded_baseline_and_moves(ax):
-    cells = np.array([[0.0, 0.0, 5.0], [1.0, 0.0, 6.0], [1.0, 1.0, 7.0], [0.0, 1.0, 8.0]])
+    cells = np.array([[5.0, 0.0, 0.0], [6.0, 1.0, 0.0], [7.0, 1.0, 1.0], [8.0, 0.0, 1.0]])
     plot.action_set(
         sj.ActionSet(jnp.asarray(cells)),
         allowed=[0.5, 1.0, 0.0, 1.0],
         baseline=3,
-        coordinates=(2, 0),
         ax=ax,
     )
     parts = {part.get_label(): part for part in ax.collections}
@@ -288,7 +287,7 @@ GOOD = {
     "response_surface": ([0.0, 1.0], [0.0, 1.0, 2.0], np.zeros((2, 3))),
     "policy_surface": ([0.0, 1.0], ["a", "b", "c"], np.zeros((2, 3))),
     "pareto": (ARMS,),
-    "reliability": (SimpleNamespace(predicted=[0.5], observed=[0.4], count=[3]),),
+    "reliability_diagram": (SimpleNamespace(predicted=[0.5], observed=[0.4], count=[3]),),
     "action_set": (np.eye(2),),
     "step_histogram": ([1, 2],),
     "leader_path": ([0.0, 1.0], [0.0, 1.0], np.eye(2), [[0.0, 0.0]]),
@@ -326,7 +325,6 @@ WRONG = [
     ("response_surface", (two, [1.0, 0.0], square), {}, "second: must increase"),
     ("response_surface", (two, two, np.zeros((2, 3))), {}, "values: must have shape"),
     ("response_surface", (two, two, square), {"limits": (1, 1)}, "limits: must be"),
-    ("response_surface", (two, two, square), {"levels": 1}, "levels: must be an integer"),
     ("response_surface", (two, two, square * np.nan), {}, "values: 4 of 4 numbers"),
     ("policy_surface", ([], two, square), {}, "first: needs at least 1"),
     ("policy_surface", (["a", "b"], [1.0, 1.0], square), {}, "second: must increase"),
@@ -341,18 +339,17 @@ WRONG = [
     ("pareto", (ARMS,), {"cells": (two, [0.5])}, "cells: must have shape"),
     ("pareto", (ARMS,), {"cells": 3}, "cells: must be a pair"),
     ("pareto", (ARMS,), {"front": True, "difference": True}, "cells and front"),
-    ("reliability", (np.zeros(3),), {}, "table: a ndarray has no predicted"),
-    ("reliability", (table(count=[3]),), {}, "table.count: must have shape"),
-    ("reliability", (table(count=[0, 3]),), {}, "table.count: must be positive"),
-    ("reliability", (table(observed=[0.4, 1.5]),), {}, "table.observed: must lie in"),
-    ("reliability", (table(),), {"role": "x"}, "role: got 'x'"),
+    ("reliability_diagram", (np.zeros(3),), {}, "table: a ndarray has no predicted"),
+    ("reliability_diagram", (table(count=[3]),), {}, "table.count: must have shape"),
+    ("reliability_diagram", (table(count=[0, 3]),), {}, "table.count: must be positive"),
+    ("reliability_diagram", (table(observed=[0.4, 1.5]),), {}, "table.observed: must lie in"),
+    ("reliability_diagram", (table(),), {"role": "x"}, "role: got 'x'"),
     ("action_set", (np.zeros((0, 2)),), {}, "actions: needs at least 1"),
     ("action_set", (np.zeros((3, 1)),), {}, "actions: needs 2 numbers"),
     ("action_set", ([[1.0, 2.0], [1.0]],), {}, "actions: must be an array of numbers"),
     ("action_set", (np.eye(2),), {"allowed": [2.0, 0.0]}, "allowed: must be booleans or"),
     ("action_set", (np.eye(2),), {"allowed": [True]}, "allowed: must have shape"),
     ("action_set", (np.eye(2),), {"baseline": 2}, "baseline: must be a row in 0..1"),
-    ("action_set", (np.eye(2),), {"coordinates": (0, 2)}, "coordinates: must be two of"),
     ("action_set", (np.eye(2),), {"projected": np.eye(2)}, "projected: comes without"),
     ("action_set", (np.eye(2),), {"proposed": np.zeros((1, 3))}, "proposed: needs 2 numbers"),
     (

@@ -1,6 +1,7 @@
 """The proxy between real sockets; the upstream keeps every byte that it gets."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,8 @@ from recording_upstream import (
     stream,
 )
 
-from stackjax.runtime import Governor, Limits, Rollout, Upstream, make_app, serving
+from stackjax.runtime import Governor, Limits, Rollout, Upstream, make_app
+from stackjax.runtime.gateway._asgi import uvicorn_server
 
 for _package in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra llm)")
@@ -39,6 +41,23 @@ CHAT = {
         {"role": "user", "content": "the second question"},
     ],
 }
+
+
+@contextlib.contextmanager
+def serving(app):
+    """Serves an application on 127.0.0.1 from a thread; yields its address."""
+    server = uvicorn_server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10.0
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(15.0)
 
 
 class Stand:

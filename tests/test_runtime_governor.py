@@ -1,4 +1,3 @@
-import asyncio
 import json
 import math
 import threading
@@ -132,34 +131,6 @@ def test_a_slow_controller_costs_the_deadline_and_no_more():
         policy.gate.set()
         assert eventually(lambda: not made.worker.stuck)
     assert policy.calls == 1
-
-
-def test_an_event_loop_is_not_blocked():
-    async def run(made):
-        beats = 0
-
-        async def beat():
-            nonlocal beats
-            while True:
-                beats += 1
-                if beats > 5:
-                    made.policy.gate.set()
-                await asyncio.sleep(0.005)
-
-        heart = asyncio.create_task(beat())
-        decision = await made.adecide({"identifier": "s", **TURN})
-        heart.cancel()
-        return decision, beats
-
-    with governor(Gated(), limits=Limits(deadline=2 * Gated.PATIENCE)) as made:
-        decision, beats = asyncio.run(run(made))
-        assert decision.response == LEAN and beats > 5
-        assert decision.seconds < Gated.PATIENCE, "the loop ran on and opened the gate"
-    policy = Gated()
-    with governor(policy, limits=Limits(deadline=0.01)) as made:
-        late = asyncio.run(made.adecide({"identifier": "s", **TURN}))
-        policy.gate.set()
-        assert late.reason == "deadline"
 
 
 def test_deadline_worker_keeps_errors_and_refuses_what_it_cannot_hold():

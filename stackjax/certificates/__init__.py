@@ -5,7 +5,7 @@ from stackjax.certificates._certify import certify
 from stackjax.certificates._deployed import Deployed
 from stackjax.certificates._implementation_gap import response_error
 from stackjax.certificates._real_turns import RealTurns
-from stackjax.certificates._repair import horizon_repair_bound, repair_bound
+from stackjax.certificates._repair import horizon_repair_bound
 from stackjax.certificates._transfer import Discrepancies, discrepancies
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "certify",
     "discrepancies",
     "horizon_repair_bound",
-    "repair_bound",
     "response_error",
 ]

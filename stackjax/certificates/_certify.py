@@ -92,9 +92,6 @@ def certify(
       pairs: plays for the measured ratio and the implementation gap, which solve followers.
       solver: settings of the best response.
 
-    Returns:
-      The `Certificate`.
-
     Raises:
       TypeError: an argument is of the wrong type.
       ValueError: a number is out of its range, contexts are empty, or an action's or response's

@@ -106,13 +106,7 @@ def as_contexts(contexts: Any, subject: Any) -> PyTree:
 
 @jax.tree_util.register_pytree_node_class
 class Signal:
-    """The policy `context -> keep * policy(context) + offset`: constant where `keep` is 0.
-
-    Args:
-      policy: `context -> action`.
-      keep: scalar.
-      offset: an action.
-    """
+    """The policy `context -> keep * policy(context) + offset`: constant where `keep` is 0."""
 
     def __init__(self, policy: Callable, keep: Any, offset: PyTree) -> None:
         self.policy, self.keep, self.offset = policy, keep, offset

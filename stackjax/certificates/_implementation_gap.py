@@ -33,9 +33,6 @@ def response_error(suboptimality: jax.Array, mu: jax.Array) -> jax.Array:
       suboptimality: `eps`, what the follower gives up, at least 0.
       mu: the follower's strong concavity.
 
-    Returns:
-      The distance, of the arguments' common shape.
-
     Source: the definition of strong concavity and the best response's optimality condition, as in
     Nesterov, Introductory Lectures on Convex Optimization, 2004, Section 2.1.3.
 
@@ -103,18 +100,7 @@ def gap_statement(
     pairs: int,
     key: jax.Array,
 ) -> Statement:
-    """`U_L(l, r*) - U_L(l, r) <= L_r sqrt(2 eps / mu)` for every response that gives up eps.
-
-    Args:
-      plays: where to look.
-      curved: the follower's concavity.
-      suboptimality: eps, in units of the follower's utility; 1% of its range over the plays if
-        None.
-      span: ranges of U_L and U_F over the plays.
-      steps: of ascent, for `L_r`.
-      pairs: plays at which nearly best responses are tried.
-      key: for their directions.
-    """
+    """`U_L(l, r*) - U_L(l, r) <= L_r sqrt(2 eps / mu)` for every response that gives up eps."""
     name, assumption = "Implementation gap", "strongly concave follower that gives up at most eps"
     if not curved.mu > 0 or not np.asarray(plays.inside).any():
         note = "needs a strongly concave follower and a feasible play"

@@ -102,14 +102,7 @@ def follower_gains(
     """
     game = deployed.game
     flat, unravel = ravel_pytree(response)
-    lower, upper = filled_bounds(game.response_set, response)
-    grid = jnp.asarray(_grid(flat, lower, upper, key))
-    width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 1 + jnp.abs(flat))
-    nearby = _REACH * width[None] * jax.random.normal(key, (_NEARBY, len(flat)), flat.dtype)
-    zeros, ones = jnp.zeros((len(grid), 1), flat.dtype), jnp.ones((_NEARBY, 1), flat.dtype)
-    family = jnp.concatenate(
-        [jnp.concatenate([zeros, grid], 1), jnp.concatenate([ones, nearby], 1)]
-    )
+    grid, family = _around(flat, *filled_bounds(game.response_set, response), key)
     children, plain = split_static((deployed.policy,))
 
     @jax.jit
@@ -219,16 +212,23 @@ def _family(game: Any, deployed: Deployed, contexts: PyTree, key: jax.Array) -> 
         some = deployed.horizon.dynamics.context(state)
     action = jax.tree.map(jnp.asarray, deployed.policy(some))
     flat, unravel = ravel_pytree(action)
-    lower, upper = filled_bounds(game.action_set, action)
-    grid = jnp.asarray(_grid(flat, lower, upper, key))
-    width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 1 + jnp.abs(flat))
-    nearby = _REACH * width[None] * jax.random.normal(key, (_NEARBY, len(flat)), flat.dtype)
+    grid, rows = _around(flat, *filled_bounds(game.action_set, action), key)
     own = jnp.zeros((1, len(flat) + 1), flat.dtype).at[0, 0].set(1)
-    zeros, ones = jnp.zeros((len(grid), 1), flat.dtype), jnp.ones((_NEARBY, 1), flat.dtype)
-    rows = [own, jnp.concatenate([zeros, grid], 1), jnp.concatenate([ones, nearby], 1)]
     names = [f"constant {np.round(np.asarray(row, float), 3).tolist()}" for row in grid]
     names += [f"nearby {i}" for i in range(_NEARBY)]
-    return unravel, jnp.concatenate(rows), tuple(names)
+    return unravel, jnp.concatenate([own, rows]), tuple(names)
+
+
+def _around(
+    start: jax.Array, lower: jax.Array, upper: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A grid of constants, and rows `(keep, offset)` of these and of local perturbations."""
+    grid = jnp.asarray(_grid(start, lower, upper, key))
+    width = jnp.where(jnp.isfinite(upper - lower), upper - lower, 1 + jnp.abs(start))
+    nearby = _REACH * width[None] * jax.random.normal(key, (_NEARBY, len(start)), start.dtype)
+    zeros, ones = jnp.zeros((len(grid), 1), start.dtype), jnp.ones((_NEARBY, 1), start.dtype)
+    rows = jnp.concatenate([zeros, grid], 1), jnp.concatenate([ones, nearby], 1)
+    return grid, jnp.concatenate(rows)
 
 
 def _grid(start: jax.Array, lower: jax.Array, upper: jax.Array, key: jax.Array) -> np.ndarray:

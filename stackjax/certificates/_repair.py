@@ -51,25 +51,6 @@ def action_slope(view: View, a: Vector, r: Vector) -> Vector:
     return jnp.sqrt(jnp.sum(jax.grad(view.leader, argnums=0)(a, r) ** 2) + 1e-30)
 
 
-def repair_bound(lipschitz: jax.typing.ArrayLike, distance: jax.Array) -> jax.Array:
-    """`L_U ||R(a) - a||`, the most that repair can cost a turn.
-
-    Args:
-      lipschitz: `L_U` of the leader's utility in what is repaired.
-      distance: what repair moved, any shape.
-
-    Returns:
-      The bound, shaped as `distance`, in units of the utility.
-
-    Source: arXiv 2606.23026, Prop. 5.3.
-
-    Example:
-      >>> float(sj.certificates.repair_bound(jnp.array(2.0), jnp.array(0.25)))
-      0.5
-    """
-    return jnp.asarray(lipschitz) * distance
-
-
 def horizon_repair_bound(
     distance: jax.Array,
     *,
@@ -94,9 +75,6 @@ def horizon_repair_bound(
       state_in_repair: `K_a`, of the next state in what is repaired.
       state_in_state: `K_s`, of the next state in the state, policy and follower following it.
       discount: of a turn.
-
-    Returns:
-      The bound, `[]`, in units of the utility.
 
     Source: Prop. 5.3 of arXiv 2606.23026 for one turn, and Gronwall's inequality in discrete time.
 
@@ -156,14 +134,7 @@ def play_turn(
 def repaired(
     deployed: Deployed, contexts: PyTree, *, response: PyTree, solver: Solver | None = None
 ) -> Repaired:
-    """Plays the policy in every context, without repair and with it.
-
-    Args:
-      deployed: the policy in its game.
-      contexts: `[N, ...]`.
-      response: the follower's starting point.
-      solver: settings of the best response.
-    """
+    """Plays the policy in every context, without repair and with it."""
     game = deployed.game
     children, plain = split_static((deployed.policy,))
 

@@ -92,6 +92,18 @@ class View:
         """Onto the response set, likewise."""
         return _project(self.game.response_set, r, self.unravel_response)
 
+    def widths(self, a: Vector, r: Vector) -> tuple[Vector, Vector]:
+        """Of both sets' bounds; `1 + |y|` where these are open."""
+        widths = []
+        for feasible, y, unravel in (
+            (self.game.action_set, a, self.unravel_action),
+            (self.game.response_set, r, self.unravel_response),
+        ):
+            lower, upper = filled_bounds(feasible, unravel(y))
+            wide = upper - lower
+            widths.append(jnp.where(jnp.isfinite(wide), wide, 1 + jnp.abs(y)).astype(y.dtype))
+        return widths[0], widths[1]
+
     def inside(self, a: Vector, r: Vector) -> Vector:
         """Whether both are feasible, up to rounding."""
         action, response = self.unravel_action(a), self.unravel_response(r)
@@ -167,7 +179,7 @@ def largest(
             ok = jnp.isfinite(found) & view.inside(a, r)
             return jnp.where(ok, found, -jnp.inf)
 
-        widths = _widths(view, a, r)
+        widths = view.widths(a, r)
         first = jnp.where(inside, value(a, r), -jnp.inf)
 
         def step(carry: tuple, k: jax.Array) -> tuple[tuple, None]:
@@ -175,7 +187,8 @@ def largest(
             slopes = jax.grad(lambda a, r: quantity(view, a, r), argnums=(0, 1))(a, r)
             size = 0.25 * 100.0 ** (-k / max(steps - 1, 1))
             moved = [
-                y + size * w * _unit(g * w) for y, w, g in zip((a, r), widths, slopes, strict=True)
+                y + size * w * direction(g * w)
+                for y, w, g in zip((a, r), widths, slopes, strict=True)
             ]
             a2, r2 = view.project_action(moved[0]), view.project_response(moved[1])
             found = value(a2, r2)
@@ -221,19 +234,7 @@ def lengths(game: Game, action: PyTree, response: PyTree) -> tuple[np.ndarray, n
     return found[0], found[1]
 
 
-def _widths(view: View, a: Vector, r: Vector) -> tuple[Vector, Vector]:
-    widths = []
-    for feasible, y, unravel in (
-        (view.game.action_set, a, view.unravel_action),
-        (view.game.response_set, r, view.unravel_response),
-    ):
-        lower, upper = filled_bounds(feasible, unravel(y))
-        wide = upper - lower
-        widths.append(jnp.where(jnp.isfinite(wide), wide, 1 + jnp.abs(y)).astype(y.dtype))
-    return widths[0], widths[1]
-
-
-def _unit(g: Vector) -> Vector:
+def direction(g: Vector) -> Vector:
     """The direction of `g`; zero where it has none."""
     g = jnp.where(jnp.isfinite(g), g, 0)
     size = jnp.sqrt(jnp.sum(g * g))

@@ -52,12 +52,6 @@ def play_sessions(
 
     Repair of a response acts on the follower's answer, of an action before the follower answers;
     `Dynamics.commit` comes first. An action is chosen anew at every turn (`hold` 1).
-
-    Args:
-      deployed: a policy with `recorded`, `horizon` and `states`.
-      response: the follower's starting point.
-      key: for the dynamics.
-      solver: settings of the best response.
     """
     horizon, game = deployed.horizon, deployed.game
     assert horizon is not None

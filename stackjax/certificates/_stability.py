@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._follower.best_response import filled_bounds
 from stackjax.certificates._certificate import Constant, Statement
-from stackjax.certificates._samples import Plays, Vector, View, depends_on, largest
+from stackjax.certificates._samples import Plays, Vector, View, depends_on, direction, largest
 from stackjax.sets import Ball, Box, Polyhedron, Simplex
 
 _SOURCE = "Prop. 5.2"
@@ -49,25 +48,14 @@ def cross(view: View, a: Vector, r: Vector) -> Vector:
     return jnp.linalg.norm(jax.jacfwd(jax.grad(view.follower, argnums=1), argnums=0)(a, r), ord=2)
 
 
-def concavity_floor(utility: Any, contexts: Any) -> Callable | float | None:
-    """The utility's own bound `mu > 0`, if it has one: `concavity_bound`, a number or a method."""
-    return getattr(utility, "concavity_bound", None)
-
-
 def curvature(plays: Plays, concavity: Callable | float | None, *, steps: int) -> Curvature:
-    """`mu`: by construction where the utility has a bound, else sampled, exact where constant.
-
-    Args:
-      plays: where to look.
-      concavity: `context -> mu`, or `mu`; None to ask the utility.
-      steps: of ascent.
-    """
+    """`mu`: by construction where the utility has a bound, else sampled, exact where constant."""
     sampled, ascended = largest(plays, bend, steps=steps)
     seen = -float(jnp.max(jnp.maximum(sampled, ascended)))
     if not math.isfinite(seen):
         seen = math.nan
     if concavity is None:
-        concavity = concavity_floor(plays.game.follower_utility, plays.contexts)
+        concavity = getattr(plays.game.follower_utility, "concavity_bound", None)
     if concavity is not None:
         if not callable(concavity):
             found = concavity
@@ -120,7 +108,7 @@ def measured_ratio(plays: Plays, *, steps: int) -> jax.Array:
             ok = jnp.all(converged) & (apart >= separation) & inside & jnp.isfinite(found)
             return found, jnp.where(ok, found, 0)
 
-        width = _widths(view, a)
+        width = view.widths(a, view.start)[0]
 
         def step(carry: tuple, k: jax.Array) -> tuple[tuple, Vector]:
             best, at, slope, trial = carry
@@ -128,7 +116,7 @@ def measured_ratio(plays: Plays, *, steps: int) -> jax.Array:
             keep = lambda x, y: jnp.where((found > best) | (k == 0), x, y)
             best, at, slope = keep(found, best), keep(trial, at), keep(new, slope)
             size = 0.25 * 30.0 ** (-k / max(steps, 1))
-            away = jax.vmap(lambda g: _direction(g * width))(slope) * width[None]
+            away = jax.vmap(lambda g: direction(g * width))(slope) * width[None]
             trial = jax.vmap(view.project_action)(at + size * away)
             return (best, at, slope, trial), found
 
@@ -209,15 +197,3 @@ def _unfit(plays: Plays) -> str:
     if not isinstance(feasible, Box | Simplex | Ball | Polyhedron):
         return f"whether a {type(feasible).__name__} is convex is not known"
     return ""
-
-
-def _widths(view: View, a: Vector) -> Vector:
-    lower, upper = filled_bounds(view.game.action_set, view.unravel_action(a))
-    wide = upper - lower
-    return jnp.where(jnp.isfinite(wide), wide, 1 + jnp.abs(a)).astype(a.dtype)
-
-
-def _direction(g: Vector) -> Vector:
-    g = jnp.where(jnp.isfinite(g), g, 0)
-    size = jnp.sqrt(jnp.sum(g * g))
-    return g / jnp.where(size > 0, size, 1)

@@ -38,14 +38,9 @@ class Discrepancies(NamedTuple):
     Source: arXiv 2606.23026, Thm 5.4.
 
     Example:
-      >>> off = np.tile([0.1, -0.1], 100)
-      >>> turns = sj.certificates.RealTurns(
-      ...     utility=off[None], value=np.zeros((1, 200)), episode=np.arange(200),
-      ...     low=-1.0, high=1.0,
-      ... )
-      >>> found = sj.certificates.discrepancies(turns, alpha=0.05)
-      >>> found.mean.shape, bool(found.low[0] < 0 < found.high[0]), found.delta < 0.2
-      ((1,), True, True)
+      >>> mean, low, high, bias, deviation = np.array([[0.1], [-0.1], [0.3], [0.0], [0.5]])
+      >>> sj.certificates.Discrepancies(mean, low, high, bias, deviation).delta
+      0.3
     """
 
     mean: np.ndarray
@@ -81,9 +76,6 @@ def discrepancies(
       method: as in `mean_interval`.
       policies: P of the union bound, if the class has more than are in `turns`.
 
-    Returns:
-      The `Discrepancies`.
-
     Source: arXiv 2606.23026, Thm 5.4.
 
     Example:
@@ -113,13 +105,7 @@ def discrepancies(
 
 
 def unsupported(turns: RealTurns, *, alpha: float, method: str = "betting") -> list[str]:
-    """Policies that play what the log does not have: their mean weight is not 1.
-
-    Args:
-      turns: the real turns.
-      alpha: probability that a supported policy is named.
-      method: as in `mean_interval`.
-    """
+    """Policies that play what the log does not have: their mean weight is not 1."""
     if turns.propensity is None or turns.clipped or not turns.limited:
         return []
     weights, most = turns.per_episode(turns.weights), turns.most_weight

@@ -2,7 +2,7 @@
 answers with one of `R` responses.
 
 - A follower, of one type or several, that answers best, ties in the leader's favour:
-  `strong_stackelberg`, `strong_stackelberg_batch`.
+  `strong_stackelberg`.
 - An attacker of one of n targets that the leader covers: `security_equilibrium`.
 - A follower that errs, less often where it costs more: `quantal_response`, `solve_quantal`.
 
@@ -19,7 +19,7 @@ Example:
 
 from stackjax.finite._quantal import QuantalSolution, quantal_response, solve_quantal
 from stackjax.finite._security import SecuritySolution, security_equilibrium
-from stackjax.finite._strong import FiniteSolution, strong_stackelberg, strong_stackelberg_batch
+from stackjax.finite._strong import FiniteSolution, strong_stackelberg
 
 __all__ = [
     "FiniteSolution",
@@ -29,5 +29,4 @@ __all__ = [
     "security_equilibrium",
     "solve_quantal",
     "strong_stackelberg",
-    "strong_stackelberg_batch",
 ]

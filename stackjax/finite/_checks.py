@@ -46,8 +46,8 @@ def check_prior(prior: Array | None, leader: Array) -> None:
         return
     if prior is None:
         raise ValueError(
-            f"`prior`, [T], is needed with `leader` of shape {leader.shape}, [T, A, R]. For a "
-            "batch of games use strong_stackelberg_batch, or jax.vmap where it applies."
+            f"`prior`, [T], is needed with `leader` of shape {leader.shape}, [T, A, R]; a batch of "
+            "games is a loop over them, or jax.vmap where it applies."
         )
     if prior.shape != leader.shape[:1]:
         raise ValueError(

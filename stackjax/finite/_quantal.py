@@ -52,16 +52,13 @@ class QuantalSolution(struct.PyTreeNode):
 def quantal_response(leader_strategy: Any, follower: Any, *, rationality: Any) -> jax.Array:
     """The logit response to a mixed strategy: `softmax_r(rationality * sum_a x_a follower[a, r])`.
 
-    Unbatched, pure JAX, differentiable in every argument. Tends to the best response as
-    `rationality` grows, and to the uniform distribution as it falls to zero.
+    `[R]`, or `[T, R]` with types. Unbatched, pure JAX, differentiable in every argument. Tends to
+    the best response as `rationality` grows, and to the uniform distribution as it falls to zero.
 
     Args:
       leader_strategy: x, `[A]`, the probabilities of the leader's actions.
       follower: the follower's utilities, `[A, R]`, or `[T, A, R]` with T types.
       rationality: > 0, in units of one over the follower's utility; a scalar, or `[T]`.
-
-    Returns:
-      The probabilities of the responses, `[R]` or `[T, R]`.
 
     Raises:
       TypeError: an argument does not hold real numbers.

@@ -22,12 +22,10 @@ class SecuritySolution(struct.PyTreeNode):
       attacker_utility: scalar, the attacker's expected utility.
 
     Example:
-      >>> found = sj.finite.security_equilibrium(
-      ...     defender_covered=jnp.zeros(2), defender_uncovered=-jnp.array([2.0, 1.0]),
-      ...     attacker_covered=jnp.zeros(2), attacker_uncovered=jnp.array([2.0, 1.0]), resources=1,
-      ... )
-      >>> print(found.target, f"{found.defender_utility:.2f} {found.attacker_utility:.2f}")
-      0 -0.67 0.67
+      >>> third = jnp.array(1 / 3)
+      >>> found = sj.finite.SecuritySolution(jnp.array([2 / 3, 1 / 3]), jnp.array(0), -third, third)
+      >>> print(found.coverage.sum(), found.target)
+      1.0 0
     """
 
     coverage: jax.Array
@@ -67,9 +65,6 @@ def security_equilibrium(
       attacker_covered: `[n]`, the attacker's utility of attacking a covered target.
       attacker_uncovered: `[n]`, of attacking one not covered; more than `attacker_covered`.
       resources: scalar m >= 0, how many targets can be covered at once, or on average.
-
-    Returns:
-      The `SecuritySolution`.
 
     Raises:
       TypeError: an argument does not hold real numbers.

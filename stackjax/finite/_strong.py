@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 from flax import struct
 
@@ -61,9 +60,6 @@ def strong_stackelberg(leader: Any, follower: Any, *, prior: Any = None) -> Fini
       follower: the follower's utilities, of the same shape.
       prior: the probabilities of the types, `[T]`; None without types.
 
-    Returns:
-      The `FiniteSolution`.
-
     Raises:
       TypeError: called under `jax.jit`, `jax.vmap` or `jax.grad`.
       ValueError: shapes differ or are empty; an entry is not finite; `prior` is missing, does not
@@ -83,7 +79,7 @@ def strong_stackelberg(leader: Any, follower: Any, *, prior: Any = None) -> Fini
       >>> print(found.response.shape)
       (2,)
     """
-    leader, follower, prior = _host("strong_stackelberg", leader, follower, prior)
+    leader, follower, prior = _host(leader, follower, prior)
     check_utilities(leader, follower)
     check_prior(prior, leader)
     if prior is None:
@@ -95,55 +91,12 @@ def strong_stackelberg(leader: Any, follower: Any, *, prior: Any = None) -> Fini
     return _solve(leader, follower, np.maximum(prior, 0) / np.maximum(prior, 0).sum())
 
 
-def strong_stackelberg_batch(leader: Any, follower: Any, *, prior: Any = None) -> FiniteSolution:
-    """`strong_stackelberg` of N games, one after another on the host.
-
-    Args:
-      leader: `[N, A, R]`, or `[N, T, A, R]` with types.
-      follower: of the same shape.
-      prior: `[T]`, common to all games, or `[N, T]`; None without types.
-
-    Returns:
-      The `FiniteSolution`, each array with a leading axis `N`.
-
-    Raises:
-      TypeError, ValueError, RuntimeError: as `strong_stackelberg`; ValueError also without games.
-
-    Source: as `strong_stackelberg`.
-
-    Example:
-      >>> leader = np.array([[2.0, 4.0], [1.0, 3.0]])
-      >>> games = np.stack([leader, 2 * leader])
-      >>> found = sj.finite.strong_stackelberg_batch(games, np.stack([np.eye(2)] * 2))
-      >>> print(found.leader_utility)
-      [3.5 7. ]
-    """
-    leader, follower, prior = _host("strong_stackelberg_batch", leader, follower, prior)
-    wanted = 3 if prior is None else 4
-    if leader.ndim != wanted or leader.shape != follower.shape or len(leader) == 0:
-        raise ValueError(
-            f"`leader` and `follower` must both be {'[N, A, R]' if wanted == 3 else '[N, T, A, R]'}"
-            f" {'without' if wanted == 3 else 'with'} a prior, N > 0; got {leader.shape} and "
-            f"{follower.shape}."
-        )
-    if prior is None or prior.ndim == 1:
-        priors = [prior] * len(leader)
-    elif prior.shape[0] != len(leader):
-        raise ValueError(
-            f"`prior` must be [T] or [N, T] with N = {len(leader)}; got shape {prior.shape}."
-        )
-    else:
-        priors = list(prior)
-    solutions = [strong_stackelberg(*game, prior=p) for *game, p in zip(leader, follower, priors)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *solutions)
-
-
-def _host(caller: str, *arrays: Any) -> tuple[Any, ...]:
+def _host(*arrays: Any) -> tuple[Any, ...]:
     if not concrete(arrays):
         raise TypeError(
-            f"{caller} runs on the host (linear programs) and cannot be traced; under jax.jit, "
-            "jax.vmap or jax.grad use finite.quantal_response or finite.solve_quantal, or call it "
-            "outside."
+            "strong_stackelberg runs on the host (linear programs) and cannot be traced; under "
+            "jax.jit, jax.vmap or jax.grad use finite.quantal_response or finite.solve_quantal, or "
+            "call it outside."
         )
     leader, follower, prior = arrays
     as_float = lambda x: np.asarray(x, np.float64)

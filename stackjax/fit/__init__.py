@@ -18,7 +18,7 @@ from stackjax.fit._horizon import Horizon, Trajectory, rollout
 from stackjax.fit._leader import fit_leader
 from stackjax.fit._observations import Observations
 from stackjax.fit._robust import Ensemble, Suboptimal
-from stackjax.fit._utilities import ConcaveUtility, Concavity, FreeUtility, probe_concavity
+from stackjax.fit._utilities import ConcaveUtility, Concavity, probe_concavity
 
 __all__ = [
     "Average",
@@ -27,7 +27,6 @@ __all__ = [
     "Concavity",
     "Dynamics",
     "Ensemble",
-    "FreeUtility",
     "GaussianResponse",
     "GibbsResponse",
     "History",

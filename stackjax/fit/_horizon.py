@@ -37,11 +37,9 @@ class Horizon(struct.PyTreeNode):
       turns: T, at least 1.
       discount: in (0, 1].
       hold: turns for which an action is kept before the policy chooses anew (K-step commitment).
-      remat: compute each turn again in the backward pass instead of storing what it needs: less
-        memory, and about a third more time.
 
     Raises:
-      TypeError: `turns` or `hold` is not an integer, `discount` not a number, `remat` not a bool.
+      TypeError: `turns` or `hold` is not an integer or `discount` not a number.
       ValueError: `turns` or `hold` is below 1, or `discount` is not in (0, 1].
 
     Source: arXiv 2606.23026, eq. (16).
@@ -57,7 +55,6 @@ class Horizon(struct.PyTreeNode):
     turns: int = struct.field(pytree_node=False, default=8)
     discount: float = struct.field(pytree_node=False, default=0.99)
     hold: int = struct.field(pytree_node=False, default=1)
-    remat: bool = struct.field(pytree_node=False, default=False)
 
     def __post_init__(self) -> None:
         for name in ("turns", "hold"):
@@ -70,8 +67,6 @@ class Horizon(struct.PyTreeNode):
             raise TypeError(f"`discount` must be a Python number; got {self.discount!r}.")
         if not 0 < self.discount <= 1:
             raise ValueError(f"`discount` must be in (0, 1]; got {self.discount}.")
-        if not isinstance(self.remat, bool):
-            raise TypeError(f"`remat` must be True or False; got {self.remat!r}.")
 
 
 class Trajectory(struct.PyTreeNode):
@@ -123,7 +118,6 @@ def rollout(
     hold: int = 1,
     follower: Suboptimal | None = None,
     solver: Solver | None = None,
-    remat: bool = False,
 ) -> Trajectory:
     """Plays one session under a leader's policy.
 
@@ -146,7 +140,6 @@ def rollout(
       follower: None for the best response, or `Suboptimal(...)`: the worst one for the leader's
         utility of each turn, not for the rest of the session.
       solver: settings of the best response.
-      remat: see `Horizon`.
 
     Returns:
       The `Trajectory`; non-convergence is reported there, not raised.
@@ -173,7 +166,7 @@ def rollout(
         raise TypeError(f"`policy` must be callable; got {type(policy).__name__}.")
     check_game(game)
     check_projectable(game)
-    horizon = Horizon(dynamics, turns=turns, discount=discount, hold=hold, remat=remat)
+    horizon = Horizon(dynamics, turns=turns, discount=discount, hold=hold)
     check_follower(follower, (Suboptimal,))
     check_key(key)
     response = as_start(response, "response")
@@ -311,9 +304,8 @@ def play(
     blank = lambda x: jnp.zeros(x.shape, x.dtype)
     idle = jax.tree.map(blank, jax.eval_shape(propose, children, dynamics, state))
     strong = lambda tree: jax.tree.map(lambda x: lax.convert_element_type(x, x.dtype), tree)
-    body = jax.checkpoint(turn, prevent_cse=False) if horizon.remat else turn
     first = strong(state), idle, strong(start), jnp.array(True)
-    (last, *_), out = lax.scan(body, first, jnp.arange(horizon.turns))
+    (last, *_), out = lax.scan(turn, first, jnp.arange(horizon.turns))
     states, actions, responses, utility, alive, values, starts = out
     weight = jnp.asarray(horizon.discount ** np.arange(horizon.turns), utility.dtype)
     value = jnp.sum(weight * utility)

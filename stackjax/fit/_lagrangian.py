@@ -71,11 +71,6 @@ class Prices(struct.PyTreeNode):
         In noisy minibatches its square would punish their variance: the pressure then follows the
         running mean (Stooke, Achiam and Abbeel, ICML 2020), and the same gradient results on
         average.
-
-        Args:
-          constraints: `[k]`.
-          units: `[k]` a curvature that suits their units.
-          terms: as agreed.
         """
         if not constraints.size:
             return jnp.zeros((), constraints.dtype)

@@ -56,9 +56,6 @@ class Observations(struct.PyTreeNode):
           groups: `[N]` labels; rows of one label are drawn together, as rows of one episode or
             one subject must be, which say less than as many independent ones.
 
-        Returns:
-          The observations with `weight` multiplied by the number of draws.
-
         Raises:
           TypeError: `key` is not a key, or `groups` is traced.
           ValueError: `groups` has not N labels.

@@ -121,7 +121,7 @@ Follower = Suboptimal | Ensemble
 def check_follower(follower: Any, allowed: tuple[type, ...] = (Suboptimal, Ensemble)) -> None:
     """Raises TypeError unless `follower` is None or one of the allowed descriptions."""
     if follower is not None and not isinstance(follower, allowed):
-        names = ", ".join(f"stackjax.{kind.__name__}(...)" for kind in allowed)
+        names = ", ".join(f"stackjax.fit.{kind.__name__}(...)" for kind in allowed)
         raise TypeError(f"`follower` must be {names} or None; got {follower!r}.")
     if isinstance(follower, Suboptimal) and concrete(follower.delta):
         if not np.all(np.asarray(follower.delta) > 0):

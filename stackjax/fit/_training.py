@@ -80,19 +80,7 @@ def train(
     callback: Callback | None = None,
     checkpoint: str | Path | None = None,
 ) -> tuple[PyTree, History]:
-    """Maximises an objective's utility over the module's parameters.
-
-    Args:
-      module: what is trained.
-      objective: what for.
-      rows: `[N, ...]` the data.
-      starts: `[N, ...]` starting points of the followers, replaced by their last answers.
-      options: as checked.
-      validation: rows for early stopping.
-      progress: show a progress bar.
-      callback: called about twenty times as `callback(step, module, history)`.
-      checkpoint: folder of the state, written about twenty times, and read first if it is there.
-    """
+    """Maximises an objective's utility over the module's parameters."""
     begin = lambda steps: _begin(module, rows, starts, options.replace(steps=steps))
     saved = None
     if checkpoint is None:

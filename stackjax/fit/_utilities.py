@@ -1,9 +1,8 @@
-"""Utilities of followers, to be learned: concave in the response by construction, or of any shape.
+"""A follower's utility, to be learned, that is concave in the response by construction.
 
-Both read actions, responses and contexts of any structure, flattened to vectors `a`, `r` and `x`.
+It reads actions, responses and contexts of any structure, flattened to vectors `a`, `r` and `x`.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -79,7 +78,6 @@ class ConcaveUtility(nnx.Module):
     Source: Amos, Xu and Kolter, Input Convex Neural Networks, ICML 2017, eq. (3).
 
     Example:
-      >>> from flax import nnx
       >>> utility = sj.fit.ConcaveUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
       >>> value = lambda r: utility(jnp.ones(1), jnp.array(r), None)
       >>> bool(value([0.0, 0.0]) > (value([-1.0, 2.0]) + value([1.0, -2.0])) / 2)
@@ -137,62 +135,6 @@ class ConcaveUtility(nnx.Module):
         return -self.out(z, r, u)[0] - 0.5 * bowl
 
 
-class FreeUtility(nnx.Module):
-    """A follower's utility of any shape: a network of action, response and context.
-
-        U(a, r, x) = network(a, r, x) - 1/2 sum_i h_i r_i^2,    h of either sign, 1 at first
-
-    The bowl lets the first best responses lie inside their bounds: at a bound they say nothing of
-    the utility's slope, and a fit does not move.
-
-    For comparison with `ConcaveUtility`. Nothing makes it concave, so a best response may not exist
-    without bounds, may not be unique, and may jump: fit and play it in a `Box`, ask
-    `best_response` for several `starts`, look at `Response.curvature` and `converged`, and see
-    `probe_concavity`. Activations are smooth.
-
-    Args:
-      action_size: numbers in one action.
-      response_size: numbers in one response.
-      context_size: numbers in one context; 0 for None.
-      hidden: width of the layers.
-      layers: hidden layers, at least 1.
-      rngs: initialisation.
-
-    Raises:
-      TypeError: a size is not an integer.
-      ValueError: a size is too small.
-
-    Example:
-      >>> from flax import nnx
-      >>> utility = sj.fit.FreeUtility(1, 2, 0, hidden=8, rngs=nnx.Rngs(0))
-      >>> utility(jnp.ones(1), jnp.ones(2), None).shape
-      ()
-    """
-
-    def __init__(
-        self,
-        action_size: int,
-        response_size: int,
-        context_size: int,
-        *,
-        hidden: int = 32,
-        layers: int = 2,
-        rngs: nnx.Rngs,
-    ) -> None:
-        self.sizes = _checked(action_size, response_size, context_size, hidden, layers)
-        widths = [sum(self.sizes), *[hidden] * layers, 1]
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in pairwise(widths)])
-        self.bend = nnx.Param(jnp.ones(response_size))
-
-    def __call__(self, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
-        """Utility `[]`."""
-        r, u = _vectors(self.sizes, action, response, context)
-        z = jnp.concatenate([r, u])
-        for layer in list(self.layers)[:-1]:
-            z = _rising(layer(z))
-        return self.layers[-1](z)[0] - 0.5 * jnp.sum(self.bend[...] * r**2)
-
-
 class Concavity(struct.PyTreeNode):
     """What `probe_concavity` saw.
 
@@ -221,9 +163,6 @@ def probe_concavity(utility: Any, action: PyTree, response: PyTree, context: PyT
       action: `[N, ...]` actions.
       response: `[N, ...]` responses: best ones, to see whether they are maxima, or any.
       context: `[N, ...]` contexts, or a pytree without arrays.
-
-    Returns:
-      The `Concavity`.
 
     Raises:
       TypeError: `utility` is not callable.

@@ -44,11 +44,8 @@ def bonuses(*, tasks: int = 3, spread: float = 1.0, cost: float = 1.0) -> Closed
     Crowder, Mathematical Programming 6, 1974.
 
     Example:
-      >>> work = sj.games.bonuses(tasks=2)
       >>> wage = {"reward": jnp.array([1.0, 0.5]), "gain": jnp.array([0.0, 1.0])}
-      >>> print(work.best_response(jnp.array([0.0, 0.0]), wage))
-      [0.75 0.25]
-      >>> print(work.best_response(jnp.array([0.0, 0.5]), wage))  # a bonus for the second task
+      >>> print(sj.games.bonuses(tasks=2).best_response(jnp.array([0.0, 0.5]), wage))
       [0.5 0.5]
     """
     check_positive(spread=spread, cost=cost)

@@ -40,12 +40,9 @@ class ClosedFormGame:
 
     Example:
       >>> toll = sj.games.toll()
-      >>> roads = toll.contexts(jax.random.key(0), 5)
-      >>> action, response = jax.vmap(toll.equilibrium)(roads)
-      >>> print(roads["free"].shape, action.shape, response.shape)
-      (5, 2) (5,) (5,)
-      >>> toll.kinked, toll.ties, toll.solver
-      (True, False, None)
+      >>> action, response = jax.vmap(toll.equilibrium)(toll.contexts(jax.random.key(0), 5))
+      >>> print(action.shape, response.shape, toll.kinked, toll.ties, toll.solver)
+      (5,) (5,) True False None
     """
 
     game: Game

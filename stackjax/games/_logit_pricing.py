@@ -39,13 +39,10 @@ def logit_pricing(*, products: int = 2, noise: float = 1.0) -> ClosedFormGame:
     logit models, Manufacturing and Service Operations Management 13(4), 2011.
 
     Example:
-      >>> shop = sj.games.logit_pricing(products=2)
       >>> goods = {"value": jnp.array([2.0, 2.0]), "cost": jnp.array([0.0, 0.5])}
-      >>> prices, shares = shop.equilibrium(goods)
-      >>> print([f"{markup:.2f}" for markup in prices - goods["cost"]])  # all alike
-      ['2.25', '2.25']
-      >>> print(shares.shape)  # the last is of those who buy nothing
-      (3,)
+      >>> prices, shares = sj.games.logit_pricing(products=2).equilibrium(goods)
+      >>> print([f"{markup:.2f}" for markup in prices - goods["cost"]], shares.shape)  # all alike
+      ['2.25', '2.25'] (3,)
     """
     check_at_least(1, products=products)
     check_positive(noise=noise)

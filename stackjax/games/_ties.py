@@ -73,10 +73,8 @@ def favour(*, worth: float = 1.0) -> ClosedFormGame:
     Example:
       >>> job = sj.games.favour()
       >>> pay, answer = job.equilibrium(jnp.array(2.0))
-      >>> print(pay, answer)  # effort, and the favour
-      1.0 [1. 1.]
-      >>> print(job.pessimistic(jnp.array(2.0)))  # what is left if it is refused
-      1.0
+      >>> print(pay, answer, job.pessimistic(jnp.array(2.0)))  # the favour done, and refused
+      1.0 [1. 1.] 1.0
     """
     check_positive(worth=worth)
 

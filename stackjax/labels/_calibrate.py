@@ -10,11 +10,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_count, check_number, common_length
+from stackjax.labels._arguments import check_count, common_length
 from stackjax.labels._learner import Learner
 from stackjax.labels._run import run
-
-RULES = ("regret", "budget")
 
 
 class TunedThreshold(struct.PyTreeNode):
@@ -23,20 +21,15 @@ class TunedThreshold(struct.PyTreeNode):
     Attributes:
       regret: `[C]`, mean cumulative regret.
       labels: `[C]`, mean labels.
-      index: `[]` integer, the candidate chosen; 0 if no candidate keeps to the budget.
+      index: `[]` integer, the candidate chosen.
       chosen: the candidate, shaped as one of them.
 
     Example:
-      >>> streams = sj.labels.RecordedStream(
-      ...     features=jax.random.normal(jax.random.key(0), (3, 20, 2, 2)),
-      ...     rewards=jnp.zeros((3, 20, 2)), order=jnp.tile(jnp.arange(20), (3, 1)),
+      >>> found = sj.labels.TunedThreshold(
+      ...     regret=jnp.array([9.0, 7.0]), labels=jnp.full(2, 5.0), index=jnp.array(1), chosen=0.3
       ... )
-      >>> found = sj.labels.tune_threshold(
-      ...     lambda threshold: sj.labels.stacksl(budget=5), jnp.array([0.1, 0.2]), streams, 20,
-      ...     key=jax.random.key(1),
-      ... )
-      >>> print(found.regret, found.labels, found.index, found.chosen)
-      [0. 0.] [5. 5.] 0 0.1
+      >>> print(found.regret[found.index], found.chosen)
+      7.0 0.3
     """
 
     regret: jax.Array
@@ -52,11 +45,9 @@ def tune_threshold(
     rounds: int,
     *,
     key: jax.Array,
-    rule: str = "regret",
-    budget: Any = None,
     block: int = 256,
 ) -> TunedThreshold:
-    """Runs C candidate learners on M streams and chooses one of them.
+    """Runs C candidate learners on M streams and chooses the one of least mean regret.
 
     With streams of `imagine` this calibrates a gate to its budget on unlabelled contexts looked
     ahead, without a label: widths are exact, theta* is drawn from a prior. Nothing paces the
@@ -68,20 +59,15 @@ def tune_threshold(
       streams: pytree of streams stacked along a leading axis M.
       rounds: T of each run.
       key: random key.
-      rule: "regret", the least mean regret, under the learners' own budgets; "budget", the most
-        labels that are at most `budget` on average, for learners made without a limit. Ties go to
-        the smaller index.
-      budget: for "budget": labels that may be spent on average.
       block: of `run`.
 
     Returns:
-      A `TunedThreshold`. A candidate whose regret is NaN is never chosen by "regret" before
-      another.
+      A `TunedThreshold`. Ties go to the smaller index; a candidate whose regret is NaN is chosen
+      last.
 
     Raises:
       TypeError: `make` is not callable, or `key` is not a key.
-      ValueError: `rule` is another word, there is no candidate or no stream, lengths differ, or
-        "budget" is asked for without a budget.
+      ValueError: there is no candidate or no stream, or lengths differ.
 
     Example:
       >>> streams = jax.vmap(lambda key: sj.labels.linear_stream(key, dim=2))(
@@ -94,12 +80,6 @@ def tune_threshold(
     """
     if not callable(make):
         raise TypeError(f"make: got {make!r}, must be a function candidate -> Learner")
-    if rule not in RULES:
-        raise ValueError(f"rule: got {rule!r}, must be one of {', '.join(RULES)}")
-    if rule == "budget" and budget is None:
-        raise ValueError('budget: rule="budget" needs one')
-    if budget is not None:
-        check_number("budget", budget, at_least=0.0, finite=False)
     check_count("rounds", rounds)
     check_key(key)
     candidates = jax.tree.map(jnp.asarray, candidates)
@@ -113,9 +93,5 @@ def tune_threshold(
     over_streams = jax.vmap(outcome, in_axes=(None, 0, 0))
     regret, labels = jax.vmap(over_streams, in_axes=(0, None, None))(candidates, streams, keys)
     regret, labels = regret.mean(1), labels.mean(1, dtype=regret.dtype)
-    if budget is None or rule == "regret":
-        index = jnp.argmin(jnp.where(jnp.isnan(regret), jnp.inf, regret))
-    else:
-        index = jnp.argmax(jnp.where(labels <= budget, labels, -1.0))
-    index = index.astype(jnp.int32)
+    index = jnp.argmin(jnp.where(jnp.isnan(regret), jnp.inf, regret)).astype(jnp.int32)
     return TunedThreshold(regret, labels, index, jax.tree.map(lambda x: x[index], candidates))

@@ -78,18 +78,11 @@ class Gate(NamedTuple):
       delayed: whether it may ask for the label of an earlier round.
 
     Example:
-      >>> early = sj.labels.Gate(  # the earlier the better
-      ...     init=lambda features: (),
-      ...     select=lambda memory, view: sj.labels.GateCandidate(
-      ...         latency=-view.round, round=view.round, features=view.features
-      ...     ),
-      ...     update=lambda memory, view, candidate, query: memory,
-      ...     refresh=lambda memory, forget: memory,
-      ... )
-      >>> learner = sj.labels.budgeted_learner(early, budget=9, threshold=-5)
-      >>> state = learner.init(jnp.eye(2), jax.random.key(0))
-      >>> print(learner.propose(state, jnp.eye(2)).query)
-      True
+      >>> gate = sj.labels.gate_of(lambda view: -view.round)  # the earlier the better
+      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=-5)
+      >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
+      >>> print(gate.delayed, proposal.query)
+      False True
     """
 
     init: Callable[[Any], Any]
@@ -206,8 +199,7 @@ def width() -> Gate:
 
     Example:
       >>> schedule = sj.labels.decaying(1.0, 0.5)
-      >>> gate = sj.labels.width()
-      >>> learner = sj.labels.budgeted_learner(gate, budget=9, threshold=schedule)
+      >>> learner = sj.labels.budgeted_learner(sj.labels.width(), budget=9, threshold=schedule)
       >>> proposal = learner.propose(learner.init(jnp.eye(2), jax.random.key(0)), jnp.eye(2))
       >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
       2.00 True

@@ -29,7 +29,6 @@ class LastLayer(struct.PyTreeNode):
       rewards: `[B, K]`, theirs.
 
     Example:
-      >>> from flax import nnx
       >>> stream = sj.labels.recorded_stream(jnp.tile(jnp.eye(2), (4, 1, 1)), jnp.eye(4, 2))
       >>> last, _ = sj.labels.run_last_layer(
       ...     nnx.Linear(2, 3, rngs=nnx.Rngs(0)), sj.labels.stacksl(budget=2), stream, 4,
@@ -95,7 +94,6 @@ def run_last_layer(
     Source: Riquelme, Tucker and Snoek, Deep Bayesian bandits showdown, ICLR 2018 (NeuralLinear).
 
     Example:
-      >>> from flax import nnx
       >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2)
       >>> head = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
       >>> learner = sj.labels.stacksl(budget=20)

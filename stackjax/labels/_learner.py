@@ -151,9 +151,6 @@ def budgeted_learner(
       optimistic: play the largest upper confidence bound (LinUCB) instead of the best score.
       prior_mean: `[d]`, the estimate before any label; zero by default.
 
-    Returns:
-      A `Learner`.
-
     Raises:
       TypeError: `gate` is not a `Gate`.
       ValueError: an option is out of its range.
@@ -163,10 +160,9 @@ def budgeted_learner(
     Example:
       >>> learner = sj.labels.budgeted_learner(sj.labels.every_round(), budget=1)
       >>> state = learner.init(jnp.eye(2), jax.random.key(0))
-      >>> proposal = learner.propose(state, jnp.eye(2))
-      >>> state = learner.update(state, proposal, jnp.array([0.0, 1.0]))
-      >>> learner.propose(state, jnp.eye(2)).action, learner.propose(state, jnp.eye(2)).query
-      (Array(1, dtype=int32), Array(False, dtype=bool))
+      >>> state = learner.update(state, learner.propose(state, jnp.eye(2)), jnp.array([0.0, 1.0]))
+      >>> print(learner.propose(state, jnp.eye(2)).action, learner.propose(state, jnp.eye(2)).query)
+      1 False
     """
     if not isinstance(gate, Gate):
         raise TypeError(f"gate: got {type(gate).__name__}, must be a Gate")

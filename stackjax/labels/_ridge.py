@@ -59,9 +59,6 @@ def new_ridge(
       prior_mean: `[d]`, what the estimate shrinks to; zero by default.
       dtype: floating point type; by default jax's.
 
-    Returns:
-      A `Ridge`.
-
     Raises:
       ValueError: `dim` is not a positive integer, `regularisation` is not a positive number,
         `prior_mean` is not `[d]`, or `dtype` is not floating point
@@ -110,9 +107,6 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
       features: Phi, `[K, d]`.
       rewards: `[K]`.
       weight: w >= 0, `[]`: a label counts as w labels.
-
-    Returns:
-      The new `Ridge`.
 
     Raises:
       ValueError: shapes do not fit, or the weight is negative.
@@ -197,7 +191,7 @@ def refresh(ridge: Ridge, forget: Any = 1.0) -> Ridge:
 
 
 def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -> jax.Array:
-    """Radius rho of a confidence ellipsoid that holds in all rounds at once.
+    """Radius rho, `[]`, in units of rewards, of an ellipsoid that holds in all rounds at once.
 
         rho = noise * sqrt(log det(V) - d log(regularisation) + 2 log(1 / confidence))
               + sqrt(regularisation) * norm
@@ -215,9 +209,6 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
       noise: sub-Gaussian parameter of the rewards' noise, >= 0.
       norm: bound on `|theta* - prior_mean|`, >= 0.
       confidence: in (0, 1], the probability that the ellipsoid ever fails.
-
-    Returns:
-      rho, `[]`, in units of rewards.
 
     Raises:
       ValueError: a number is out of its range.

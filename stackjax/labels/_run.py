@@ -29,10 +29,9 @@ class Curves(struct.PyTreeNode):
       radius: `[C]`, rho, which `error` exceeds where the confidence set fails.
 
     Example:
-      >>> stream = sj.labels.recorded_stream(jnp.tile(jnp.eye(2), (4, 1, 1)), jnp.eye(4, 2))
-      >>> state, curves = sj.labels.run(
-      ...     sj.labels.stacksl(budget=2), stream, 4, key=jax.random.key(0), block=2
-      ... )
+      >>> stream = sj.labels.linear_stream(jax.random.key(0), dim=2)
+      >>> learner = sj.labels.stacksl(budget=2)
+      >>> _, curves = sj.labels.run(learner, stream, 4, key=jax.random.key(0), block=2)
       >>> print(curves.round, curves.labels, curves.regret.shape)
       [2 4] [2 2] (2,)
     """
@@ -212,11 +211,6 @@ def example_round(stream: Any) -> Round:
     Raises:
       TypeError: it is not callable, or does not return a `Round`.
       ValueError: the shapes do not fit.
-
-    Example:
-      >>> from stackjax.labels._run import example_round
-      >>> example_round(sj.labels.linear_stream(jax.random.key(0), dim=2)).means.shape
-      (4,)
     """
     if not callable(stream):
         raise TypeError(f"stream: got {type(stream).__name__}, must be a callable t -> Round")

@@ -40,10 +40,6 @@ class GateSettings(struct.PyTreeNode):
 
         Raises:
           ValueError: a number is out of its range.
-
-        Example:
-          >>> float(sj.labels.GateSettings.create(threshold=1.0, scale=1.0).log_scale)
-          0.0
         """
         check_number("threshold", threshold, above=0.0)
         check_number("power", power)
@@ -113,9 +109,6 @@ def smoothed_run(
       norm: bound on |theta*|.
       confidence: of the confidence set.
 
-    Returns:
-      A `SmoothedRun`.
-
     Raises:
       TypeError: the settings are no `GateSettings`, or the stream is not one.
       ValueError: a number is out of its range.
@@ -171,10 +164,8 @@ class Tuned(struct.PyTreeNode):
       gradient_norm: `[S]`.
 
     Example:
-      >>> streams = sj.labels.RecordedStream(
-      ...     features=jax.random.normal(jax.random.key(0), (2, 8, 2, 2)),
-      ...     rewards=jnp.zeros((2, 8, 2)), order=jnp.tile(jnp.arange(8), (2, 1)),
-      ... )
+      >>> streams = jax.vmap(lambda key: sj.labels.linear_stream(key, dim=2))(
+      ...     jax.random.split(jax.random.key(0), 2))
       >>> start = sj.labels.GateSettings.create(threshold=0.3)
       >>> tuned = sj.labels.tune_gate(start, streams, 8, budget=3.0, steps=2)
       >>> print(tuned.regret.shape, tuned.gradient_norm.shape, tuned.settings.power.shape)
@@ -224,11 +215,8 @@ def tune_gate(
       ValueError: a number is out of its range, or the streams are not stacked.
 
     Example:
-      >>> streams = sj.labels.RecordedStream(
-      ...     features=jax.random.normal(jax.random.key(0), (2, 20, 2, 2)),
-      ...     rewards=jax.random.normal(jax.random.key(1), (2, 20, 2)),
-      ...     order=jnp.tile(jnp.arange(20), (2, 1)),
-      ... )
+      >>> streams = jax.vmap(lambda key: sj.labels.linear_stream(key, dim=2))(
+      ...     jax.random.split(jax.random.key(0), 2))
       >>> start = sj.labels.GateSettings.create(threshold=0.3)
       >>> tuned = sj.labels.tune_gate(start, streams, 20, budget=3.0, steps=3)
       >>> print(tuned.regret.min() <= tuned.regret[0], tuned.labels.max() <= 3.001)

@@ -21,12 +21,11 @@ def action_set(
     baseline: int | None = None,
     proposed: Any = None,
     projected: Any = None,
-    coordinates: tuple[int, int] = (0, 1),
     xlabel: str = "action, first number",
     ylabel: str = "action, second number",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws tried actions in a plane: those that may be played, and those that are excluded.
+    """Draws the first two numbers of tried actions: which may be played, which are excluded.
 
     An excluded action is a grey cross; an allowed one is a dot in the leader's colour, smaller
     where it may be played in a part of the states only. Proposed actions are open circles, each
@@ -41,27 +40,21 @@ def action_set(
       proposed: `[N, d]`, actions before projection.
       projected: `[N, d]`, the same after it; the nearest allowed one, in the units of the
         `ActionSet`'s scale, if None.
-      coordinates: which two of the d numbers to draw.
       xlabel: what the first is, with its unit.
       ylabel: what the second is, with its unit.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; a share
-        is outside of [0, 1]; `baseline` or `coordinates` is out of range; `projected` comes without
-        `proposed`, or nothing is allowed to project on.
+        is outside of [0, 1]; `baseline` is out of range; `projected` comes without `proposed`, or
+        nothing is allowed to project on.
 
     Source: arXiv 2606.23026, eq. (29-30).
 
     Example:
-      >>> import numpy as np
-      >>> from stackjax.plot import action_set
       >>> cells = np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])
-      >>> ax = action_set(cells, allowed=[False, True, True], proposed=[[0.1, 0.2]])
+      >>> ax = sj.plot.action_set(cells, allowed=[False, True, True], proposed=[[0.1, 0.2]])
       >>> ax.collections[0].get_segments()[0].tolist()
       [[0.1, 0.2], [0.5, 0.5]]
     """
@@ -73,16 +66,15 @@ def action_set(
             spread = jax.tree.map(lambda s, leaf: np.broadcast_to(s, leaf.shape), given, row)
             scale = columns("actions.scale", jax.tree.map(lambda s: s[None], spread), 1, "it")[0]
     points = _points("actions", actions)
-    count, width = points.shape
+    count = len(points)
     share = _share(allowed, count)
-    first, second = _coordinates(coordinates, width)
     moves = _moves(proposed, projected, points, share, scale)
     if baseline is not None and not (_integer(baseline) and 0 <= baseline < count):
         raise ValueError(f"baseline: must be a row in 0..{count - 1}, got {baseline!r}")
     ax = axes(ax)
-    x, y = points[:, first], points[:, second]
+    x, y = points[:, 0], points[:, 1]
     if moves is not None:
-        ends = np.stack(moves, axis=1)[:, :, [first, second]]
+        ends = np.stack(moves, axis=1)[:, :, :2]
         lines = LineCollection(list(ends), colors=COLORS["follower"], linewidths=0.8, alpha=0.7)
         ax.add_collection(lines)
         ax.scatter(
@@ -145,13 +137,6 @@ def _share(allowed: Any, count: int) -> np.ndarray:
             f"allowed: must be booleans or shares in [0, 1], got {share.min():g}..{share.max():g}"
         )
     return share
-
-
-def _coordinates(coordinates: Any, width: int) -> tuple[int, int]:
-    pair = tuple(coordinates) if isinstance(coordinates, tuple | list) else ()
-    if len(pair) != 2 or not all(_integer(i) and 0 <= i < width for i in pair):
-        raise ValueError(f"coordinates: must be two of 0..{width - 1}, got {coordinates!r}")
-    return pair
 
 
 def _moves(

@@ -44,9 +44,6 @@ def response_curve(
       ylabel: what the responses are, with their unit.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite (but for
@@ -55,14 +52,11 @@ def response_curve(
     Source: arXiv 2606.23026, eq. (3) and (8).
 
     Example:
-      >>> import jax, jax.numpy as jnp
-      >>> import stackjax as sj
-      >>> from stackjax.plot import response_curve
       >>> utility = lambda action, response, context: -((response - action) ** 2)
       >>> game = sj.Game(utility, utility, response_set=sj.Box(0.0, 1.0))
       >>> actions = jnp.linspace(-1.0, 2.0, 7)
       >>> answer = lambda a: sj.best_response(game, a, None, response=jnp.array(0.5))
-      >>> ax = response_curve(actions, jax.vmap(answer)(actions), bounds=(0.0, 1.0))
+      >>> ax = sj.plot.response_curve(actions, jax.vmap(answer)(actions), bounds=(0.0, 1.0))
       >>> [round(float(x), 3) for x in ax.lines[0].get_ydata()]
       [0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]
     """

@@ -45,9 +45,6 @@ def pareto(
       ylabel: likewise.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: there is no arm; one lacks an interval, or its low exceeds its high; a number is
@@ -57,9 +54,8 @@ def pareto(
     Source: arXiv 2606.23026, Section 8.
 
     Example:
-      >>> from stackjax.plot import pareto
       >>> found = {"tokens": (250.0, 240.0, 260.0), "correct": (0.6, 0.5, 0.7)}
-      >>> ax = pareto({"governed": found})
+      >>> ax = sj.plot.pareto({"governed": found})
       >>> [round(float(x)) for x in ax.lines[0].get_xydata()[0]]
       [250, 60]
     """

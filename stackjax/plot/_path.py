@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from stackjax.plot._arguments import fitting, numbers
 from stackjax.plot._style import COLORS, SMALL, axes, colormap, finish, legend
-from stackjax.plot._surface import check_levels, color_limits, increasing, within
+from stackjax.plot._surface import color_limits, increasing, within
 
 
 def leader_path(
@@ -19,7 +19,6 @@ def leader_path(
     path: Any,
     *,
     optimum: Any = None,
-    levels: int = 12,
     xlabel: str = "leader's action, first number",
     ylabel: str = "leader's action, second number",
     label: str = "leader's search",
@@ -37,28 +36,22 @@ def leader_path(
       utility: `[M, N]`, the leader's utility at `first[i]`, `second[j]`.
       path: `[T, 2]`, the leader's actions from the start (open circle) to the end (full circle).
       optimum: `[2]`, an exact or known optimum; a star.
-      levels: steps between contour lines, at least 2.
       xlabel: what `first` is, with its unit.
       ylabel: what `second` is, with its unit.
       label: of the path, in the legend.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; an axis
-        does not increase; `levels` is below 2.
+        does not increase.
 
     Source: arXiv 2606.23026, Section 4.
 
     Example:
-      >>> import numpy as np
-      >>> from stackjax.plot import leader_path
       >>> x = y = np.linspace(-1.0, 1.0, 5)
       >>> path = [[-1.0, 1.0], [-0.5, 0.5], [0.0, 0.0]]
-      >>> ax = leader_path(x, y, -(x[:, None] ** 2) - y**2, path, optimum=[0.0, 0.0])
+      >>> ax = sj.plot.leader_path(x, y, -(x[:, None] ** 2) - y**2, path, optimum=[0.0, 0.0])
       >>> [float(x) for x in ax.lines[0].get_xdata()]
       [-1.0, -0.5, 0.0]
     """
@@ -68,9 +61,8 @@ def leader_path(
     if steps.shape[1] != 2:
         raise ValueError(f"path: must have shape [T, 2], got {steps.shape}")
     best = None if optimum is None else fitting("optimum", optimum, (2,), "an action")
-    check_levels(levels)
     ax = axes(ax)
-    grid = np.linspace(*color_limits(None, z), levels + 1)
+    grid = np.linspace(*color_limits(None, z), 12 + 1)
     ax.contourf(x, y, z.T, levels=grid, cmap=colormap("reference"), extend="both")
     inner = within(grid, z)
     if inner.size:

@@ -37,9 +37,6 @@ def reliability_diagram(
       ylabel: what was observed.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: `table` lacks a column; its columns are empty, differ in length or have a number
@@ -49,11 +46,9 @@ def reliability_diagram(
     Source: DeGroot and Fienberg (1983); the error is that of Naeini, Cooper and Hauskrecht (2015).
 
     Example:
-      >>> import numpy as np
-      >>> from stackjax.agents.surrogate import reliability
-      >>> from stackjax import plot
-      >>> table = reliability(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]), bins=2)
-      >>> ax = plot.reliability_diagram(table, label="predictor")
+      >>> predicted, right = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])
+      >>> table = sj.agents.surrogate.reliability(predicted, right, bins=2)
+      >>> ax = sj.plot.reliability_diagram(table, label="predictor")
       >>> ax.get_legend_handles_labels()[1]
       ['predictor: error 0.15, 2 a bin']
     """

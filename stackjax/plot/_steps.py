@@ -36,17 +36,13 @@ def step_histogram(
       ylabel: of which there are so many percent.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: `steps` is empty or has a negative number or one that is not an integer;
         `converged` has another shape; the role is unknown.
 
     Example:
-      >>> from stackjax.plot import step_histogram
-      >>> ax = step_histogram([2, 2, 3, 7], converged=[True, True, True, False])
+      >>> ax = sj.plot.step_histogram([2, 2, 3, 7], converged=[True, True, True, False])
       >>> [float(bar.get_height()) for bar in ax.patches]
       [50.0, 25.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 25.0]
     """

@@ -25,8 +25,7 @@ exact or ideal value; what must not be believed (not converged, not unique, a fa
 tried and is only there for comparison. After Okabe and Ito (2008).
 
 Example:
-  >>> from stackjax.plot import COLORS
-  >>> COLORS["leader"], COLORS["follower"]
+  >>> sj.plot.COLORS["leader"], sj.plot.COLORS["follower"]
   ('#0072b2', '#009e73')
 """
 

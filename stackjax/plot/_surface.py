@@ -16,6 +16,7 @@ from stackjax.plot._curve import mark_failed, mark_several
 from stackjax.plot._style import SMALL, axes, colormap, finish, legend
 
 ANNOTATED = 64  # cells, up to which each is given its number
+LEVELS = 10  # steps of colour
 
 
 def response_surface(
@@ -26,8 +27,6 @@ def response_surface(
     converged: Any = None,
     unique: Any = None,
     limits: tuple[float, float] | None = None,
-    levels: int = 10,
-    colorbar: bool = True,
     label: str = "follower's response",
     xlabel: str = "leader's action, first number",
     ylabel: str = "leader's action, second number",
@@ -46,28 +45,21 @@ def response_surface(
       unique: `[M, N]` booleans, likewise.
       limits: values at the ends of the colours, so that several surfaces can share them; those of
         the data if None.
-      levels: steps of colour between them, at least 2.
-      colorbar: whether to add one, with `label`.
       label: what the values are, with their unit.
       xlabel: what `first` is, with its unit.
       ylabel: what `second` is, with its unit.
       ax: where to draw; new axes if None.
 
-    Returns:
-      The axes.
-
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; an axis
-        does not increase; `limits` or `levels` is out of range.
+        does not increase; `limits` is out of range.
 
     Source: arXiv 2606.23026, eq. (2), (3) and (8).
 
     Example:
-      >>> import numpy as np
-      >>> from stackjax.plot import response_surface
       >>> q, alpha = np.linspace(0.6, 0.95, 4), np.linspace(0.0, 1.0, 3)
-      >>> ax = response_surface(q, alpha, q[:, None] + alpha, xlabel="q", ylabel="alpha")
+      >>> ax = sj.plot.response_surface(q, alpha, q[:, None] + alpha, xlabel="q", ylabel="alpha")
       >>> ax.get_xlabel(), [round(float(x), 2) for x in ax.get_xlim()]
       ('q', [0.6, 0.95])
     """
@@ -82,11 +74,9 @@ def response_surface(
     known = sure if converged is None else flags("converged", converged, shape, "values")
     alone = sure if unique is None else flags("unique", unique, shape, "values")
     ends = color_limits(limits, z[known])
-    check_levels(levels)
     ax = axes(ax)
-    contours(ax, x, y, np.ma.masked_array(z, ~known), ends, levels, colormap("follower"))
-    if colorbar:
-        _colorbar(ax, colormap("follower"), ends, label)
+    contours(ax, x, y, np.ma.masked_array(z, ~known), ends, colormap("follower"))
+    _colorbar(ax, colormap("follower"), ends, label)
     at = np.stack(np.meshgrid(x, y, indexing="ij"))
     if not known.all():
         mark_failed(ax, *at[:, ~known])
@@ -104,8 +94,6 @@ def policy_surface(
     values: Any,
     *,
     limits: tuple[float, float] | None = None,
-    levels: int = 10,
-    colorbar: bool = True,
     label: str = "leader's action",
     xlabel: str = "first state feature",
     ylabel: str = "second state feature",
@@ -121,15 +109,10 @@ def policy_surface(
       second: `[N]`, along y: likewise.
       values: `[M, N]`, the action's number at `first[i]`, `second[j]`.
       limits: values at the ends of the colours; those of the data if None.
-      levels: steps of colour between them, at least 2.
-      colorbar: whether to add one, with `label`.
       label: what the values are, with their unit.
       xlabel: what `first` is, with its unit.
       ylabel: what `second` is, with its unit.
       ax: where to draw; new axes if None.
-
-    Returns:
-      The axes.
 
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
@@ -138,25 +121,23 @@ def policy_surface(
     Source: arXiv 2606.23026, eq. (1) and (2).
 
     Example:
-      >>> from stackjax.plot import policy_surface
       >>> tasks, budget = ["chat", "code"], [0.0, 0.5, 1.0]
-      >>> ax = policy_surface(tasks, budget, [[0.6, 0.6, 0.7], [0.8, 0.9, 0.9]], label="q")
+      >>> ax = sj.plot.policy_surface(tasks, budget, [[0.6, 0.6, 0.7], [0.8, 0.9, 0.9]], label="q")
       >>> [text.get_text() for text in ax.texts][:3]
       ['0.60', '0.60', '0.70']
     """
     categories = [_strings(axis) for axis in (first, second)]
     x, y = (
-        np.arange(len(names), dtype=float) if names is not None else _numeric(name, axis)
+        np.arange(len(names), dtype=float) if names is not None else increasing(name, axis, 1)
         for name, axis, names in zip(("first", "second"), (first, second), categories)
     )
     z = fitting("values", values, (len(x), len(y)), "(first, second)")
     ends = color_limits(limits, z)
-    check_levels(levels)
     ax, paint = axes(ax), colormap("leader")
     if categories == [None, None]:
         increasing("first", first)
         increasing("second", second)
-        contours(ax, x, y, z, ends, levels, paint)
+        contours(ax, x, y, z, ends, paint)
         ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     else:
         shown = [
@@ -164,8 +145,7 @@ def policy_surface(
             for values, names in zip((x, y), categories)
         ]
         _cells(ax, z, paint, ends, shown)
-    if colorbar:
-        _colorbar(ax, paint, ends, label)
+    _colorbar(ax, paint, ends, label)
     finish(ax, x=xlabel, y=ylabel, grid=False)
     return ax
 
@@ -176,13 +156,12 @@ def contours(
     y: np.ndarray,
     z: np.ndarray,
     ends: tuple[float, float],
-    levels: int,
     paint: LinearSegmentedColormap,
 ) -> None:
     """Filled contours of `z: [M, N]` and thin lines between them."""
     if not np.ma.count(z):
         return
-    steps = np.linspace(*ends, levels + 1)
+    steps = np.linspace(*ends, LEVELS + 1)
     ax.contourf(x, y, z.T, levels=steps, cmap=paint, extend="both")
     inner = within(steps, z)
     if inner.size:
@@ -195,20 +174,13 @@ def within(levels: np.ndarray, z: np.ndarray) -> np.ndarray:
     return levels[(levels > values.min()) & (levels < values.max())]
 
 
-def increasing(name: str, values: Any) -> np.ndarray:
-    """`[M]` strictly increasing numbers, M >= 2.
+def increasing(name: str, values: Any, least: int = 2) -> np.ndarray:
+    """`[M]` strictly increasing numbers, M >= `least`.
 
     Raises:
       ValueError: they are not.
     """
-    array = numbers(name, values, 1, least=2)
-    if not (np.diff(array) > 0).all():
-        raise ValueError(f"{name}: must increase")
-    return array
-
-
-def _numeric(name: str, values: Any) -> np.ndarray:
-    array = numbers(name, values, 1)
+    array = numbers(name, values, 1, least=least)
     if not (np.diff(array) > 0).all():
         raise ValueError(f"{name}: must increase")
     return array
@@ -270,8 +242,3 @@ def color_limits(limits: Any, values: np.ndarray) -> tuple[float, float]:
         return low, high
     half = 0.05 * abs(low) or 0.05
     return low - half, high + half
-
-
-def check_levels(levels: Any) -> None:
-    if not isinstance(levels, int) or isinstance(levels, bool) or levels < 2:
-        raise ValueError(f"levels: must be an integer of at least 2, got {levels!r}")

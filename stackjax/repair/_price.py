@@ -58,11 +58,6 @@ class Price(struct.PyTreeNode):
         return self.leader_before - self.leader_after
 
     @property
-    def leader_if_held(self) -> jax.Array:
-        """What the leader would lose if the follower did not react, `before - held`."""
-        return self.leader_before - self.leader_held
-
-    @property
     def follower(self) -> jax.Array:
         """What the follower loses, `before - after`."""
         return self.follower_before - self.follower_after

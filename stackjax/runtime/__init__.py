@@ -5,12 +5,13 @@
 and ``stackjax proxy``), saved policies (`save_policy`, `load_policy`), and sequential comparison
 (`compare_sessions`; ``stackjax report``). From a checkout both commands are
 ``python -m stackjax.runtime proxy`` and ``python -m stackjax.runtime report``. Nothing here
-imports `openai`, `starlette`, `uvicorn`, `httpx` or `prometheus_client` before it is used.
+imports `openai`, `starlette`, `uvicorn`, `httpx` or `prometheus_client` before it is used. In the
+examples `known_policy()` is a policy of `stackjax.agents.control.known_world`, a small world.
 """
 
 from stackjax.runtime.chat._messages import compact, grammar_error
 from stackjax.runtime.chat._request import ChatAdapter, Rewritten
-from stackjax.runtime.gateway._asgi import make_app, serving
+from stackjax.runtime.gateway._asgi import make_app
 from stackjax.runtime.gateway._client import govern_client
 from stackjax.runtime.gateway._identify import session_scope
 from stackjax.runtime.gateway._upstream import Upstream
@@ -83,7 +84,6 @@ __all__ = [
     "measure_residuals",
     "recalibrated",
     "save_policy",
-    "serving",
     "session_scope",
     "shadow_bounds",
 ]

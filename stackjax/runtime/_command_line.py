@@ -9,17 +9,7 @@ from typing import NoReturn
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Leaves with status 2 and one line on stderr, without the usage in front of it.
-
-    Args:
-      command: what a user types before the options.
-      about: the module's docstring, which is the help's text.
-
-    Example:
-      >>> from stackjax.runtime._command_line import OneLineParser
-      >>> OneLineParser("stackjax report", "Reports.").prog
-      'stackjax report'
-    """
+    """Leaves with status 2 and one line on stderr, without the usage in front of it."""
 
     def __init__(self, command: str, about: str) -> None:
         super().__init__(

@@ -132,9 +132,6 @@ def draws_needed(
       alpha: probability of a miss.
       method: as in `half_width`: with 'betting' fewer will do.
 
-    Returns:
-      n, a float.
-
     Raises:
       ValueError: `alpha` is not strictly between 0 and 1, or `method` is unknown.
 

@@ -17,10 +17,9 @@ class Bounds(NamedTuple):
         events.
 
     Example:
-      >>> found = sj.stats.simultaneous_bounds(
-      ...     np.array([[1.0], [0.0], [1.0], [1.0]]), np.arange(4), upper=False, unit=0.0,
-      ...     level=0.9, seed=0,
-      ... )
+      >>> values, group = np.array([[1.0], [0.0], [1.0], [1.0]]), np.arange(4)
+      >>> how = {"upper": False, "unit": 0.0, "level": 0.9, "seed": 0}
+      >>> found = sj.stats.simultaneous_bounds(values, group, **how)
       >>> print(found.estimate, found.bound.round(3), round(found.critical, 3))
       [0.75] [0.341] 1.638
     """

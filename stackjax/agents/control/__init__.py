@@ -13,7 +13,6 @@ from stackjax.agents.control._dynamics import (
     Session,
     SessionDynamics,
     begin_session,
-    script_of,
 )
 from stackjax.agents.control._environment import (
     Scripts,
@@ -38,6 +37,5 @@ __all__ = [
     "contexts_of",
     "greedy_cell",
     "known_world",
-    "script_of",
     "scripts_of",
 ]

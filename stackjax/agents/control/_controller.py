@@ -31,13 +31,11 @@ class Decision(struct.PyTreeNode):
       follower_utility: `[]`, follower's utility at the cell.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
-      >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
-      >>> made = sj.agents.controllers.decisions_of(known_world.controller(), turns.state, previous)
-      >>> print(np.asarray(made.answer[0]).round(2), made.response[0], made.converged.all())
+      >>> controller, state = known_world.controller(), known_world.state()
+      >>> made = controller(state, jnp.array([0.8, 0.5]))
+      >>> print(np.asarray(made.answer).round(2), made.response, made.converged)
       [1.   0.92 1.  ] [1. 1. 1.] True
-      >>> print(round(float((made.utility_before - made.utility)[0]), 3))  # the price of projection
+      >>> print(round(float(made.utility_before - made.utility), 3))  # the price of projection
       0.016
     """
 
@@ -65,12 +63,9 @@ class Controller(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (1), (12) and section 8.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> controller = known_world.controller((0.6, 0.0))
-      >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
-      >>> previous = jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
-      >>> made = sj.agents.controllers.decisions_of(controller, turns.state, previous)
-      >>> print(made.action[0], made.action[1])  # a first turn, and one whose subsidy is smoothed
+      >>> controller, before = known_world.controller((0.6, 0.0)), jnp.array([0.8, 0.5])
+      >>> first, second = (known_world.state(turn) for turn in (0, 1))
+      >>> print(controller(first, before).action, controller(second, before).action)  # smoothed
       [0.6 0. ] [0.6  0.35]
     """
 
@@ -125,12 +120,8 @@ def context_of(
       previous: `[2]`, the signal of the turn before.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> record = known_world.records(1)[0]
-      >>> state = sj.agents.game.state_of(record.state, record.task)
-      >>> context = sj.agents.control.context_of(
-      ...     known_world.surrogate(), jnp.ones(3), state, jnp.array([0.8, 0.5])
-      ... )
+      >>> surrogate, state = known_world.surrogate(), known_world.state()
+      >>> context = sj.agents.control.context_of(surrogate, jnp.ones(3), state, jnp.full(2, 0.7))
       >>> print(context.features.shape, context.reference_tokens, context.budget)
       (14,) 330.0 1.0
     """
@@ -151,17 +142,12 @@ def contexts_of(
 ) -> ResourceContext:
     """`context_of` for N states and previous signals `[N, 2]`.
 
-    Returns:
-      Contexts with leaves `[N, ...]`.
-
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> states = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random")).state
-      >>> contexts = sj.agents.control.contexts_of(
-      ...     known_world.surrogate(), jnp.ones(3), states, jnp.tile(jnp.array([0.8, 0.5]), (4, 1))
-      ... )
-      >>> print(contexts.reference_tokens, contexts.features.shape)
-      [330. 330. 330. 330.] (4, 14)
+      >>> surrogate, before = known_world.surrogate(), jnp.full((2, 2), 0.7)
+      >>> states = sj.agents.log.turn_arrays(known_world.records(1, 2, design="random")).state
+      >>> contexts = sj.agents.control.contexts_of(surrogate, jnp.ones(3), states, before)
+      >>> print(contexts.features.shape)
+      (2, 14)
     """
     one = lambda state, before: context_of(surrogate, reference, state, before)
     return jax.vmap(one)(states, previous)
@@ -179,11 +165,8 @@ def greedy_cell(controller: Controller, state: State, previous: jax.Array) -> ja
     The ablation 'direct control': no incentives, no follower; the signal stays `previous: [2]`.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> record = known_world.records(1)[0]
-      >>> state = sj.agents.game.state_of(record.state, record.task)
       >>> controller, previous = known_world.controller(), jnp.array([0.8, 0.5])
-      >>> print(sj.agents.control.greedy_cell(controller, state, previous))
+      >>> print(sj.agents.control.greedy_cell(controller, known_world.state(), previous))
       [1. 1. 1.]
     """
     context = controller.context(state, previous)

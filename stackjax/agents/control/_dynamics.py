@@ -33,35 +33,14 @@ class Script(struct.PyTreeNode):
         replies (`run_episode(..., history="reference")`) no decision changes them.
 
     Example:
-      >>> script = sj.agents.control.Script(
-      ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
-      ...     context_tokens=jnp.array([0.0, 60.0]),
-      ... )
-      >>> print(sj.agents.control.begin_session(script, signal=jnp.array([0.8, 0.5])).state.task)
-      1
+      >>> script = sj.agents.control.scripts_of(known_world.records(3, 2)).script  # three sessions
+      >>> print(script.task[0], script.context_tokens[0])
+      [1 5] [40. 80.]
     """
 
     task: jax.Array
     task_complexity: jax.Array
     context_tokens: jax.Array
-
-
-def script_of(states: State) -> Script:
-    """The script of a session of which L turns' states were recorded; leaves are `[L]`.
-
-    Raises:
-      ValueError: the states do not have one leading axis, or no turn.
-
-    Example:
-      >>> numbers = {name: jnp.zeros(3) for name in sj.agents.game.FIELDS}
-      >>> states = sj.agents.game.State(task=jnp.zeros(3, int), **numbers)
-      >>> sj.agents.control.script_of(states).task.shape
-      (3,)
-    """
-    shape = jnp.shape(states.task)
-    if len(shape) != 1 or not shape[0]:
-        raise ValueError(f"states: leaves must be [L] with L of at least 1; got shape {shape}")
-    return Script(states.task, states.task_complexity, states.context_tokens)
 
 
 class Session(struct.PyTreeNode):
@@ -81,12 +60,7 @@ class Session(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (7).
 
     Example:
-      >>> from stackjax.agents import control
-      >>> script = control.Script(
-      ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
-      ...     context_tokens=jnp.array([0.0, 60.0]),
-      ... )
-      >>> session = control.begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=400)
+      >>> session = known_world.session(token_budget=400)
       >>> after = session.update(jnp.array([0.7, 0.2]), tokens=jnp.array(100.0), correct=1.0)
       >>> print(after.state.budget, after.state.mean_tokens, after.state.recent_quality)
       0.75 100.0 0.7
@@ -151,10 +125,8 @@ def begin_session(
       ValueError: `signal` is not of shape `[2]`.
 
     Example:
-      >>> script = sj.agents.control.Script(
-      ...     task=jnp.array([1, 5]), task_complexity=jnp.array([0.3, 0.8]),
-      ...     context_tokens=jnp.array([0.0, 60.0]),
-      ... )
+      >>> scripts = sj.agents.control.scripts_of(known_world.records(1, 2)).script
+      >>> script = jax.tree.map(lambda leaf: leaf[0], scripts)
       >>> print(sj.agents.control.begin_session(script, signal=jnp.array([0.8, 0.5])).token_budget)
       800.0
     """
@@ -185,17 +157,11 @@ class SessionDynamics(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (7), (12).
 
     Example:
-      >>> from stackjax.agents import control, log
-      >>> from stackjax.agents.control import known_world
-      >>> states = log.turn_arrays(known_world.records(1, 2, design="random")).state
-      >>> signal = jnp.array([0.8, 0.5])
-      >>> session = control.begin_session(control.script_of(states), signal=signal)
-      >>> dynamics = control.SessionDynamics(known_world.surrogate(), reference=jnp.ones(3))
-      >>> after = dynamics.step(session, signal, jnp.zeros(3), jax.random.key(0))
-      >>> print(after.turn_index, after.total_tokens)
-      1.0 100.0
-      >>> print(dynamics.commit(after, jnp.array([0.9, 1.0])))  # the subsidy moves by at most 0.15
-      [0.9  0.65]
+      >>> surrogate, signal = known_world.surrogate(), jnp.array([0.8, 0.5])
+      >>> dynamics = sj.agents.control.SessionDynamics(surrogate, reference=jnp.ones(3))
+      >>> after = dynamics.step(known_world.session(), signal, jnp.zeros(3), jax.random.key(0))
+      >>> print(after.total_tokens, dynamics.commit(after, jnp.array([0.9, 1.0])))
+      100.0 [0.9  0.65]
     """
 
     surrogate: Surrogate

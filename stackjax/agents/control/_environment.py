@@ -40,7 +40,6 @@ class Scripts(struct.PyTreeNode):
       turns: `[S]`, how many turns each session has.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
       >>> print(scripts.turns, scripts.script.context_tokens[0])
       [2. 2. 2.] [40. 80.]
@@ -58,12 +57,8 @@ def scripts_of(records: Iterable[TurnRecord]) -> Scripts:
         state's complexity or history is missing or not finite.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> sj.agents.control.scripts_of(known_world.records(3, 2)).script.task.shape
       (3, 2)
-      >>> sj.agents.control.scripts_of([])
-      Traceback (most recent call last):
-      ValueError: records: no episode has all of its turns
     """
     found: dict[str, dict[int, TurnRecord]] = {}
     for number, record in enumerate(records):
@@ -104,7 +99,6 @@ class SessionNow(struct.PyTreeNode):
       turns: `[]`, how many turns the session has.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
       >>> _, now = sj.agents.control.SurrogateSession(known_world.surrogate(), scripts).start(0)
       >>> print(now.turns, now.context_tokens, now.done)
@@ -133,11 +127,9 @@ class TurnResult(struct.PyTreeNode):
 
     Example:
       >>> from stackjax.agents import control
-      >>> from stackjax.agents.control import known_world
       >>> scripts = control.scripts_of(known_world.records(3, 2))
       >>> env = control.SurrogateSession(known_world.surrogate(), scripts, stochastic=False)
-      >>> _, now = env.start(0)
-      >>> _, now, gave = env.step(jax.random.key(0), now, jnp.full(3, 0.5))
+      >>> _, now, gave = env.step(jax.random.key(0), env.start(0)[1], jnp.full(3, 0.5))
       >>> print(gave.tokens, gave.correct, gave.taken, gave.done)
       207.5 0.5 True False
     """
@@ -163,18 +155,12 @@ class SurrogateSession(struct.PyTreeNode):
         only not sent now (what the adapter does).
 
     Example:
-      >>> class Linear(struct.PyTreeNode):
-      ...     def predict(self, state, response):
-      ...         return 0.5 + 0.4 * response[2], 30.0 + response[0] * state.context_tokens
-      >>> two_turns = Script(
-      ...     task=jnp.zeros((1, 2), int), task_complexity=jnp.full((1, 2), 0.5),
-      ...     context_tokens=jnp.array([[100.0, 160.0]]),
-      ... )
-      >>> env = SurrogateSession(Linear(), Scripts(two_turns, jnp.array([2.0])), stochastic=False)
+      >>> scripts = sj.agents.control.scripts_of(known_world.records(3, 2))
+      >>> env = sj.agents.control.SurrogateSession(known_world.surrogate(), scripts)
+      >>> step = lambda now, key: env.step(key, now, jnp.full(3, 0.5))[1:]
       >>> _, now = env.reset(jax.random.key(0))
-      >>> step = lambda now, key: env.step(key, now, jnp.array([0.5, 0.0, 1.0]))[1:]
       >>> print(jax.lax.scan(step, now, jax.random.split(jax.random.key(1), 3))[1].tokens)
-      [ 80. 110.   0.]
+      [207.5 207.5   0. ]
     """
 
     predictor: Predictor

@@ -15,13 +15,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from stackjax.agents.control._controller import Controller
+from stackjax.agents.control._dynamics import Session, begin_session
+from stackjax.agents.control._environment import scripts_of
 from stackjax.agents.executor._session import TURN_BUDGET
-from stackjax.agents.game._payoffs import resource_game
+from stackjax.agents.game._payoffs import ResourceContext, resource_context, resource_game
+from stackjax.agents.game._state import State, state_of
 from stackjax.agents.game._surfaces import QualitySurface, TokenSurface
 from stackjax.agents.log._log import TurnRecord
 from stackjax.agents.surrogate._predictors import Surrogate
@@ -79,7 +83,6 @@ def records(
       ValueError: `design` is neither of the two, or `episodes` or `turns` is below 1.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> record = known_world.records(design="random")[7]
       >>> record.executed, record.prompt_tokens + record.completion_tokens, record.correct
       ((1.0, 1.0, 1.0), 330, False)
@@ -139,11 +142,33 @@ def records(
     return made
 
 
+def state(turn: int = 0) -> State:
+    """The state before a turn of a session's two, as `records` has it.
+
+    Example:
+      >>> print(known_world.state(1).task_complexity, known_world.state(1).budget)
+      0.8 0.875
+    """
+    record = records(1, 2, design="random")[turn]
+    return state_of(record.state, record.task)
+
+
+def session(token_budget: float | None = None) -> Session:
+    """A session of two turns before its first, after the signal (0.8, 0.5).
+
+    Example:
+      >>> print(known_world.session().token_budget)
+      800.0
+    """
+    scripts = scripts_of(records(1, 2)).script
+    script = jax.tree.map(lambda leaf: leaf[0], scripts)
+    return begin_session(script, signal=jnp.array([0.8, 0.5]), token_budget=token_budget)
+
+
 def surfaces() -> tuple[QualitySurface, TokenSurface]:
     """Quality and tokens as surfaces.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> quality, tokens = known_world.surfaces()
       >>> print(quality(jnp.full(3, 0.5)), tokens(jnp.ones(3)))
       0.5 330.0
@@ -160,14 +185,30 @@ def surrogate() -> Surrogate:
     """Predictors that are right at every state.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> state = sj.agents.log.turn_arrays(known_world.records()).state
-      >>> at = jax.tree.map(lambda leaf: leaf[0], state)
-      >>> print(*known_world.surrogate().predict(at, jnp.full(3, 0.5)))
+      >>> print(*known_world.surrogate().predict(known_world.state(), jnp.full(3, 0.5)))
       0.5 207.5
     """
     quality, tokens = surfaces()
     return Surrogate(Constant(quality), Constant(tokens))
+
+
+def context(reference: Sequence[float] = (1.0, 1.0, 1.0)) -> ResourceContext:
+    """The game's context at a turn, after the signal (0.8, 0.5) and with a whole budget.
+
+    Args:
+      reference: `[3]`, the reference response, which sets `T_0` and `tau_Q`.
+
+    Example:
+      >>> print(known_world.context().reference_tokens)
+      330.0
+    """
+    return resource_context(
+        jnp.zeros(14),
+        *surfaces(),
+        previous=jnp.array([0.8, 0.5]),
+        budget=jnp.array(1.0),
+        reference=jnp.asarray(reference, jnp.float32),
+    )
 
 
 def controller(signal: Sequence[float] = (0.8, 0.5)) -> Controller:
@@ -177,7 +218,6 @@ def controller(signal: Sequence[float] = (0.8, 0.5)) -> Controller:
       signal: `[2]`, (q, alpha).
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> print(known_world.controller().actions.actions.shape)
       (12, 8, 3)
     """

@@ -28,7 +28,6 @@ def compare(
       ValueError: the replays are not over the same turns.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> table = sj.agents.evaluation.factorial(known_world.records(20))
       >>> play = lambda cell: sj.agents.evaluation.replay(
       ...     table, sj.agents.evaluation.constant(table, cell), first_action=(0.8, 0.5)

@@ -43,14 +43,10 @@ class OffPolicy:
       turns: all turns. episodes: their episodes.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> log = sj.agents.log.outcomes(known_world.records(200, design="random"))
-      >>> always = (log.cell == log.row((1, 1, 1))).astype(float)
-      >>> found = sj.agents.evaluation.off_policy(
-      ...     log.tokens, log.propensity, always, log.episode, seed=0
-      ... )
-      >>> found.self_normalised.estimate, found.matched, found.turns
-      (330.0, 50, 400)
+      >>> y, half = np.array([1.0, 0.0, 1.0, 1.0]), np.full(4, 0.5)
+      >>> found = sj.agents.evaluation.off_policy(y, half, np.ones(4), np.arange(4), seed=0)
+      >>> found.self_normalised.estimate, found.matched, found.largest
+      (0.75, 4, 2.0)
     """
 
     weighted: Interval

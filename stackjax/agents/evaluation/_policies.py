@@ -16,6 +16,7 @@ from flax import struct
 
 from stackjax.agents.control._controller import Controller, contexts_of, decisions_of
 from stackjax.agents.control._dynamics import Session, SessionDynamics
+from stackjax.agents.control.known_world import Constant
 from stackjax.agents.game._payoffs import (
     ACTION_LOWER,
     ACTION_UPPER,
@@ -44,7 +45,6 @@ def governed(controller: Controller, *, repaired: bool = True) -> PolicyOfStates
       repaired: whether the response is the cell that is executed, or the follower's answer.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> policy = sj.agents.evaluation.governed(known_world.controller())
       >>> response, signal = policy(turns.state, jnp.tile(jnp.array([0.8, 0.5]), (4, 1)))
@@ -83,21 +83,13 @@ def constant_signal(controller: Controller, signal: Sequence[float]) -> PolicyOf
     """The controller's follower and repair, under a constant signal (q, alpha).
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> policy = sj.agents.evaluation.constant_signal(known_world.controller(), (0.95, 1.0))
       >>> print(*policy(turns.state, jnp.tile(jnp.array([0.8, 0.5]), (4, 1)))[1][3])
       0.95 1.0
     """
     action = jnp.asarray(signal, jnp.float32)
-    return governed(controller.replace(leader=_Constant(action), smooth=False))
-
-
-class _Constant(struct.PyTreeNode):
-    action: jax.Array
-
-    def __call__(self, context: ResourceContext) -> jax.Array:
-        return self.action
+    return governed(controller.replace(leader=Constant(action), smooth=False))
 
 
 def deployed_controller(
@@ -115,12 +107,7 @@ def deployed_controller(
       sessions: `[S]` first states (`begin_session`), to certify sessions too.
       turns: of each session.
 
-    Returns:
-      A game with a policy, the recorded responses at a context and, for the rational follower, the
-      modulus of its concavity.
-
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> found = sj.agents.evaluation.deployed_controller(known_world.controller())
       >>> found.horizon is None, found.concavity is None  # no sessions; the rational follower
       (True, False)

@@ -77,23 +77,15 @@ def turn_score(
       player: 'leader' or 'follower'.
       weights: of the payoffs.
 
-    Returns:
-      The score `[]`, inside `score_bounds(player, weights)`.
-
     Raises:
       ValueError: `player` is neither 'leader' nor 'follower'.
 
     Source: arXiv 2606.23026, eq. (8) to (11), with outcomes for expectations.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.game.resource_context(
-      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
-      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
-      ... )  # T_0 is 330 tokens
-      >>> signal, tokens, right = jnp.array([0.8, 0.5]), jnp.array(165.0), jnp.array(1.0)
-      >>> score = sj.agents.evaluation.turn_score(context, signal, tokens, right)
-      >>> print(round(float(score), 3))
+      >>> context, signal = known_world.context(), jnp.array([0.8, 0.5])  # T_0 is 330 tokens
+      >>> tokens, right = jnp.array(165.0), jnp.array(1.0)
+      >>> print(round(float(sj.agents.evaluation.turn_score(context, signal, tokens, right)), 3))
       0.5
     """
     share = tokens / context.reference_tokens
@@ -119,7 +111,8 @@ def executed_turns(
 ) -> RealTurns:
     """Every policy executed on factorial records, beside its sessions in the surrogate.
 
-    The records hold every cell at every turn, so every policy's session can be taken turn by turn
+    Scores of all policies at the present turns, real and predicted, as `certify` takes them. The
+    records hold every cell at every turn, so every policy's session can be taken turn by turn
     with its own outcomes; in the surrogate the same sessions go on with predicted ones. The
     surrogate must not have been fitted on these episodes.
 
@@ -138,12 +131,8 @@ def executed_turns(
     Raises:
       ValueError: an unknown player or name, or a response that is not a cell.
 
-    Returns:
-      Scores of all policies at the present turns, real and predicted, as `certify` takes them.
-
     Example:
       >>> from stackjax.agents import evaluation
-      >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
       >>> policies = {name: evaluation.constant_cell(cell) for name, cell in cells.items()}
       >>> table = evaluation.factorial(known_world.records(4, 2))
@@ -192,35 +181,18 @@ def logged_turns(
     """Policies valued off-policy on randomised turns, doubly robust with the surrogate.
 
     A policy's value is that of its single turns at the states which the log met, not of sessions
-    of its own. The surrogate must not have been fitted on these episodes. Arguments as in
-    `executed_turns`, and
-
-    Args:
-      policies: P deterministic policies by name.
-      turns: N recorded turns of one model.
-      propensity: `[N]`, probability of each executed response.
-      surrogate: predictors, of other episodes.
-      reference: `[3]`.
-      deployed: name of the deployed policy.
-      baseline: name of the one to compare with.
-      proposed: the deployed policy before repair.
-      player: whose score.
-      first_signal: `[2]`, what counts as the previous signal at every turn.
-      clip: largest importance weight.
-      least_propensity: the logging policy's least probability of a response that a policy plays, by
-        its design: `1 / K` for one that draws from K cells. Without it or `clip` nothing is
-        certified.
-      weights: of the payoffs.
+    of its own. The surrogate must not have been fitted on these episodes. Other arguments, and what
+    is returned, as in `executed_turns`: `policies` are deterministic, `turns` N recorded turns of
+    one model, `propensity: [N]` the probability of each executed response, `clip` the largest
+    importance weight. `least_propensity` is the logging policy's least probability of a response
+    that a policy plays, by its design: `1 / K` for one that draws from K cells. Without it or
+    `clip` nothing is certified.
 
     Raises:
       ValueError: an unknown player or name, or what `RealTurns` refuses.
 
-    Returns:
-      The turns' scores, propensities and predictions, as `certify` takes them.
-
     Example:
       >>> from stackjax.agents import evaluation, log
-      >>> from stackjax.agents.control import known_world
       >>> cells = {"all": (1, 1, 1), "none": (0, 0, 0)}
       >>> policies = {name: evaluation.constant_cell(cell) for name, cell in cells.items()}
       >>> turns = log.turn_arrays(known_world.records(8, 2, design="random"))

@@ -38,7 +38,6 @@ class Factorial:
       families: for each episode and turn the generator's name.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> print(table.tokens.shape, table.tasks[0], table.cell((1, 0, 1)))
       (4, 2, 8) ('simple_qa', 'complex_reasoning') 5
@@ -79,7 +78,6 @@ def factorial(records: Iterable[TurnRecord]) -> Factorial:
       ValueError: there is no factorial record, or no complete episode.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> print(table.tokens[0, 0, :3], len(table.episodes))
       [100. 160. 160.] 4
@@ -145,11 +143,9 @@ class Replay:
       present: `[E, T]`, True where the episode has a turn.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
-      >>> found = sj.agents.evaluation.replay(
-      ...     table, sj.agents.evaluation.constant(table, (1, 1, 1)), first_action=(0.8, 0.5)
-      ... )
+      >>> policy = sj.agents.evaluation.constant(table, (1, 1, 1))
+      >>> found = sj.agents.evaluation.replay(table, policy, first_action=(0.8, 0.5))
       >>> print(found.tokens.sum(axis=1), found.cell[0])
       [660. 660. 660. 660.] [7 7]
     """
@@ -172,7 +168,6 @@ def constant(table: Factorial, response: Sequence[float]) -> Policy:
       ValueError: the response is not one of the cells.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> cell, signal = sj.agents.evaluation.constant(table, (0, 1, 1))(None, np.zeros((4, 2)))
       >>> print(cell, signal[0])
@@ -207,7 +202,6 @@ def replay(
       turn_budget: tokens that a session may use, a turn.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> table = sj.agents.evaluation.factorial(known_world.records(4, 2))
       >>> def tools_when_hard(state, previous):  # a policy over cells
       ...     hard = np.asarray(state.task_complexity) > 0.5

@@ -19,7 +19,7 @@ class HeuristicExecutor:
     """Chooses (context, prompt, tools) by rules with noise.
 
     With z = (q - 0.6) / 0.35 clipped to [0, 1], d the complexity, k the session's mean tokens a
-    turn over `usual_tokens`, clipped to [0, 2], m the lack of model health and b the overdraft
+    turn over 300, clipped to [0, 2], m the lack of model health and b the overdraft
     pressure (0 when more than half of the budget is left, 1 when none is):
 
     - context  = 0.15 + 0.35 z + 0.20 alpha + 0.35 d - 0.10 k - 0.20 b
@@ -31,10 +31,9 @@ class HeuristicExecutor:
 
     Attributes:
         noise: Standard deviation of the noise.
-        usual_tokens: Tokens a turn that count as usual.
 
     Raises:
-        ValueError: If `noise` is negative or `usual_tokens` not positive.
+        ValueError: If `noise` is negative.
 
     Example:
         >>> state = dict(task_complexity=0.5, mean_tokens=0.0, budget=1.0, recent_quality=0.5,
@@ -45,14 +44,10 @@ class HeuristicExecutor:
     """
 
     noise: float = 0.12
-    usual_tokens: float = 300.0
 
     def __post_init__(self) -> None:
-        if not (self.noise >= 0 and self.usual_tokens > 0):
-            raise ValueError(
-                "noise must not be negative and usual_tokens positive, "
-                f"got {self.noise} and {self.usual_tokens}"
-            )
+        if not self.noise >= 0:
+            raise ValueError(f"noise must not be negative, got {self.noise}")
 
     def mean(self, signal: tuple[float, float], state: Mapping[str, float]) -> Response:
         """Returns the response without noise.
@@ -67,7 +62,7 @@ class HeuristicExecutor:
         if len(signal) != 2 or not all(math.isfinite(v) and 0 <= v <= 1 for v in signal):
             raise ValueError(f"signal must be (q, alpha), both in [0, 1], got {signal}")
         z, alpha = _clip((signal[0] - 0.6) / 0.35), signal[1]
-        d, k = state["task_complexity"], min(state["mean_tokens"] / self.usual_tokens, 2.0)
+        d, k = state["task_complexity"], min(state["mean_tokens"] / 300.0, 2.0)
         b = _clip(1.0 - 2.0 * state["budget"])
         context = 0.15 + 0.35 * z + 0.20 * alpha + 0.35 * d - 0.10 * k - 0.20 * b
         prompt = 0.10 + 0.40 * z + 0.20 * alpha + 0.20 * d - 0.10 * k - 0.15 * b

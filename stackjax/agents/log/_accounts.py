@@ -32,11 +32,6 @@ class Accounts(NamedTuple):
       model_condition: 1 healthy; halved by a failed turn, recovering by 0.3 of the gap a good turn.
 
     Source: arXiv 2606.23026, eq. (1), (7).
-
-    Example:
-      >>> accounts = Accounts().after(200, correct=1.0).after(50, correct=0.0, failed=1.0)
-      >>> accounts.turn_index, accounts.total_tokens, accounts.model_condition
-      (2, 250, 0.5)
     """
 
     turn_index: Any = 0

@@ -53,7 +53,6 @@ class TurnRecord:
         TypeError: If a field is missing.
 
     Example:
-        >>> from stackjax.agents.control import known_world
         >>> record = known_world.records()[0]
         >>> record.key
         ('factorial-0', 0, 'factorial', (0.0, 0.0, 0.0))
@@ -142,7 +141,6 @@ def latest(records: Iterable[TurnRecord]) -> list[TurnRecord]:
 
     Example:
         >>> import dataclasses
-        >>> from stackjax.agents.control import known_world
         >>> good = known_world.records(1, 1, design="random")[0]
         >>> outage = dataclasses.replace(good, fallback="timeout")
         >>> [record.fallback for record in sj.agents.log.latest([outage, good])]
@@ -178,7 +176,6 @@ def read_log(path: str | os.PathLike[str]) -> LogContents:
 
     Example:
         >>> import pathlib, tempfile
-        >>> from stackjax.agents.control import known_world
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder) / "turns.jsonl"
         ...     with path.open("w") as file:
@@ -234,7 +231,6 @@ class TurnLog:
 
     Example:
         >>> import pathlib, tempfile
-        >>> from stackjax.agents.control import known_world
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder) / "turns.jsonl"
         ...     with sj.agents.log.TurnLog(path) as log:

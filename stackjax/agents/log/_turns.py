@@ -26,7 +26,6 @@ class Turns(struct.PyTreeNode):
       episode: `[N]` integers, equal for turns of one episode.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> print(turns.tokens, turns.episode, turns.executed.shape)
       [100. 160. 160. 220.] [0 0 1 1] (4, 3)
@@ -48,7 +47,6 @@ def turn_arrays(records: Iterable[TurnRecord]) -> Turns:
       ValueError: no record, or a record's state or task type is not as `stack_states` needs it.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(2, 2, design="random"))
       >>> print(turns.correct, turns.signal[0])
       [0. 1. 0. 1.] [nan nan]

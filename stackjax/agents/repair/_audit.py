@@ -28,14 +28,10 @@ class Audit:
       turns: turns audited. episodes: their episodes.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> turns = sj.agents.log.turn_arrays(known_world.records(design="random"))
-      >>> found = sj.agents.repair.audit(
-      ...     0.9 * turns.executed, turns.state, known_world.controller().actions,
-      ...     np.asarray(turns.episode), seed=0,
-      ... )
-      >>> found.outside.estimate, found.by_task["simple_qa"], round(found.farthest, 3)
-      (0.0, 0.0, 0.173)
+      >>> share = sj.stats.Interval(0.125, 0.0, 0.25)
+      >>> found = sj.agents.repair.Audit(share, {"simple_qa": 0.125}, 0.05, 0.4, 8, 2)
+      >>> found.farthest
+      0.4
     """
 
     outside: Interval
@@ -70,13 +66,11 @@ def audit(
         episodes are not N, sets are not of 12 strata, or `level` is not in (0, 1).
 
     Example:
-      >>> numbers = {name: jnp.zeros(2) for name in sj.agents.game.FIELDS}
-      >>> states = sj.agents.game.State(task=jnp.zeros(2, int), **numbers)
-      >>> sets = sj.ActionSet(jnp.tile(jnp.array([1.0, 0.5, 0.0]), (12, 1, 1)))
-      >>> asked = jnp.array([[0.9, 0.5, 0.0], [0.9, 0.5, 1.0]])
-      >>> found = sj.agents.repair.audit(asked, states, sets, np.arange(2), seed=0)
-      >>> found.outside.estimate, round(found.farthest, 3)
-      (0.5, 1.005)
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(design="random"))
+      >>> sets, episode = known_world.controller().actions, np.asarray(turns.episode)
+      >>> found = sj.agents.repair.audit(0.9 * turns.executed, turns.state, sets, episode, seed=0)
+      >>> found.outside.estimate, found.by_task["simple_qa"], round(found.farthest, 3)
+      (0.0, 0.0, 0.173)
     """
     values = np.asarray(responses, float)
     if values.ndim != 2 or values.shape[1] != 3 or values.shape[0] != len(np.asarray(episode)):

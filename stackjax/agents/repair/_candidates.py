@@ -138,16 +138,12 @@ def predicted_quality(
       ValueError: `baseline` is no row, or one of `cheapest` is below 1.
 
     Example:
-      >>> from stackjax.agents.repair._cells import CellSummary
-      >>> quality, tokens = np.array([0.5, 0.6]), np.array([80.0, 120.0])
-      >>> summary = CellSummary(
-      ...     np.array([[0, 0, 0], [1, 0, 1]]), np.ones(2), quality, tokens, quality, tokens,
-      ...     stratum_quality=np.tile(quality, (12, 1)), stratum_count=np.ones(12),
-      ... )
-      >>> for one in sj.agents.repair.predicted_quality(summary, 1, losses=(0.2,), cheapest=(1,)):
-      ...     print(one.name, one.members[0])
-      predicted loss at most 0.2 [ True  True]
-      predicted loss at most 0.2, 1 cheapest [ True False]
+      >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
+      >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
+      >>> for one in sj.agents.repair.predicted_quality(summary, 7, losses=(0.2,), cheapest=(1,)):
+      ...     print(one.name, one.members[2].sum())
+      predicted loss at most 0.2 3
+      predicted loss at most 0.2, 1 cheapest 1
     """
     if not 0 <= baseline < len(summary.cells):
         raise ValueError(f"baseline: got {baseline}, must be a row of {len(summary.cells)} cells")

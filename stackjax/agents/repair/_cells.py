@@ -1,15 +1,9 @@
 """Which grid cells may be played: the empirical action sets, and the reference cell.
 
-Both are chosen on fitting turns only. The rules are simple and carry no confidence level:
-
-- Conservative, the reference: the cheapest cell whose mean quality is within a margin of the best
-  cell's, so that savings are not counted against a needlessly dear baseline;
-- the action set of a stratum: cells that were recorded often enough and whose mean quality, over
-  the states of the stratum, is not below the reference's by more than a margin. The reference
-  belongs to every set. Strata are the task types, each in two: complexity up to 1/2, and above.
-
-Mean quality and tokens of a cell are the predictors' means over all fitting states: every cell is
-judged on the same states, though each was recorded on a few of them only.
+Both are chosen on fitting turns only, by simple rules that carry no confidence level. Strata are
+the task types, each in two: complexity up to 1/2, and above. Mean quality and tokens of a cell are
+the predictors' means over all fitting states: every cell is judged on the same states, though each
+was recorded on a few of them only.
 """
 
 from __future__ import annotations
@@ -73,11 +67,7 @@ def summarise_cells(surrogate: Surrogate, turns: Turns) -> CellSummary:
       surrogate: predictors of quality and tokens.
       turns: N fitting turns.
 
-    Returns:
-      The cells in lexicographic order, with what was measured and what is predicted.
-
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> print(summary.count, summary.tokens[[0, 7]], summary.quality[[0, 7]].round(3))
@@ -127,7 +117,6 @@ def reference_cell(summary: CellSummary, *, margin: float = 0.02, support: int =
       ValueError: no cell has enough turns.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> print(summary.cells[sj.agents.repair.reference_cell(summary, margin=0.15, support=1)])
@@ -152,7 +141,6 @@ def admissible_cells(
       support: recorded turns, of any stratum, that a cell needs.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> mask = sj.agents.repair.admissible_cells(summary, reference=7, margin=0.2, support=1)
@@ -172,7 +160,6 @@ def action_sets(summary: CellSummary, admissible: np.ndarray, reference: int) ->
     `jax.tree.map(lambda leaf: leaf[stratum(state)], sets)` is the set at a state.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, design="random"))
       >>> summary = sj.agents.repair.summarise_cells(known_world.surrogate(), turns)
       >>> mask = sj.agents.repair.admissible_cells(summary, reference=7, margin=0.2, support=1)

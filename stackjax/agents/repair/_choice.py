@@ -68,7 +68,6 @@ class Judged:
       passes: whether it meets the requirements.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> log = sj.agents.log.outcomes(known_world.records(60))
       >>> one = sj.agents.repair.select_action_set(log, baseline=(1, 1, 1)).judged[0]
       >>> print(one.candidate.name, one.passes, round(one.quality, 3), one.tokens)
@@ -102,15 +101,11 @@ class ActionSetChoice:
       seen: model, seed and name of the episodes in its log: a confirmation needs others.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> log = sj.agents.log.outcomes(known_world.records(60))
       >>> asked = sj.agents.repair.Requirements(margin=0.4)
-      >>> choice = sj.agents.repair.select_action_set(
-      ...     log, baseline=(1, 1, 1), requirements=asked,
-      ...     candidates=sj.agents.repair.single_cells(log.cells),
-      ... )
-      >>> choice.reasons[5], choice.fallen_back[:2], choice.sets.actions.shape
-      ('(0, 1, 1)', ('casual_chat', 'text_writing'), (12, 8, 3))
+      >>> choice = sj.agents.repair.select_action_set(log, baseline=(1, 1, 1), requirements=asked)
+      >>> choice.fallen_back[:2], choice.sets.actions.shape
+      (('casual_chat', 'text_writing'), (12, 8, 3))
     """
 
     cells: np.ndarray
@@ -150,14 +145,12 @@ class Confirmation:
       turns: turns used. episodes: their episodes.
 
     Example:
-      >>> from stackjax.agents.control import known_world
-      >>> records = known_world.records(160)
-      >>> some, others = (sj.agents.log.outcomes(part) for part in (records[:960], records[960:]))
-      >>> asked = sj.agents.repair.Requirements(margin=0.4)
-      >>> choice = sj.agents.repair.select_action_set(some, baseline=(1, 1, 1), requirements=asked)
-      >>> found = sj.agents.repair.confirm_action_set(choice, others)
-      >>> found.confirmed, round(found.quality, 3), found.tokens, found.baseline_tokens
-      (True, -0.297, -115.0, 330.0)
+      >>> found = sj.agents.repair.Confirmation(
+      ...     quality=-0.01, quality_low=-0.04, failure=0.0, failure_high=0.02, tokens=-40.0,
+      ...     tokens_high=-30.0, baseline_tokens=300.0, confirmed=True, turns=200, episodes=40,
+      ... )
+      >>> found.confirmed
+      True
     """
 
     quality: float

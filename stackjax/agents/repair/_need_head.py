@@ -34,13 +34,9 @@ class NeedHead(struct.PyTreeNode):
       least: `[12]`, in [0, 1].
 
     Example:
-      >>> least = jnp.zeros(12).at[9].set(0.5)  # hard reasoning needs tools
-      >>> head = sj.agents.repair.NeedHead(least)
-      >>> features = dict(task_complexity=0.9, context_tokens=100, turn_index=0, mean_tokens=0,
-      ...     recent_quality=0.5, token_trend=0, model_condition=1, budget=1)
-      >>> state = sj.agents.game.state_of(features, "data_analysis")
-      >>> print(head(state), head.raise_to(jnp.array([1.0, 0.0, 0.0]), state))
-      0.5 [1.  0.  0.5]
+      >>> head = sj.agents.repair.NeedHead(jnp.zeros(12).at[11].set(0.5))  # for hard reasoning
+      >>> print(head(known_world.state(0)), head(known_world.state(1)))
+      0.0 0.5
     """
 
     least: jax.Array
@@ -48,10 +44,6 @@ class NeedHead(struct.PyTreeNode):
     def __call__(self, state: State) -> jax.Array:
         """The least tool budget at a state, `[]`."""
         return self.least[stratum(state)]
-
-    def raise_to(self, response: jax.Array, state: State) -> jax.Array:
-        """`response: [3]` with its tool budget raised to the need."""
-        return response.at[TOOLS].max(self(state))
 
     def restrict(self, actions: ActionSet) -> ActionSet:
         """One set for each stratum without the cells below its need; the dearest if none is left.
@@ -82,7 +74,6 @@ class NeedReport:
       turns: `[12]`.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> log = sj.agents.log.outcomes(known_world.records(60))
       >>> _, report = sj.agents.repair.fit_need(log, cap=0.5)
       >>> print(report.turns[11], report.levels, report.correct[11].round(2), report.least[11])
@@ -128,14 +119,9 @@ def fit_need(
       ValueError: tools are constant in the log, or an option is out of its range.
 
     Example:
-      >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(40)
-      >>> log = sj.agents.log.Outcomes(
-      ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=1.0 * (at % 2),
-      ...     failed=np.zeros(40), propensity=np.ones(40), turn=at // 2, episode=at // 2,
-      ...     task=np.full(40, 4), complexity=np.full(40, 0.9), records=(),
-      ... )
+      >>> log = sj.agents.log.outcomes(known_world.records(60))
       >>> head, report = sj.agents.repair.fit_need(log, cap=0.5)
-      >>> float(report.shown[9]), float(head.least[9]), float(head.least[0])
+      >>> float(report.shown[11]), float(head.least[11]), float(head.least[0])
       (1.0, 0.5, 0.0)
     """
     if not 0.0 <= cap <= 1.0:
@@ -210,7 +196,6 @@ class ToolMisses(NamedTuple):
       tokens: tokens a turn as played.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> scores = sj.agents.log.cell_scores(sj.agents.log.outcomes(known_world.records(20)))
       >>> none = np.zeros(len(scores), int)  # always the first cell: nothing of anything
       >>> found = sj.agents.repair.tool_misses(scores, none, seed=0)
@@ -235,16 +220,11 @@ def tool_misses(scores: CellScores, played: np.ndarray, *, seed: int) -> ToolMis
       ValueError: a turn lacks a cell, or `played` is not `[T]` rows of the cells.
 
     Example:
-      >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(40)
-      >>> log = sj.agents.log.Outcomes(
-      ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=1.0 * (at % 2),
-      ...     failed=np.zeros(40), propensity=np.ones(40), turn=at // 2, episode=at // 2,
-      ...     task=np.full(40, 4), complexity=np.full(40, 0.9), records=(),
-      ... )
-      >>> scores = sj.agents.log.cell_scores(log)
-      >>> sj.agents.repair.tool_misses(scores, np.zeros(20, int), seed=0).share.estimate
-      1.0
-      >>> sj.agents.repair.tool_misses(scores, np.ones(20, int), seed=0).share.estimate
+      >>> scores = sj.agents.log.cell_scores(sj.agents.log.outcomes(known_world.records(20)))
+      >>> for cell in (0, 7):  # nothing of anything, and everything
+      ...     played = np.full(len(scores), cell)
+      ...     print(sj.agents.repair.tool_misses(scores, played, seed=0).share.estimate)
+      0.275
       0.0
     """
     if not scores.recorded.all():

@@ -63,17 +63,12 @@ def select_action_set(
         there are turns of fewer than 2 episodes.
 
     Example:
-      >>> cells, at = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]]), np.arange(400)
-      >>> log = sj.agents.log.Outcomes(
-      ...     cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=np.ones(400),
-      ...     failed=np.zeros(400), propensity=np.ones(400), turn=at // 2, episode=at // 2,
-      ...     task=np.full(400, 4), complexity=np.full(400, 0.9), records=(),
+      >>> log = sj.agents.log.outcomes(known_world.records(60))
+      >>> choice = sj.agents.repair.select_action_set(
+      ...     log, baseline=(1, 1, 1), requirements=sj.agents.repair.Requirements(margin=0.4)
       ... )
-      >>> choice = sj.agents.repair.select_action_set(log, baseline=(1.0, 0.5, 0.0))
-      >>> choice.reasons[4], choice.reasons[0]
-      ('(1, 0.5, 1)', 'baseline: no turn')
-      >>> print(choice.members[9])
-      [ True  True]
+      >>> choice.reasons[5], choice.reasons[0]
+      ('10% of those tried', 'baseline: no turn')
     """
     requirements = Requirements() if requirements is None else requirements
     base, scores = log.row(baseline), cell_scores(log)
@@ -142,18 +137,13 @@ def confirm_action_set(
         `played` is not of this kind.
 
     Example:
-      >>> cells = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 1.0]])
-      >>> def turns(n):
-      ...     at = np.arange(2 * n)
-      ...     return sj.agents.log.Outcomes(
-      ...         cells, cell=at % 2, tokens=150.0 - 50.0 * (at % 2), correct=np.ones(2 * n),
-      ...         failed=np.zeros(2 * n), propensity=np.ones(2 * n), turn=at // 2, episode=at // 2,
-      ...         task=np.full(2 * n, 4), complexity=np.full(2 * n, 0.9), records=(),
-      ...     )
-      >>> choice = sj.agents.repair.select_action_set(turns(200), baseline=(1.0, 0.5, 0.0))
-      >>> sure = sj.agents.repair.confirm_action_set(choice, turns(100))
-      >>> sure.confirmed, sure.tokens, round(sure.quality_low, 3)
-      (True, -25.0, -0.041)
+      >>> records = known_world.records(160)
+      >>> some, others = (sj.agents.log.outcomes(part) for part in (records[:960], records[960:]))
+      >>> asked = sj.agents.repair.Requirements(margin=0.4)
+      >>> choice = sj.agents.repair.select_action_set(some, baseline=(1, 1, 1), requirements=asked)
+      >>> found = sj.agents.repair.confirm_action_set(choice, others)
+      >>> found.confirmed, round(found.quality, 3), found.tokens, found.baseline_tokens
+      (True, -0.297, -115.0, 330.0)
     """
     if log.cells.shape != choice.cells.shape or not np.allclose(log.cells, choice.cells):
         raise ValueError(f"log: has other cells ({len(log.cells)}) than the choice")

@@ -217,17 +217,10 @@ class CalibratedSurrogate(struct.PyTreeNode):
       quality_map: for quality; None likewise.
 
     Example:
-      >>> from flax import nnx
-      >>> from stackjax.agents.surrogate._predictors import QualityModel, TokenModel
-      >>> from stackjax.agents.game._state import state_of
-      >>> raw = Surrogate(QualityModel(rngs=nnx.Rngs(0)), TokenModel(rngs=nnx.Rngs(1)))
-      >>> state = state_of(dict(task_complexity=0.5, context_tokens=100, turn_index=0,
-      ...     mean_tokens=0, recent_quality=0.5, token_trend=0, model_condition=1, budget=1),
-      ...     "simple_qa")
+      >>> raw = known_world.surrogate()
       >>> doubled = CalibratedSurrogate(raw, LinearMap(jnp.array(2.0), jnp.array(0.0)))
-      >>> before, after = (s.predict(state, jnp.full(3, 0.5))[1] for s in (raw, doubled))
-      >>> print(after / before)
-      2.0
+      >>> print(*(s.predict(known_world.state(), jnp.ones(3))[1] for s in (raw, doubled)))
+      330.0 660.0
     """
 
     surrogate: Surrogate

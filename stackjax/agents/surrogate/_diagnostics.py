@@ -91,13 +91,10 @@ class SurrogateReport:
       reliability: the reliability table.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(20))
       >>> found = sj.agents.surrogate.surrogate_report(known_world.surrogate(), turns, turns)
-      >>> round(found.token_r2, 3), found.turns, found.episodes
-      (1.0, 320, 20)
-      >>> round(found.brier, 2), round(found.brier_constant, 2)
-      (0.21, 0.25)
+      >>> round(found.token_r2, 3), found.episodes, round(found.brier, 2)
+      (1.0, 20, 0.21)
     """
 
     turns: int
@@ -129,7 +126,6 @@ def surrogate_report(surrogate: Surrogate, fitted: Turns, held_out: Turns) -> Su
       ValueError: there are fewer turns than the ten bins of the reliability table.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(20))
       >>> found = sj.agents.surrogate.surrogate_report(known_world.surrogate(), turns, turns)
       >>> round(found.token_mae, 3), abs(round(found.token_bias, 3))
@@ -171,12 +167,6 @@ def shape_free(
 
     Ridge regression on products of what the predictors read with the executed levels, one-hot, and
     their pairs with the third channel (tools).
-
-    Args:
-      fitted: the turns to fit on.
-      held_out: the turns to predict.
-      target: what to predict, at the fitted turns.
-      ridge: penalty.
     """
     levels = np.unique(np.asarray(fitted.executed))
 

@@ -33,11 +33,9 @@ class SurrogateHistory(struct.PyTreeNode):
       token_step: `[M]`, the same for the token networks.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, 2, design="random"))
-      >>> _, history = sj.agents.surrogate.fit_surrogate(
-      ...     turns, key=jax.random.key(0), steps=20, members=2, hidden=4
-      ... )
+      >>> how = {"key": jax.random.key(0), "steps": 20, "members": 2, "hidden": 4}
+      >>> history = sj.agents.surrogate.fit_surrogate(turns, **how)[1]
       >>> history.tokens.shape, bool((history.tokens[-1] < history.tokens[0]).all())
       ((20, 2), True)
     """
@@ -79,21 +77,15 @@ def fit_surrogate(
         `s = w(r)` that are fitted first, by both predictors together (`Surrogate.warp`; surfaces
         and games then take `s`); or 'free', networks without a shape, for comparison.
 
-    Returns:
-      The surrogate and the errors by step.
-
     Raises:
       ValueError: `size` is neither 9 nor 14, `shape` is not one of the three, or there are fewer
         than 4 episodes.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> turns = sj.agents.log.turn_arrays(known_world.records(8, 2, design="random"))
-      >>> surrogate, history = sj.agents.surrogate.fit_surrogate(
-      ...     turns, key=jax.random.key(0), steps=20, members=2, hidden=4
-      ... )
-      >>> one = jax.tree.map(lambda leaf: leaf[0], turns.state)
-      >>> quality, tokens = surrogate.predict(one, jnp.ones(3))
+      >>> how = {"key": jax.random.key(0), "steps": 20, "members": 2, "hidden": 4}
+      >>> surrogate, history = sj.agents.surrogate.fit_surrogate(turns, **how)
+      >>> quality, tokens = surrogate.predict(known_world.state(), jnp.ones(3))
       >>> bool(100 < tokens < 400), history.quality_step.shape
       (True, (2,))
     """

@@ -63,7 +63,6 @@ class QualityModel(nnx.Module):
       rngs: initialisation.
 
     Example:
-      >>> from flax import nnx
       >>> surface = sj.agents.surrogate.QualityModel(members=2, rngs=nnx.Rngs(0))(jnp.zeros(14))
       >>> surface.slope.shape, bool(surface.curvature_floor >= surface.FLOOR)
       ((3,), True)
@@ -96,7 +95,6 @@ class TokenModel(nnx.Module):
       rngs: initialisation.
 
     Example:
-      >>> from flax import nnx
       >>> model = sj.agents.surrogate.TokenModel(members=2, scale=200.0, rngs=nnx.Rngs(0))
       >>> surface = model(jnp.zeros(14))
       >>> bool(surface(jnp.zeros(3)) > 0)
@@ -137,15 +135,11 @@ class Surrogate(struct.PyTreeNode):
         play, and map the answer back by `warp.inverse`. `predict` takes `r`.
 
     Example:
-      >>> from flax import nnx
-      >>> from stackjax.agents.control import known_world
-      >>> predictors = sj.agents.surrogate.Surrogate(
-      ...     sj.agents.surrogate.QualityModel(members=2, rngs=nnx.Rngs(0)),
-      ...     sj.agents.surrogate.TokenModel(members=2, rngs=nnx.Rngs(1)),
-      ... )  # as they begin; `fit_surrogate` gives fitted ones
-      >>> record = known_world.records(1)[0]
-      >>> state = sj.agents.game.state_of(record.state, record.task)
-      >>> quality, tokens = predictors.predict(state, jnp.full(3, 0.5))
+      >>> predictors = sj.agents.surrogate.Surrogate(  # as they begin; `fit_surrogate` fits them
+      ...     sj.agents.surrogate.QualityModel(rngs=nnx.Rngs(0)),
+      ...     sj.agents.surrogate.TokenModel(rngs=nnx.Rngs(1)),
+      ... )
+      >>> quality, tokens = predictors.predict(known_world.state(), jnp.full(3, 0.5))
       >>> bool((quality >= 0) & (quality <= 1) & (tokens > 0))
       True
     """

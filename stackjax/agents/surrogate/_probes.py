@@ -40,7 +40,6 @@ class Probe:
       turns: turns compared. episodes: their episodes.
 
     Example:
-      >>> from stackjax.agents.control import known_world
       >>> log = sj.agents.log.outcomes(known_world.records(20))
       >>> one = sj.agents.surrogate.probe(log, seed=0, by_task=False)[0]
       >>> print(one.channel, one.tokens.estimate, one.correct.estimate, one.turns)
@@ -75,18 +74,12 @@ def probe(
         than 2 episodes.
 
     Example:
-      >>> grid = np.stack(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij"), axis=-1).reshape(8, 3)
-      >>> at = np.arange(80)
-      >>> log = sj.agents.log.Outcomes(
-      ...     grid, cell=at % 8, tokens=100.0 + 60.0 * grid[at % 8, 2], correct=np.ones(80),
-      ...     failed=np.zeros(80), propensity=np.ones(80), turn=at // 8, episode=at // 8,
-      ...     task=np.zeros(80, int), complexity=np.full(80, 0.5), records=(),
-      ... )
+      >>> log = sj.agents.log.outcomes(known_world.records(20))
       >>> for one in sj.agents.surrogate.probe(log, seed=0, by_task=False):
       ...     print(one.channel, one.tokens.estimate, round(one.elasticity.estimate, 3))
-      context 0.0 0.0
-      prompt 0.0 0.0
-      tools 60.0 0.231
+      context 110.0 0.256
+      prompt 60.0 0.14
+      tools 60.0 0.14
     """
     levels = [np.unique(log.cells[:, channel]) for channel in range(3)]
     for name, found in zip(CHANNELS, levels):

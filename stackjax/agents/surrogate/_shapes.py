@@ -74,7 +74,6 @@ class FreeSurface(struct.PyTreeNode):
         level: `[]`, the output.
 
     Example:
-      >>> from flax import nnx
       >>> model = sj.agents.surrogate.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
       >>> one = jax.tree.map(lambda leaf: leaf[0], model.members(jnp.zeros(14)))
       >>> type(one).__name__, one.inward.shape, one(jnp.zeros(3)).shape
@@ -101,7 +100,6 @@ class FreeEnsemble(struct.PyTreeNode):
       members: leaves `[M, ...]`.
 
     Example:
-      >>> from flax import nnx
       >>> model = sj.agents.surrogate.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
       >>> print(model(jnp.zeros(14)).curvature_floor)
       -inf
@@ -131,7 +129,6 @@ class FreeModel(nnx.Module):
       rngs: initialisation.
 
     Example:
-      >>> from flax import nnx
       >>> model = sj.agents.surrogate.FreeModel(level=0.5, hidden=4, members=2, rngs=nnx.Rngs(0))
       >>> model(jnp.zeros(14))(jnp.full(3, 0.5)).shape
       ()

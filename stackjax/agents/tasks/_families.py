@@ -136,37 +136,20 @@ def _arithmetic(world: World, position: int) -> Made:
     a, b, c = rng.randint(12, 89), rng.randint(3, 9), rng.randint(11, 60)
     thing, name = rng.choice(_THINGS), rng.choice(_NAMES)
     kind = rng.randrange(5)
-    if kind == 0:
-        question, gold, steps = (
-            f"A box holds {a} {thing}s. How many {thing}s do {b} boxes hold?",
-            a * b,
-            1,
-        )
-    elif kind == 1:
-        question, gold, steps = (
-            f"{name} has {a} coins and gets {c} more. How many coins now?",
-            a + c,
-            1,
-        )
-    elif kind == 2:
-        question, gold, steps = (
-            f"A train goes {a} km in one hour. How many km in {b} hours?",
-            a * b,
-            1,
-        )
-    elif kind == 3:
-        question, gold, steps = (
-            f"{name} has {a + c} coins and pays {c}. How many coins are left?",
-            a,
-            1,
-        )
+    if kind < 4:
+        question, gold = (
+            (f"A box holds {a} {thing}s. How many {thing}s do {b} boxes hold?", a * b),
+            (f"{name} has {a} coins and gets {c} more. How many coins now?", a + c),
+            (f"A train goes {a} km in one hour. How many km in {b} hours?", a * b),
+            (f"{name} has {a + c} coins and pays {c}. How many coins are left?", a),
+        )[kind]
     else:
         question = (
             f"{name} buys {b} {thing}s for {a} coins each and a map for {c} coins. "
             "How many coins in total?"
         )
-        gold, steps = a * b + c, 2
-    return (), question, str(gold), "number", 0.3 + 0.2 * (steps - 1), str(gold)
+        gold = a * b + c
+    return (), question, str(gold), "number", 0.3 if kind < 4 else 0.5, str(gold)
 
 
 def _price(world: World, position: int) -> Made:

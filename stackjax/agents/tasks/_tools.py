@@ -110,12 +110,7 @@ def find_call(reply: str) -> ToolCall | None:
 
 
 def run_call(call: ToolCall, notes: Sequence[str]) -> str:
-    """Runs one call and returns the text that is shown to the model; never raises.
-
-    Args:
-        call: The tool and its argument.
-        notes: All notes of the session, oldest first, also those no longer in the context.
-    """
+    """Runs one call and returns the text that is shown to the model; never raises."""
     if call.tool == "CALC":
         text = call.argument.replace("\u00d7", "*").replace("x", "*").replace("^", "**")
         try:

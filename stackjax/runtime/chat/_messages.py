@@ -61,11 +61,6 @@ def split_turns(messages: Sequence[Message]) -> list[list[int]]:
 
     A turn begins with a user's message, or several in a row, and holds all that the agent did in
     answer. What precedes the first user's message is a turn of its own.
-
-    Example:
-        >>> roles = ["system", "user", "assistant", "user", "user"]
-        >>> split_turns([{"role": role} for role in roles])
-        [[1, 2], [3, 4]]
     """
     turns: list[list[int]] = []
     before = None
@@ -130,10 +125,6 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
     """Tokens of messages without a tokenizer: words and marks times 1.35, as the turn log has it.
 
     Text with few spaces counts at least one word for eight characters.
-
-    Example:
-        >>> estimate_tokens([{"role": "user", "content": "two words"}])
-        5
     """
     words = 0
     for message in messages:

@@ -130,12 +130,7 @@ class ChatAdapter:
 
 
 def with_style(messages: Sequence[Any], style: str) -> list[Any]:
-    r"""The messages with an instruction in the last leading system or developer message.
-
-    Example:
-        >>> with_style([{"role": "system", "content": "Be kind."}], "Answer briefly.")
-        [{'role': 'system', 'content': 'Be kind.\n\nAnswer briefly.'}]
-    """
+    r"""The messages with an instruction in the last leading system or developer message."""
     messages = list(messages)
     leading = 0
     while leading < len(messages) and messages[leading]["role"] in STANDING:

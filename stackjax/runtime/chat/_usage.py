@@ -13,12 +13,7 @@ MAX_KEPT = 1 << 20
 
 
 def usage_of(answer: Any) -> tuple[int, int] | None:
-    """Prompt and completion tokens of a decoded answer or chunk, None if it does not say.
-
-    Example:
-        >>> usage_of({"usage": {"prompt_tokens": 12, "completion_tokens": 3}})
-        (12, 3)
-    """
+    """Prompt and completion tokens of a decoded answer or chunk, None if it does not say."""
     usage = answer.get("usage") if isinstance(answer, Mapping) else getattr(answer, "usage", None)
     if usage is None:
         return None
@@ -36,17 +31,6 @@ class AnswerReader:
 
     For a stream it keeps the last chunk that names usage and counts chunks; for a whole answer it
     keeps the body. Gzip and deflate are decoded; of any other encoding nothing is read.
-
-    Args:
-        content_type: The answer's content type.
-        encoding: Its content encoding.
-
-    Example:
-        >>> reader = AnswerReader("application/json", "")
-        >>> reader.feed(b'{"usage": {"prompt_tokens": 5, ')
-        >>> reader.feed(b'"completion_tokens": 2}}')
-        >>> reader.usage()
-        (5, 2)
     """
 
     def __init__(self, content_type: str = "", encoding: str = "") -> None:
@@ -109,12 +93,7 @@ class AnswerReader:
 
 
 def tool_calls_of(answer: Any) -> int:
-    """Tool calls that an answer asks for.
-
-    Example:
-        >>> tool_calls_of({"choices": [{"message": {"tool_calls": [{}, {}]}}]})
-        2
-    """
+    """Tool calls that an answer asks for."""
     read = lambda x, name: x.get(name) if isinstance(x, Mapping) else getattr(x, name, None)
     total = 0
     for choice in _listed(read(answer, "choices")):
@@ -124,12 +103,7 @@ def tool_calls_of(answer: Any) -> int:
 
 
 def streamed_calls_of(chunk: Any) -> set[tuple[Any, Any]]:
-    """The tool calls that a chunk of a stream is part of, by the indices of choice and call.
-
-    Example:
-        >>> streamed_calls_of({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1}]}}]})
-        {(0, 1)}
-    """
+    """The tool calls that a chunk of a stream is part of, by the indices of choice and call."""
     read = lambda x, name: x.get(name) if isinstance(x, Mapping) else getattr(x, name, None)
     found = set()
     for choice in _listed(read(chunk, "choices")):

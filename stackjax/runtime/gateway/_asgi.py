@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from stackjax.runtime.gateway._identify import checked_defaults
@@ -56,15 +54,10 @@ def make_app(
 
     Example:
         >>> from importlib.util import find_spec
-        >>> from stackjax.runtime.policy._known_policy import known_policy
-        >>> governor = Governor(known_policy())
-        >>> if find_spec("starlette") and find_spec("uvicorn"):  # of the extra llm
-        ...     import httpx
-        ...     app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))
-        ...     with serving(app) as url:
-        ...         told = httpx.get(url + "/healthz", trust_env=False).json()
-        ...     assert told["rollout"] == "shadow"
-        >>> governor.close()
+        >>> with Governor(known_policy()) as governor:
+        ...     if find_spec("starlette") and find_spec("httpx"):  # of the extra llm
+        ...         app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))
+        ...         # uvicorn.run(app, port=8090)
     """
     try:
         import httpx
@@ -184,46 +177,3 @@ def uvicorn_server(app: Any, host: str, port: int) -> Any:
         timeout_graceful_shutdown=5,
     )
     return uvicorn.Server(config)
-
-
-@contextlib.contextmanager
-def serving(app: Any, *, port: int = 0) -> Iterator[str]:
-    """Serves an application on 127.0.0.1 from a thread while the context is open.
-
-    Args:
-        app: An ASGI application, for instance of `make_app`.
-        port: Port; 0 for any that is free.
-
-    Yields:
-        The address, ``http://127.0.0.1:PORT``.
-
-    Raises:
-        ImportError: If uvicorn is not installed.
-        RuntimeError: If the server does not start within 10 seconds, as when the port is taken.
-
-    Example:
-        >>> from importlib.util import find_spec
-        >>> async def app(scope, receive, send):
-        ...     if scope["type"] == "http":
-        ...         await send({"type": "http.response.start", "status": 204})
-        ...         await send({"type": "http.response.body"})
-        >>> if find_spec("uvicorn"):  # of the extra llm
-        ...     import httpx
-        ...     with serving(app) as url:
-        ...         assert httpx.get(url, trust_env=False).status_code == 204
-    """
-    server = uvicorn_server(app, "127.0.0.1", port)
-    thread = threading.Thread(target=server.run, name="stackjax-proxy", daemon=True)
-    thread.start()
-    for _ in range(1000):
-        if server.started or not thread.is_alive():
-            break
-        time.sleep(0.01)
-    if not server.started:
-        raise RuntimeError(f"the server did not start; is port {port} taken?")
-    try:
-        bound = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{bound}"
-    finally:
-        server.should_exit = True
-        thread.join(15.0)

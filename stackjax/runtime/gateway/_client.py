@@ -46,7 +46,6 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
     Example:
         >>> from importlib.util import find_spec
         >>> from stackjax.runtime import session_scope
-        >>> from stackjax.runtime.policy._known_policy import known_policy
         >>> governor = Governor(known_policy())
         >>> if find_spec("openai"):  # of the extra llm
         ...     import httpx, openai

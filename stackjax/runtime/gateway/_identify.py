@@ -81,10 +81,6 @@ def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         TypeError: If there is no such field.
         ValueError: If the task type is unknown.
-
-    Example:
-        >>> checked_defaults({"task": "simple_qa"})
-        {'task': 'simple_qa'}
     """
     made = dict(defaults or {})
     names = [field.name for field in dataclasses.fields(SessionMetadata)]
@@ -98,12 +94,7 @@ def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def told_by_headers(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The fields told by the headers `HEADERS`; a complexity that is no number is left out.
-
-    Example:
-        >>> told_by_headers({"x-stackjax-task": "simple_qa", "accept": "*/*"})
-        {'task': 'simple_qa'}
-    """
+    """The fields told by the headers `HEADERS`; a complexity that is no number is left out."""
     told: dict[str, Any] = {HEADERS[k]: v for k, v in headers.items() if k in HEADERS and v}
     if "task_complexity" in told:
         with contextlib.suppress(ValueError):
@@ -125,16 +116,6 @@ def identify_session(
 
     The complexity is not guessed. That of recorded turns was given by what made them, and no rule
     on a message's words was found that agrees with it (a message's length: correlation .12).
-
-    Args:
-        body: The arguments of a chat completion; its messages keep the grammar.
-        told: Fields that the agent told.
-        defaults: Fields for what it did not tell, before any guess.
-
-    Example:
-        >>> chat = {"messages": [{"role": "user", "content": "Write a short letter."}]}
-        >>> identify_session(chat, {}).task
-        'text_writing'
     """
     messages: Sequence[Mapping[str, Any]] = body["messages"]
     turns = split_turns(messages)
@@ -155,12 +136,7 @@ def identify_session(
 
 
 def guess_task(question: str) -> str:
-    """A task type by key words, ``"simple_qa"`` where none is found.
-
-    Example:
-        >>> guess_task("Why is 12 * 7 more than 80?")
-        'complex_reasoning'
-    """
+    """A task type by key words, ``"simple_qa"`` where none is found."""
     text = question[:4000].lower()
     return next((task for task, words in _TASKS if re.search(words, text)), "simple_qa")
 

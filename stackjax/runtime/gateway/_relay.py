@@ -34,12 +34,6 @@ class Relay:
     Bodies are passed as they came unless a plan rewrote them. An answer is streamed as its bytes
     arrive. When the client leaves, the upstream's connection is closed; when the upstream breaks
     off in the middle of an answer, so is the client's, since nothing else would tell it.
-
-    Args:
-        governor: The governor.
-        upstream: Where requests go.
-        defaults: Session metadata for requests that do not tell them.
-        client: The `httpx.AsyncClient` that sends; made by `stackjax.runtime.gateway._asgi`.
     """
 
     def __init__(

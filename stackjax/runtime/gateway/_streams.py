@@ -12,14 +12,7 @@ from stackjax.runtime.governor._observer import Usage
 
 
 def watch_stream(turn: Turn, stream: Any, began: float, *, is_async: bool) -> None:
-    """Books a turn when its stream ends, breaks off or is closed; the stream stays what it is.
-
-    Args:
-        turn: The turn.
-        stream: An `openai.Stream` or `openai.AsyncStream`.
-        began: `time.perf_counter()` when the request left.
-        is_async: Which of the two it is.
-    """
+    """Books a turn when its stream ends, breaks off or is closed; the stream stays what it is."""
     tally = _Tally(turn, began)
     stream._iterator = (_awatch if is_async else _watch)(tally, stream._iterator)
     # A stream that is left early is booked when it is closed.

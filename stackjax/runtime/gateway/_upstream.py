@@ -72,12 +72,7 @@ class Upstream:
         object.__setattr__(self, "allow", allow)
 
     def target(self, path: str, query: bytes) -> str | None:
-        """The upstream's address for a path of ours; None if the path is not below ``/v1/``.
-
-        Args:
-            path: Path of the request as it came, percent-encoded.
-            query: Query string as it came.
-        """
+        """The upstream's address for a path of ours; None if the path is not below ``/v1/``."""
         if not path.startswith("/v1/") or not path.isascii():
             return None
         # A dot segment, plain or encoded, could leave the upstream's base path.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import queue
 import threading
@@ -25,19 +24,8 @@ class DeadlineWorker:
     result is dropped. While every thread has been busy with one piece of work for ten deadlines
     (and at least 50 ms), new work is refused at once instead of after a deadline each time.
 
-    Args:
-        deadline: Seconds that a caller waits at most.
-        threads: Threads.
-        backlog: Pieces of work that may wait.
-
     Raises:
         ValueError: If the deadline is not positive and finite, or threads or backlog are below 1.
-
-    Example:
-        >>> worker = DeadlineWorker(5.0)
-        >>> worker.run(lambda: 2 + 3)
-        5
-        >>> worker.close()
     """
 
     def __init__(self, deadline: float = 0.005, *, threads: int = 1, backlog: int = 256) -> None:
@@ -89,15 +77,6 @@ class DeadlineWorker:
                 return future.result()  # in time after all, or a timeout of the work itself
             future.cancel()
             raise DeadlineExceeded(f"not done in {1e3 * self.deadline:g} ms") from None
-
-    async def arun(self, work: Callable[[], T]) -> T:
-        """As `run`, without blocking the event loop."""
-        future = self.submit(work)
-        done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=self.deadline)
-        if not done and not future.done():
-            future.cancel()
-            raise DeadlineExceeded(f"not done in {1e3 * self.deadline:g} ms")
-        return future.result()
 
     def close(self) -> None:
         """Ends the threads once the waiting work is done."""

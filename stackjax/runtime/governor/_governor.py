@@ -56,7 +56,6 @@ class Governor:
         ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
 
     Example:
-        >>> from stackjax.runtime.policy._known_policy import known_policy
         >>> limits = Limits(deadline=60.0)  # this example is to end alike on a slow machine
         >>> with Governor(known_policy(), rollout=Rollout("on"), limits=limits) as governor:
         ...     session = {"identifier": "session-7", "task": "simple_qa"}
@@ -164,20 +163,6 @@ class Governor:
             decision = self.without(session, Fallback("controller_error", type(error).__name__))
         return self.counted(decision, time.perf_counter() - start)
 
-    async def adecide(self, session: SessionMetadata | Mapping[str, Any]) -> TurnDecision:
-        """As `decide`, for an event loop."""
-        session = _metadata(session)
-        start = time.perf_counter()
-        if self._rollout.mode == "off":
-            return self.without(session)
-        try:
-            decision = await self.worker.arun(lambda: self.judge(session))
-        except DeadlineExceeded as late:
-            decision = self.without(session, Fallback("deadline", str(late)))
-        except Exception as error:
-            decision = self.without(session, Fallback("controller_error", type(error).__name__))
-        return self.counted(decision, time.perf_counter() - start)
-
     def judge(self, session: SessionMetadata) -> TurnDecision:
         """Decides in this thread, without a deadline; a policy that raises is a fallback."""
         start = time.perf_counter()
@@ -232,12 +217,7 @@ class Governor:
     # After the turn
 
     def observe(self, decision: TurnDecision, usage: Usage) -> None:
-        """Accounts for a finished turn and logs it; never raises.
-
-        Args:
-            decision: What was decided for it.
-            usage: What it took.
-        """
+        """Accounts for a finished turn and logs it; never raises."""
         try:
             account = self.ledger.open(decision.session)
             with self.ledger.lock:

@@ -17,19 +17,10 @@ class Recommender(Protocol):
     """What a governor asks: a `Policy`, or anything with the same three members.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> from stackjax.runtime import Governor, Rollout
-        >>> made = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Residuals(0.0, 0.3, 0.0, 0.4, 90, (0.0,) * 8, (100.0,) * 8, made)
-        >>> advice = Recommendation((0.8, 0.5), (1.0, 0.0, 1.0), True, 0.0, 300, 330, 0.7, 0.8)
-        >>> fixed = SimpleNamespace(
-        ...     calibration=calibration, fingerprint={}, recommend=lambda *state: advice
-        ... )
-        >>> limits = Limits(deadline=60.0, max_age=float("inf"))
-        >>> state = {"task": "simple_qa", "task_complexity": 0.3, "context_tokens": 40.0}
-        >>> with Governor(fixed, rollout=Rollout("on"), limits=limits) as governor:
-        ...     governor.decide({"identifier": "session-7", **state}).response
-        (1.0, 0.0, 1.0)
+        >>> policy: Recommender = known_policy()
+        >>> middle = dict.fromkeys(sj.agents.game.FIELDS, 0.5)
+        >>> policy.recommend(middle, "simple_qa", (0.775, 0.5)).response
+        (1.0, 1.0, 1.0)
     """
 
     @property
@@ -99,17 +90,7 @@ def advise(
     observer: Observer,
     previous: Sequence[float],
 ) -> tuple[Fallback | None, Recommendation | None]:
-    """A recommendation that may be followed, or the reason why there is none; never raises.
-
-    Args:
-        policy: Who is asked.
-        limits: Budget, age and range limits.
-        task: Task type.
-        features: The numeric features that are known.
-        missing: Names of those that are not.
-        observer: Whose drift alarms count.
-        previous: The session's last signal.
-    """
+    """A recommendation that may be followed, or the reason why there is none; never raises."""
     if task not in TASK_TYPES:
         missing = (*missing, "task")
     if missing:

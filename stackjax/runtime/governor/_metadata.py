@@ -66,16 +66,9 @@ class SessionMetadata:
 class Account:
     """One session, as the runtime keeps it.
 
-    Attributes:
-        accounts: Turns, tokens, recent quality and the model's condition, as in recorded turns.
-        signal: The last signal (q, alpha).
-        quality_sum: Sum of the qualities told.
-        quality_count: Their number.
-        failures: Turns that the upstream did not answer.
-        last_seen: Clock at the last turn, in seconds.
-        arm: The session's first arm and its propensity, with the roll-out's label.
-        latest: The last turn's record, for a quality that is told later.
-        predicted_quality: Of the last turn, or None.
+    `accounts` are as in recorded turns, `signal` the last (q, alpha), `failures` the turns that the
+    upstream did not answer, `last_seen` a clock's seconds, `arm` the session's first one with its
+    propensity and the roll-out's label, `latest` the last turn's record, for a quality told later.
     """
 
     accounts: Accounts = field(default_factory=Accounts)
@@ -109,18 +102,7 @@ class Account:
 def complete(
     session: SessionMetadata, account: Account, token_budget: float | None
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The eight numeric features, and the names of those that are missing or not finite.
-
-    Args:
-        session: What the agent told; it takes precedence.
-        account: The accounts that fill the rest.
-        token_budget: Tokens that a session may use, None for no limit.
-
-    Example:
-        >>> session = SessionMetadata("session-7", task="simple_qa", context_tokens=90)
-        >>> complete(session, Account(), None)[1]
-        ('task_complexity',)
-    """
+    """The eight numeric features, and the names of those that are missing or not finite."""
     known = account.accounts.measured(token_budget)
     known["turn_index"] = max(known["turn_index"], session.earlier_turns or 0)
     values, missing = {}, []
@@ -147,11 +129,6 @@ class Ledger:
 
     Raises:
         ValueError: If `size` is below 1 or `idle` is not positive.
-
-    Example:
-        >>> ledger = Ledger(size=1)
-        >>> ledger.open("a").failures, ledger.open("b").failures, len(ledger)
-        (0, 0, 1)
     """
 
     def __init__(

@@ -28,14 +28,7 @@ _HELP = {
 
 
 class Metrics:
-    """Counts by name and labels; safe between threads.
-
-    Example:
-        >>> metrics = Metrics()
-        >>> metrics.count("fallbacks", "deadline")
-        >>> metrics.value("fallbacks", "deadline")
-        1.0
-    """
+    """Counts by name and labels; safe between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,9 +71,6 @@ class Metrics:
 
     def prometheus(self, gauges: Mapping[str, float] | None = None) -> bytes:
         """The metrics in Prometheus' text format.
-
-        Args:
-            gauges: Further values by name.
 
         Raises:
             ImportError: If `prometheus_client` is not installed (extra `llm`).

@@ -81,17 +81,7 @@ class Usage:
 
 
 class Observer:
-    """Keeps the books of a governor. Its methods are called under the ledger's lock.
-
-    Args:
-        calibration: What residuals are measured against.
-        metrics: Counters.
-        own_cell: Cell that the agent's own requests count as.
-        log: Turn log, or None.
-        stop: Rule of the comparison, or None.
-        harm: Called once when the comparison ends for harm.
-        fingerprint: Of the policy, for the records.
-    """
+    """Keeps the books of a governor. Its methods are called under the ledger's lock."""
 
     def __init__(
         self,

@@ -57,13 +57,7 @@ def shadow_record(
     *,
     now: datetime | None = None,
 ) -> ShadowRecord:
-    """Coarsens a decision into a shadow record: the hour, the task type, one decimal of quality.
-
-    Example:
-        >>> time = datetime(2026, 1, 5, 10, 59, tzinfo=UTC)
-        >>> shadow_record("simple_qa", None, True, 0.68, now=time).quality
-        0.7
-    """
+    """Coarsens a decision into a shadow record: the hour, the task type, one decimal of quality."""
     now = datetime.now(UTC) if now is None else now.astimezone(UTC)
     cell = None if action is None else tuple(round(float(x), 3) for x in action)
     return ShadowRecord(

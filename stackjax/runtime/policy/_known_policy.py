@@ -11,12 +11,7 @@ from stackjax.runtime.policy._policy import Policy, measure_residuals
 
 @functools.cache
 def known_policy() -> Policy:
-    """Its controller, calibrated on its records; compiled once in a process, and fresh then.
-
-    Example:
-        >>> known_policy().calibration.turns, known_policy() is known_policy()
-        (128, True)
-    """
+    """Its controller, calibrated on its records; compiled once in a process, and fresh then."""
     controller = known_world.controller()
     return Policy(
         controller, measure_residuals(controller.surrogate, turn_arrays(known_world.records()))

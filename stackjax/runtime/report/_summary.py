@@ -127,10 +127,6 @@ def summarise(
     A session belongs to the roll-out of its first turn; turns under a later one are left out of
     comparisons, and counted with the roll-out that they were taken under.
 
-    Args:
-        records: Turns of a runtime, in order.
-        rule: Margin and level of the comparisons.
-
     Raises:
         ValueError: If a record lacks what a runtime writes.
     """
