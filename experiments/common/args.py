@@ -47,12 +47,12 @@ def parse(cls: type[A], argv: Sequence[str] | None = None) -> A:
     ``ValueError`` of the class's ``__post_init__`` is reported like a wrong option.
 
     Args:
-        cls: A dataclass.
-        argv: Arguments without the program's name; by default those of the process.
+      cls: A dataclass.
+      argv: Arguments without the program's name; by default those of the process.
 
     Raises:
-        SystemExit: With status 2 and one line on stderr if an argument is wrong; with 0 after
-            ``--help``.
+      SystemExit: With status 2 and one line on stderr if an argument is wrong; with 0 after
+        ``--help``.
     """
     text = inspect.getdoc(cls) or ""
     summary, docs = text.split("Attributes:")[0].strip(), _field_docs(text)
@@ -100,7 +100,7 @@ def check_file(name: str, path: Path) -> None:
     """Refuses an option's path that is no file that can be read.
 
     Raises:
-        ValueError: There is none, it is a folder, or reading is not allowed.
+      ValueError: There is none, it is a folder, or reading is not allowed.
     """
     if path.is_dir():
         raise ValueError(f"{name} must be a file, {path} is a folder")
@@ -114,7 +114,7 @@ def check_seed(seed: int) -> None:
     """Refuses what NumPy's and JAX's generators do not take.
 
     Raises:
-        ValueError: The seed is negative, or does not fit into 32 bits.
+      ValueError: The seed is negative, or does not fit into 32 bits.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be between 0 and 2^32 - 1, got {seed}")
@@ -124,12 +124,12 @@ def check_out(name: str, path: Path, *, folder: bool = False) -> None:
     """Refuses, before hours of work, a path that cannot be written; creates its folder.
 
     Args:
-        name: The option.
-        path: A file, or a folder if `folder`.
-        folder: Whether the path is a folder.
+      name: The option.
+      path: A file, or a folder if `folder`.
+      folder: Whether the path is a folder.
 
     Raises:
-        ValueError: It is a folder for a file or a file for a folder, or writing is not possible.
+      ValueError: It is a folder for a file or a file for a folder, or writing is not possible.
     """
     if folder and path.is_file():
         raise ValueError(f"{name} must be a folder, {path} is a file")

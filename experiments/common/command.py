@@ -37,10 +37,10 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     Ctrl-C, 143 after `kill`. Other exceptions are defects and keep their traceback.
 
     Args:
-        main: Called without arguments.
+      main: Called without arguments.
 
     Raises:
-        SystemExit: Always.
+      SystemExit: Always.
     """
     name = called(sys.argv[0])
     with _kill_is_heard() as killed:

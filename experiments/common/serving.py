@@ -30,12 +30,12 @@ def executor_for(
     else `OPENAI_BASE_URL` if that is set; else a local one with the default model.
 
     Args:
-        base_url: base URL of an OpenAI-compatible server, ending in `/v1`.
-        model: the model's name at that server.
-        model_path: GGUF file for the local server, or that the server at `base_url` serves.
-        cache: folder of cached replies, or None.
-        threads: of the local server.
-        timeout: seconds for one request.
+      base_url: base URL of an OpenAI-compatible server, ending in `/v1`.
+      model: the model's name at that server.
+      model_path: GGUF file for the local server, or that the server at `base_url` serves.
+      cache: folder of cached replies, or None.
+      threads: of the local server.
+      timeout: seconds for one request.
     """
     if base_url is None and model_path is None:
         base_url = os.environ.get("OPENAI_BASE_URL") or None
@@ -70,7 +70,7 @@ def check_resumable(log: TurnLog, executor: Executor) -> None:
     """Refuses to continue a log that another model or adapter began.
 
     Raises:
-        ValueError: the log holds turns of another model or adapter version.
+      ValueError: the log holds turns of another model or adapter version.
     """
     now = executor.model, ADAPTER_VERSION
     for record in log.records:
@@ -85,7 +85,7 @@ class Patience:
     """Ends a run whose server has stopped answering, instead of logging fallbacks for hours.
 
     Args:
-        limit: turns in a row that may be answered by the fallback alone.
+      limit: turns in a row that may be answered by the fallback alone.
     """
 
     def __init__(self, limit: int) -> None:
@@ -95,7 +95,7 @@ class Patience:
         """Counts the turns just taken.
 
         Raises:
-            RuntimeError: `limit` turns in a row had no real answer.
+          RuntimeError: `limit` turns in a row had no real answer.
         """
         for record in records:
             self._failures = self._failures + 1 if record.fallback else 0

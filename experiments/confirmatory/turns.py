@@ -105,10 +105,10 @@ def take_tuning(
     """Questions under `TUNING_CELLS` random cells, then sessions under every candidate.
 
     Args:
-        executor: takes the turns.
-        questions: tuning sessions of questions, at least `TUNING_QUESTIONS[0]`.
-        log: where they go.
-        workers: sessions side by side.
+      executor: takes the turns.
+      questions: tuning sessions of questions, at least `TUNING_QUESTIONS[0]`.
+      log: where they go.
+      workers: sessions side by side.
     """
     random_designs = [random_cells(number) for number in range(TUNING_CELLS)]
     fixed = [candidate(cell) for cell in CANDIDATES]

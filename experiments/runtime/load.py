@@ -92,11 +92,11 @@ class Tally(NamedTuple):
     """Answers of a load.
 
     Attributes:
-        seconds: Latency of each answer that was right.
-        right: Answers with the session's own text.
-        crossed: Answers with another text.
-        failed: Answers with an error status.
-        lost: Requests without an answer.
+      seconds: Latency of each answer that was right.
+      right: Answers with the session's own text.
+      crossed: Answers with another text.
+      failed: Answers with an error status.
+      lost: Requests without an answer.
     """
 
     seconds: list[float]

@@ -28,11 +28,11 @@ class Reply(NamedTuple):
     """What is sent back.
 
     Attributes:
-        body: The whole answer, or its pieces, each sent as a chunk.
-        status: Status code.
-        delay: Seconds before the answer, and between its pieces.
-        content_type: Its content type.
-        kill: Pieces after which the connection is cut; None for a whole answer.
+      body: The whole answer, or its pieces, each sent as a chunk.
+      status: Status code.
+      delay: Seconds before the answer, and between its pieces.
+      content_type: Its content type.
+      kill: Pieces after which the connection is cut; None for a whole answer.
     """
 
     body: bytes | tuple[bytes, ...]
@@ -82,12 +82,12 @@ class RecordingUpstream:
     """Answers request number `n` (from 0) with `script(received, n)`.
 
     Args:
-        script: Chooses the reply.
-        keep: Whether requests are kept in `received`.
+      script: Chooses the reply.
+      keep: Whether requests are kept in `received`.
 
     Attributes:
-        received: The requests, in order.
-        aborted: Answers that the other side did not wait for.
+      received: The requests, in order.
+      aborted: Answers that the other side did not wait for.
     """
 
     def __init__(self, script: Callable[[Received, int], Reply], *, keep: bool = True) -> None:

@@ -5,10 +5,10 @@ when used.
 Examples begin with `from stackjax.agents.control import known_world` too, a small world.
 
 Example:
-    >>> context, game = known_world.context(), sj.agents.game.resource_game()
-    >>> signal = jnp.array([0.8, 0.5])
-    >>> print(sj.best_response(game, signal, context, response=jnp.full(3, 0.5)).converged)
-    True
+  >>> context, game = known_world.context(), sj.agents.game.resource_game()
+  >>> signal = jnp.array([0.8, 0.5])
+  >>> print(sj.best_response(game, signal, context, response=jnp.full(3, 0.5)).converged)
+  True
 """
 
 from stackjax.agents import control, evaluation, executor, game, log, repair, surrogate, tasks

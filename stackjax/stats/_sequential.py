@@ -17,13 +17,13 @@ class ConfidenceSequence:
     """Estimate and interval after each of n observations.
 
     Attributes:
-        estimate: `[n]`.
-        low: `[n]`.
-        high: `[n]`.
+      estimate: `[n]`.
+      low: `[n]`.
+      high: `[n]`.
 
     Example:
-        >>> ConfidenceSequence(np.ones(1), np.zeros(1), np.full(1, 2.0)).last
-        (1.0, 0.0, 2.0)
+      >>> ConfidenceSequence(np.ones(1), np.zeros(1), np.full(1, 2.0)).last
+      (1.0, 0.0, 2.0)
     """
 
     estimate: np.ndarray
@@ -50,22 +50,22 @@ def bounded_sequence(
     any sequence whose conditional mean is constant.
 
     Args:
-        values: `[n]`, in order.
-        low: Least possible value.
-        high: Largest possible value.
-        level: Confidence level, in (0, 1).
+      values: `[n]`, in order.
+      low: Least possible value.
+      high: Largest possible value.
+      level: Confidence level, in (0, 1).
 
     Returns:
-        The running intersection of the intervals, within [low, high].
+      The running intersection of the intervals, within [low, high].
 
     Raises:
-        ValueError: If a value is outside of the bounds or not finite, or the level not in (0, 1).
+      ValueError: If a value is outside of the bounds or not finite, or the level not in (0, 1).
 
     Source: Waudby-Smith and Ramdas, Journal of the Royal Statistical Society B 86, 2024, Theorem 2.
 
     Example:
-        >>> bounded_sequence(np.tile([0.0, 1.0], 500)).low[-1].round(2).item()
-        0.44
+      >>> bounded_sequence(np.tile([0.0, 1.0], 500)).low[-1].round(2).item()
+      0.44
     """
     x = _checked(values, level)
     if not low < high:
@@ -100,21 +100,21 @@ def mixture_sequence(
     """The normal-mixture sequence, for sub-Gaussian observations of known scale.
 
     Args:
-        values: `[n]`, in order; sub-Gaussian around one mean.
-        sigma: Their scale: exp(t (x - mean)) has mean at most exp(t^2 sigma^2 / 2).
-        level: Confidence level, in (0, 1).
-        tight_at: Number of observations at which the interval is to be narrowest.
+      values: `[n]`, in order; sub-Gaussian around one mean.
+      sigma: Their scale: exp(t (x - mean)) has mean at most exp(t^2 sigma^2 / 2).
+      level: Confidence level, in (0, 1).
+      tight_at: Number of observations at which the interval is to be narrowest.
 
     Raises:
-        ValueError: If a value is not finite, sigma not positive, the level not in (0, 1), or
-            `tight_at` below 1.
+      ValueError: If a value is not finite, sigma not positive, the level not in (0, 1), or
+        `tight_at` below 1.
 
     Source: Howard, Ramdas, McAuliffe and Sekhon, Annals of Statistics 49, 2021, equation (14).
 
     Example:
-        >>> sequence = mixture_sequence(np.zeros(100), sigma=1.0)
-        >>> bool(sequence.high[-1] < sequence.high[0])
-        True
+      >>> sequence = mixture_sequence(np.zeros(100), sigma=1.0)
+      >>> bool(sequence.high[-1] < sequence.high[0])
+      True
     """
     x = _checked(values, level)
     if not (np.isfinite(sigma) and sigma > 0):
@@ -132,19 +132,19 @@ def asymptotic_sequence(
     the whole line.
 
     Args:
-        values: `[n]`, in order.
-        level: Confidence level, in (0, 1).
-        tight_at: Number of observations at which the interval is to be narrowest.
+      values: `[n]`, in order.
+      level: Confidence level, in (0, 1).
+      tight_at: Number of observations at which the interval is to be narrowest.
 
     Raises:
-        ValueError: If a value is not finite, the level not in (0, 1), or `tight_at` below 1.
+      ValueError: If a value is not finite, the level not in (0, 1), or `tight_at` below 1.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52, 2024,
     Theorem 2.2.
 
     Example:
-        >>> asymptotic_sequence(np.arange(5.0)).last
-        (2.0, -inf, inf)
+      >>> asymptotic_sequence(np.arange(5.0)).last
+      (2.0, -inf, inf)
     """
     x = _checked(values, level)
     count = np.arange(1, x.size + 1)
@@ -195,17 +195,17 @@ def effect_scores(outcome: np.ndarray, governed: np.ndarray, share: np.ndarray) 
     in [-k, k] with k = 1 / min(p, 1 - p).
 
     Args:
-        outcome: `[n]`, one a session, in order.
-        governed: `[n]`, whether the session was governed.
-        share: `[n]`, probability with which it would be.
+      outcome: `[n]`, one a session, in order.
+      governed: `[n]`, whether the session was governed.
+      share: `[n]`, probability with which it would be.
 
     Raises:
-        ValueError: If the shapes differ, or a share is not in (0, 1).
+      ValueError: If the shapes differ, or a share is not in (0, 1).
 
     Example:
-        >>> scores = effect_scores(np.array([1.0, 0.0]), np.array([True, False]), np.full(2, 0.5))
-        >>> scores.tolist()
-        [2.0, 2.0]
+      >>> scores = effect_scores(np.array([1.0, 0.0]), np.array([True, False]), np.full(2, 0.5))
+      >>> scores.tolist()
+      [2.0, 2.0]
     """
     y, a, p = np.asarray(outcome, float), np.asarray(governed, bool), np.asarray(share, float)
     if not (y.shape == a.shape == p.shape) or y.ndim != 1:

@@ -81,11 +81,11 @@ def executed_action(action: Sequence[float]) -> tuple[float, float, float]:
     """Returns the action that the adapter carries out: each channel at the nearest level.
 
     Raises:
-        ValueError: If the action is not three numbers in [0, 1].
+      ValueError: If the action is not three numbers in [0, 1].
 
     Example:
-        >>> sj.agents.executor.executed_action((0.8, 0.3, 0.1))
-        (1.0, 0.5, 0.0)
+      >>> sj.agents.executor.executed_action((0.8, 0.3, 0.1))
+      (1.0, 0.5, 0.0)
     """
     values = [float(value) for value in action]
     if len(values) != 3 or not all(0.0 <= value <= 1.0 for value in values):
@@ -125,15 +125,15 @@ def build_request(
     """Builds the request for one turn.
 
     Args:
-        history: Messages before the question, oldest first.
-        question: The question.
-        task: Task type.
-        action: (c, p, u) in [0, 1]^3.
-        family: The question's family; where it has a prompt of its own, that one is sent.
-        passages: Retrieved for the question, the best one last.
+      history: Messages before the question, oldest first.
+      question: The question.
+      task: Task type.
+      action: (c, p, u) in [0, 1]^3.
+      family: The question's family; where it has a prompt of its own, that one is sent.
+      passages: Retrieved for the question, the best one last.
 
     Raises:
-        ValueError: If the action is outside [0, 1]^3 or not a number, or the task is unknown.
+      ValueError: If the action is outside [0, 1]^3 or not a number, or the task is unknown.
     """
     if task not in TASK_TYPES:
         raise ValueError(f"task must be one of {', '.join(TASK_TYPES)}, got {task!r}")

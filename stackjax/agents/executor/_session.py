@@ -22,16 +22,16 @@ class Choice(NamedTuple):
     """What a policy decides for a turn.
 
     Attributes:
-        action: The intended (c, p, u).
-        signal: The leader's (q, alpha), or None.
-        propensity: Probability of the action under the design, or None if unknown.
-        name: The arm's name.
-        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
-            ``"policy"``.
+      action: The intended (c, p, u).
+      signal: The leader's (q, alpha), or None.
+      propensity: Probability of the action under the design, or None if unknown.
+      name: The arm's name.
+      design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
+        ``"policy"``.
 
     Example:
-        >>> sj.agents.executor.Choice((1.0, 0.5, 0.0), None, 1.0, "no tools", "policy").action
-        (1.0, 0.5, 0.0)
+      >>> sj.agents.executor.Choice((1.0, 0.5, 0.0), None, 1.0, "no tools", "policy").action
+      (1.0, 0.5, 0.0)
     """
 
     action: tuple[float, float, float]
@@ -52,23 +52,23 @@ class SessionState:
     """What is known about a session between turns.
 
     Attributes:
-        token_budget: Tokens that the session may use in all.
-        history: All messages so far, oldest first.
-        notes: All notes so far, oldest first.
-        turn_index: Turns finished, failed ones among them.
-        total_tokens: Tokens used.
-        last_tokens: Tokens of the last turn.
-        previous_tokens: Tokens of the turn before it.
-        recent_quality: Exponential mean of checked correctness, 0.5 at the start.
-        model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
+      token_budget: Tokens that the session may use in all.
+      history: All messages so far, oldest first.
+      notes: All notes so far, oldest first.
+      turn_index: Turns finished, failed ones among them.
+      total_tokens: Tokens used.
+      last_tokens: Tokens of the last turn.
+      previous_tokens: Tokens of the turn before it.
+      recent_quality: Exponential mean of checked correctness, 0.5 at the start.
+      model_condition: 1 healthy; halved by a fallback, recovering by 0.3 of the gap a good turn.
 
     Example:
-        >>> state = sj.agents.executor.SessionState(1000.0)
-        >>> turn = sj.agents.tasks.make_episode(0, 7).turns[0]
-        >>> state.hear(turn)
-        >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
-        >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
-        (1, 0.75, 0.7)
+      >>> state = sj.agents.executor.SessionState(1000.0)
+      >>> turn = sj.agents.tasks.make_episode(0, 7).turns[0]
+      >>> state.hear(turn)
+      >>> state.update(turn, tokens=250, correct=True, fallback=False, reply=turn.reference)
+      >>> state.turn_index, state.features(turn)["budget"], round(state.recent_quality, 2)
+      (1, 0.75, 0.7)
     """
 
     token_budget: float
@@ -130,36 +130,36 @@ def run_episode(
     recorded results advance the state.
 
     Args:
-        executor: Takes the turns.
-        episode: The session.
-        policy: Decides each turn from the state, the turn and a random stream of its own.
-        log: Where the records go, and where finished turns are found.
-        history: ``"reference"``: earlier assistant messages are the scripted reference replies, so
-            that the outcome of a (turn, action) pair depends on no earlier action; ``"own"``: the
-            model's own replies.
-        token_budget: Tokens for the session; by default `TURN_BUDGET` a turn.
-        seed: Seed of the policy's random numbers; each turn has its own stream, so that a resumed
-            run draws what the uninterrupted one would have drawn.
+      executor: Takes the turns.
+      episode: The session.
+      policy: Decides each turn from the state, the turn and a random stream of its own.
+      log: Where the records go, and where finished turns are found.
+      history: ``"reference"``: earlier assistant messages are the scripted reference replies, so
+        that the outcome of a (turn, action) pair depends on no earlier action; ``"own"``: the
+        model's own replies.
+      token_budget: Tokens for the session; by default `TURN_BUDGET` a turn.
+      seed: Seed of the policy's random numbers; each turn has its own stream, so that a resumed
+        run draws what the uninterrupted one would have drawn.
 
     Raises:
-        ValueError: If `history` is neither of the two, or the policy's action is
-            not in [0, 1]^3, or the budget is not positive.
+      ValueError: If `history` is neither of the two, or the policy's action is
+        not in [0, 1]^3, or the budget is not positive.
 
     Example:
-        >>> import pathlib, tempfile
-        >>> from stackjax.agents import executor
-        >>> class Silent:  # what an `Executor` does, without a model
-        ...     model = "none"
-        ...     def run_turn(self, question, task, action, **context):
-        ...         done = executor.executed_action(action)
-        ...         return executor.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
-        >>> everything = executor.Choice((1, 1, 1), None, 1.0, "everything", "policy")
-        >>> always = lambda state, turn, rng: everything
-        >>> episode = sj.agents.tasks.make_episode(0, 7)
-        >>> with sj.agents.log.TurnLog(pathlib.Path(tempfile.mkdtemp()) / "turns.jsonl") as log:
-        ...     records = executor.run_episode(Silent(), episode, always, log)
-        >>> len(records) == len(episode.turns), records[-1].executed, records[-1].correct
-        (True, (1.0, 1.0, 1.0), False)
+      >>> import pathlib, tempfile
+      >>> from stackjax.agents import executor
+      >>> class Silent:  # what an `Executor` does, without a model
+      ...     model = "none"
+      ...     def run_turn(self, question, task, action, **context):
+      ...         done = executor.executed_action(action)
+      ...         return executor.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
+      >>> everything = executor.Choice((1, 1, 1), None, 1.0, "everything", "policy")
+      >>> always = lambda state, turn, rng: everything
+      >>> episode = sj.agents.tasks.make_episode(0, 7)
+      >>> with sj.agents.log.TurnLog(pathlib.Path(tempfile.mkdtemp()) / "turns.jsonl") as log:
+      ...     records = executor.run_episode(Silent(), episode, always, log)
+      >>> len(records) == len(episode.turns), records[-1].executed, records[-1].correct
+      (True, (1.0, 1.0, 1.0), False)
     """
     if history not in ("reference", "own"):
         raise ValueError(f'history must be "reference" or "own", got {history!r}')

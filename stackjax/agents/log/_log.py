@@ -21,43 +21,43 @@ class TurnRecord:
     """One real turn.
 
     Attributes:
-        episode: Episode's name.
-        turn: 0-based position in the episode.
-        task: Task type.
-        family: Generator's name.
-        item: Hash of the question's content.
-        policy: Arm's name.
-        design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
-            ``"policy"``.
-        state: Raw features at decision time.
-        signal: The leader's (q, alpha), or None where no leader played.
-        intended: The follower's (c, p, u) before the adapter rounded it.
-        executed: (c, p, u) as executed.
-        propensity: Probability of the executed action under the design, or None if unknown.
-        prompt_tokens: Tokens read by the model, summed over the turn's calls.
-        completion_tokens: Tokens written by the model, summed over the turn's calls.
-        latency: Seconds.
-        tool_calls: Tool calls executed.
-        answer: The model's final reply.
-        gold: What was checked.
-        correct: Whether the check passed.
-        fallback: Reason why the turn was answered by the fallback, or None.
-        replayed: Whether every reply came from the cache.
-        model: Model's name.
-        adapter: Adapter's version.
-        seed: Seed of the episode stream.
-        time: ISO 8601, UTC.
-        extra: Keys that this version does not know, kept as they are.
+      episode: Episode's name.
+      turn: 0-based position in the episode.
+      task: Task type.
+      family: Generator's name.
+      item: Hash of the question's content.
+      policy: Arm's name.
+      design: ``"random"``, ``"factorial"``, ``"heuristic"``, ``"later"``, ``"candidate"`` or
+        ``"policy"``.
+      state: Raw features at decision time.
+      signal: The leader's (q, alpha), or None where no leader played.
+      intended: The follower's (c, p, u) before the adapter rounded it.
+      executed: (c, p, u) as executed.
+      propensity: Probability of the executed action under the design, or None if unknown.
+      prompt_tokens: Tokens read by the model, summed over the turn's calls.
+      completion_tokens: Tokens written by the model, summed over the turn's calls.
+      latency: Seconds.
+      tool_calls: Tool calls executed.
+      answer: The model's final reply.
+      gold: What was checked.
+      correct: Whether the check passed.
+      fallback: Reason why the turn was answered by the fallback, or None.
+      replayed: Whether every reply came from the cache.
+      model: Model's name.
+      adapter: Adapter's version.
+      seed: Seed of the episode stream.
+      time: ISO 8601, UTC.
+      extra: Keys that this version does not know, kept as they are.
 
     Raises:
-        TypeError: If a field is missing.
+      TypeError: If a field is missing.
 
     Example:
-        >>> record = known_world.records()[0]
-        >>> record.key
-        ('factorial-0', 0, 'factorial', (0.0, 0.0, 0.0))
-        >>> sj.agents.log.TurnRecord.from_json(record.to_json()) == record
-        True
+      >>> record = known_world.records()[0]
+      >>> record.key
+      ('factorial-0', 0, 'factorial', (0.0, 0.0, 0.0))
+      >>> sj.agents.log.TurnRecord.from_json(record.to_json()) == record
+      True
     """
 
     episode: str
@@ -109,7 +109,7 @@ class TurnRecord:
         """Reads a record; unknown keys go to `extra`.
 
         Raises:
-            ValueError: If the line is not a JSON object or lacks a field.
+          ValueError: If the line is not a JSON object or lacks a field.
         """
         data = json.loads(line)
         if not isinstance(data, dict):
@@ -140,11 +140,11 @@ def latest(records: Iterable[TurnRecord]) -> list[TurnRecord]:
     way to any answered record of the same episode, turn and policy.
 
     Example:
-        >>> import dataclasses
-        >>> good = known_world.records(1, 1, design="random")[0]
-        >>> outage = dataclasses.replace(good, fallback="timeout")
-        >>> [record.fallback for record in sj.agents.log.latest([outage, good])]
-        [None]
+      >>> import dataclasses
+      >>> good = known_world.records(1, 1, design="random")[0]
+      >>> outage = dataclasses.replace(good, fallback="timeout")
+      >>> [record.fallback for record in sj.agents.log.latest([outage, good])]
+      [None]
     """
     last = {record.key: record for record in records}.values()
     answered = {(r.episode, r.turn, r.policy) for r in last if r.answered}
@@ -155,9 +155,9 @@ class LogContents(NamedTuple):
     """A log that was read: its records and, if the last line was torn, where it begins.
 
     Example:
-        >>> contents = sj.agents.log.LogContents(records=[], torn="line 3, byte 812: 40 bytes")
-        >>> contents.torn is None  # a whole log has None
-        False
+      >>> contents = sj.agents.log.LogContents(records=[], torn="line 3, byte 812: 40 bytes")
+      >>> contents.torn is None  # a whole log has None
+      False
     """
 
     records: list[TurnRecord]
@@ -171,19 +171,19 @@ def read_log(path: str | os.PathLike[str]) -> LogContents:
     and described in `torn`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If any other line is not a turn record; names the file and the line.
+      FileNotFoundError: If there is no such file.
+      ValueError: If any other line is not a turn record; names the file and the line.
 
     Example:
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder) / "turns.jsonl"
-        ...     with path.open("w") as file:
-        ...         print(known_world.records()[0].to_json(), file=file)
-        ...         print('{"episode":', end="", file=file)  # killed in the middle of a line
-        ...     contents = sj.agents.log.read_log(path)
-        >>> len(contents.records), contents.torn is None
-        (1, False)
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "turns.jsonl"
+      ...     with path.open("w") as file:
+      ...         print(known_world.records()[0].to_json(), file=file)
+      ...         print('{"episode":', end="", file=file)  # killed in the middle of a line
+      ...     contents = sj.agents.log.read_log(path)
+      >>> len(contents.records), contents.torn is None
+      (1, False)
     """
     path = Path(path)
     opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
@@ -220,24 +220,24 @@ class TurnLog:
     records are never touched.
 
     Args:
-        path: A ``.jsonl`` file; created, with its folder, if absent.
+      path: A ``.jsonl`` file; created, with its folder, if absent.
 
     Attributes:
-        records: The records that were there when the log was opened.
-        done: Keys of all finished turns, for resuming; turns lost to an outage are not among them.
+      records: The records that were there when the log was opened.
+      done: Keys of all finished turns, for resuming; turns lost to an outage are not among them.
 
     Raises:
-        ValueError: If a line other than the last is not a turn record.
+      ValueError: If a line other than the last is not a turn record.
 
     Example:
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder) / "turns.jsonl"
-        ...     with sj.agents.log.TurnLog(path) as log:
-        ...         log.append(known_world.records()[0])
-        ...     with sj.agents.log.TurnLog(path) as again:
-        ...         print(len(again.records), len(again.done))
-        1 1
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "turns.jsonl"
+      ...     with sj.agents.log.TurnLog(path) as log:
+      ...         log.append(known_world.records()[0])
+      ...     with sj.agents.log.TurnLog(path) as again:
+      ...         print(len(again.records), len(again.done))
+      1 1
     """
 
     def __init__(self, path: str | os.PathLike[str]):

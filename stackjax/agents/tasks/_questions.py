@@ -38,21 +38,21 @@ def gsm8k(path: str | os.PathLike[str]) -> list[Turn]:
     grows with the numbers that the question names, from 0.6 to 1.
 
     Args:
-        path: JSON lines with the fields `question` and `answer`, whose last line is ``#### n``.
+      path: JSON lines with the fields `question` and `answer`, whose last line is ``#### n``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line is not of this kind; names the file and the line.
+      FileNotFoundError: If there is no such file.
+      ValueError: If a line is not of this kind; names the file and the line.
 
     Example:
-        >>> import json, pathlib, tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "questions.jsonl"
-        >>> line = {"question": "Two pens cost 4 coins. And six?", "answer": "4 * 3\\n#### 12"}
-        >>> _ = path.write_text(json.dumps(line))
-        >>> turn, = sj.agents.tasks.gsm8k(path)
-        >>> right = sj.agents.tasks.is_correct(turn, "So it is 12.")
-        >>> turn.family, turn.gold, turn.complexity, right
-        ('word_problem', '12', 0.7, True)
+      >>> import json, pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "questions.jsonl"
+      >>> line = {"question": "Two pens cost 4 coins. And six?", "answer": "4 * 3\\n#### 12"}
+      >>> _ = path.write_text(json.dumps(line))
+      >>> turn, = sj.agents.tasks.gsm8k(path)
+      >>> right = sj.agents.tasks.is_correct(turn, "So it is 12.")
+      >>> turn.family, turn.gold, turn.complexity, right
+      ('word_problem', '12', 0.7, True)
     """
     turns = []
     for number, row in _rows(path):
@@ -87,22 +87,22 @@ def hotpotqa(path: str | os.PathLike[str]) -> list[Turn]:
     of inverse document frequencies of the question's words over the ten, the best one last.
 
     Args:
-        path: JSON lines with the fields `question`, `answer` and `context`, a list of
-            ``[title, sentences]``.
+      path: JSON lines with the fields `question`, `answer` and `context`, a list of
+        ``[title, sentences]``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line is not of this kind; names the file and the line.
+      FileNotFoundError: If there is no such file.
+      ValueError: If a line is not of this kind; names the file and the line.
 
     Example:
-        >>> import json, pathlib, tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "questions.jsonl"
-        >>> context = [["Ida", ["Ida was born in Larkfield."]], ["Leo", ["Leo is a cook."]]]
-        >>> line = {"question": "Where was Ida born?", "answer": "Larkfield", "context": context}
-        >>> _ = path.write_text(json.dumps(line))
-        >>> turn, = sj.agents.tasks.hotpotqa(path)
-        >>> turn.passages[-1]
-        'Ida: Ida was born in Larkfield.'
+      >>> import json, pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "questions.jsonl"
+      >>> context = [["Ida", ["Ida was born in Larkfield."]], ["Leo", ["Leo is a cook."]]]
+      >>> line = {"question": "Where was Ida born?", "answer": "Larkfield", "context": context}
+      >>> _ = path.write_text(json.dumps(line))
+      >>> turn, = sj.agents.tasks.hotpotqa(path)
+      >>> turn.passages[-1]
+      'Ida: Ida was born in Larkfield.'
     """
     turns = []
     for number, row in _rows(path):
@@ -138,19 +138,19 @@ def question_sessions(
     Every question is used at most once; what does not fill a session is left out.
 
     Args:
-        kinds: Questions of each kind.
-        name: Beginning of the sessions' names.
-        seed: Of the order.
-        turns: Questions in a session, a multiple of the number of kinds.
+      kinds: Questions of each kind.
+      name: Beginning of the sessions' names.
+      seed: Of the order.
+      turns: Questions in a session, a multiple of the number of kinds.
 
     Raises:
-        ValueError: If `kinds` is empty, or `turns` not a positive multiple of their number.
+      ValueError: If `kinds` is empty, or `turns` not a positive multiple of their number.
 
     Example:
-        >>> one = sj.agents.tasks.Turn("simple_qa", "documents", (), "?", "a", "word", 0.9, "a")
-        >>> sessions = sj.agents.tasks.question_sessions([[one] * 9], name="q", seed=0, turns=4)
-        >>> [(session.name, len(session.turns)) for session in sessions]
-        [('q00000', 4), ('q00001', 4)]
+      >>> one = sj.agents.tasks.Turn("simple_qa", "documents", (), "?", "a", "word", 0.9, "a")
+      >>> sessions = sj.agents.tasks.question_sessions([[one] * 9], name="q", seed=0, turns=4)
+      >>> [(session.name, len(session.turns)) for session in sessions]
+      [('q00000', 4), ('q00001', 4)]
     """
     if not kinds or turns < 1 or turns % len(kinds):
         raise ValueError(

@@ -50,21 +50,21 @@ class Turn:
     """One user turn.
 
     Attributes:
-        task: Task type, one of `TASK_TYPES`.
-        family: The generator's name.
-        notes: New facts of this turn, a message each; they come before the question.
-        question: The question; it is never dropped from the context.
-        gold: What is checked.
-        check: How: ``"word"``, ``"number"``, ``"expression"``, ``"form"`` or ``"contains"``.
-        complexity: In [0, 1], read off the question (operations, whether it refers to notes, how
-            far back it says they are), never off the gold answer.
-        reference: A correct reply, used as the assistant's message in a scripted history.
-        passages: Retrieved for this question alone, the best one last; no part of the history.
+      task: Task type, one of `TASK_TYPES`.
+      family: The generator's name.
+      notes: New facts of this turn, a message each; they come before the question.
+      question: The question; it is never dropped from the context.
+      gold: What is checked.
+      check: How: ``"word"``, ``"number"``, ``"expression"``, ``"form"`` or ``"contains"``.
+      complexity: In [0, 1], read off the question (operations, whether it refers to notes, how
+        far back it says they are), never off the gold answer.
+      reference: A correct reply, used as the assistant's message in a scripted history.
+      passages: Retrieved for this question alone, the best one last; no part of the history.
 
     Example:
-        >>> turn = sj.agents.tasks.make_episode(0, 7).turns[0]
-        >>> turn.task, turn.check, sj.agents.tasks.is_correct(turn, turn.reference)
-        ('complex_reasoning', 'number', True)
+      >>> turn = sj.agents.tasks.make_episode(0, 7).turns[0]
+      >>> turn.task, turn.check, sj.agents.tasks.is_correct(turn, turn.reference)
+      ('complex_reasoning', 'number', True)
     """
 
     task: str
@@ -89,9 +89,9 @@ class Episode:
     """A session: its name and its turns, in order.
 
     Example:
-        >>> turn = sj.agents.tasks.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
-        >>> sj.agents.tasks.Episode("mine", 0, (turn,)).turns[0].question
-        '2 + 2?'
+      >>> turn = sj.agents.tasks.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
+      >>> sj.agents.tasks.Episode("mine", 0, (turn,)).turns[0].question
+      '2 + 2?'
     """
 
     name: str
@@ -105,18 +105,18 @@ def make_episode(seed: int, index: int, *, accept: Callable[[Turn], bool] | None
     Each episode has `MIN_TURNS` to `MAX_TURNS` turns of at least three task types.
 
     Args:
-        seed: The stream.
-        index: Number of the episode.
-        accept: Whether a turn may be used; one that may not is drawn again, after 100 draws from
-            another family. For splits that keep equal questions apart, by `Turn.item`.
+      seed: The stream.
+      index: Number of the episode.
+      accept: Whether a turn may be used; one that may not is drawn again, after 100 draws from
+        another family. For splits that keep equal questions apart, by `Turn.item`.
 
     Raises:
-        ValueError: If `index` is negative, or 2,000 draws of one turn are not accepted.
+      ValueError: If `index` is negative, or 2,000 draws of one turn are not accepted.
 
     Example:
-        >>> episode = sj.agents.tasks.make_episode(0, 7)
-        >>> episode.name, len(episode.turns), episode.turns[0].family
-        ('s0-e00007', 8, 'price')
+      >>> episode = sj.agents.tasks.make_episode(0, 7)
+      >>> episode.name, len(episode.turns), episode.turns[0].family
+      ('s0-e00007', 8, 'price')
     """
     if index < 0:
         raise ValueError(f"index must be at least 0, got {index}")
@@ -162,9 +162,9 @@ def is_correct(turn: Turn, reply: str) -> bool:
     A reply that still calls a tool is no answer, whatever it mentions.
 
     Example:
-        >>> turn = sj.agents.tasks.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
-        >>> [sj.agents.tasks.is_correct(turn, reply) for reply in ("It is 4.", "5", "CALC: 2 + 2")]
-        [True, False, False]
+      >>> turn = sj.agents.tasks.Turn("simple_qa", "fact", (), "2 + 2?", "4", "number", 0.1, "4")
+      >>> [sj.agents.tasks.is_correct(turn, reply) for reply in ("It is 4.", "5", "CALC: 2 + 2")]
+      [True, False, False]
     """
     return find_call(reply) is None and _CHECKS[turn.check](reply, turn.gold)
 

@@ -42,15 +42,15 @@ def evaluate(expression: str, variables: dict[str, float] | None = None) -> floa
     """Evaluates an arithmetic expression of numbers, ``+ - * / // % **`` and brackets.
 
     Args:
-        expression: At most `MAX_LENGTH` characters and `MAX_NODES` syntax nodes; exponents are at
-            most `MAX_EXPONENT` in size and every intermediate value at most `MAX_MAGNITUDE`.
-        variables: Values of the names that the expression may use; none by default.
+      expression: At most `MAX_LENGTH` characters and `MAX_NODES` syntax nodes; exponents are at
+        most `MAX_EXPONENT` in size and every intermediate value at most `MAX_MAGNITUDE`.
+      variables: Values of the names that the expression may use; none by default.
 
     Returns:
-        The value, an int where the arithmetic stays whole.
+      The value, an int where the arithmetic stays whole.
 
     Raises:
-        ValueError: If the expression is not of this kind, is too large, or has no finite value.
+      ValueError: If the expression is not of this kind, is too large, or has no finite value.
     """
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"expression has {len(expression)} characters; at most {MAX_LENGTH}")

@@ -22,10 +22,10 @@ def grammar_error(messages: Any) -> str | None:
     """Why a list of messages breaks the grammar, or None. Quotes nothing from the messages.
 
     Example:
-        >>> grammar_error([{"role": "user", "content": "hi"}]) is None
-        True
-        >>> grammar_error([{"role": "tool", "tool_call_id": "1", "content": "4"}])
-        'message 0 is the result of no open tool call'
+      >>> grammar_error([{"role": "user", "content": "hi"}]) is None
+      True
+      >>> grammar_error([{"role": "tool", "tool_call_id": "1", "content": "4"}])
+      'message 0 is the result of no open tool call'
     """
     if not isinstance(messages, list) or not messages:
         return "messages is not a list with at least one message"
@@ -83,19 +83,19 @@ def compact(messages: list[Any], share: float) -> list[Any]:
     grammar comes back as it is: it is for the model's server to refuse.
 
     Args:
-        messages: The messages of a chat request; not changed.
-        share: Part of the older turns that is kept, in [0, 1].
+      messages: The messages of a chat request; not changed.
+      share: Part of the older turns that is kept, in [0, 1].
 
     Returns:
-        The list itself if nothing is dropped, else a new list of the same message objects.
+      The list itself if nothing is dropped, else a new list of the same message objects.
 
     Raises:
-        ValueError: If `share` is not in [0, 1].
+      ValueError: If `share` is not in [0, 1].
 
     Example:
-        >>> chat = [{"role": r} for r in ("system", "user", "assistant", "user")]
-        >>> [message["role"] for message in compact(chat, 0.0)]
-        ['system', 'user']
+      >>> chat = [{"role": r} for r in ("system", "user", "assistant", "user")]
+      >>> [message["role"] for message in compact(chat, 0.0)]
+      ['system', 'user']
     """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must lie in [0, 1], got {share}")

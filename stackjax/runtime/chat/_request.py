@@ -34,14 +34,14 @@ class Rewritten(NamedTuple):
     """A governed request beside the one that came.
 
     Attributes:
-        body: What is sent; `original` itself if nothing changed.
-        original: The request as it came, unchanged.
-        changes: Of ``"context"``, ``"style"``, ``"tools"``: what differs.
-        dropped: Messages left out.
+      body: What is sent; `original` itself if nothing changed.
+      original: The request as it came, unchanged.
+      changes: Of ``"context"``, ``"style"``, ``"tools"``: what differs.
+      dropped: Messages left out.
 
     Example:
-        >>> Rewritten({}, {}, ("style",), 0).changes
-        ('style',)
+      >>> Rewritten({}, {}, ("style",), 0).changes
+      ('style',)
     """
 
     body: Mapping[str, Any]
@@ -55,18 +55,18 @@ class ChatAdapter:
     """Carries out a response on chat-completions requests.
 
     Attributes:
-        styles: The instruction of each prompt level; None adds nothing.
-        tool_calls: Calls in one turn at level 0.5 after which no further one is allowed.
+      styles: The instruction of each prompt level; None adds nothing.
+      tool_calls: Calls in one turn at level 0.5 after which no further one is allowed.
 
     Raises:
-        ValueError: If a level has no style, or the limit is below 1.
+      ValueError: If a level has no style, or the limit is below 1.
 
     Example:
-        >>> request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-        >>> ChatAdapter().rewrite(request, (1.0, 1.0, 1.0)).body is request
-        True
-        >>> ChatAdapter().rewrite(request, (1.0, 0.0, 1.0)).changes
-        ('style',)
+      >>> request = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+      >>> ChatAdapter().rewrite(request, (1.0, 1.0, 1.0)).body is request
+      True
+      >>> ChatAdapter().rewrite(request, (1.0, 0.0, 1.0)).changes
+      ('style',)
     """
 
     styles: Mapping[float, str | None] = field(default_factory=lambda: dict(STYLES))
@@ -89,11 +89,11 @@ class ChatAdapter:
         A request whose messages break the grammar comes back as it is.
 
         Args:
-            body: The arguments of a chat completion.
-            response: (c, p, u) in [0, 1]^3; goes to the nearest level.
+          body: The arguments of a chat completion.
+          response: (c, p, u) in [0, 1]^3; goes to the nearest level.
 
         Raises:
-            ValueError: If the response is not three numbers in [0, 1].
+          ValueError: If the response is not three numbers in [0, 1].
         """
         context, prompt, tools = executed_action(response)
         messages = body.get("messages")

@@ -41,23 +41,23 @@ def make_app(
     The last two need ``Authorization: Bearer <admin_token>`` and do not exist without a token.
 
     Args:
-        governor: The governor; closed with the application.
-        upstream: Where requests go.
-        defaults: Session metadata for requests that do not tell them.
-        admin_token: Secret of the switching endpoints; None for none.
-        connections: Connections to the upstream at most.
+      governor: The governor; closed with the application.
+      upstream: Where requests go.
+      defaults: Session metadata for requests that do not tell them.
+      admin_token: Secret of the switching endpoints; None for none.
+      connections: Connections to the upstream at most.
 
     Raises:
-        ImportError: If starlette or httpx is not installed.
-        TypeError: If a default is no field of `SessionMetadata`.
-        ValueError: If the token is empty, or the default task type unknown.
+      ImportError: If starlette or httpx is not installed.
+      TypeError: If a default is no field of `SessionMetadata`.
+      ValueError: If the token is empty, or the default task type unknown.
 
     Example:
-        >>> from importlib.util import find_spec
-        >>> with Governor(known_policy()) as governor:
-        ...     if find_spec("starlette") and find_spec("httpx"):  # of the extra llm
-        ...         app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))
-        ...         # uvicorn.run(app, port=8090)
+      >>> from importlib.util import find_spec
+      >>> with Governor(known_policy()) as governor:
+      ...     if find_spec("starlette") and find_spec("httpx"):  # of the extra llm
+      ...         app = make_app(governor, Upstream("http://127.0.0.1:8080/v1"))
+      ...         # uvicorn.run(app, port=8090)
     """
     try:
         import httpx
@@ -157,7 +157,7 @@ def uvicorn_server(app: Any, host: str, port: int) -> Any:
     """A `uvicorn.Server` with the settings that a proxy needs.
 
     Raises:
-        ImportError: If uvicorn is not installed.
+      ImportError: If uvicorn is not installed.
     """
     try:
         import uvicorn

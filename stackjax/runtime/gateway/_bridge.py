@@ -26,12 +26,12 @@ class Plan(NamedTuple):
     """What is sent instead of a request.
 
     Attributes:
-        decision: The decision; None if the request could not be read.
-        body: The rewritten arguments, None if the request goes as it came.
-        encoded: The same as JSON, where the request came as bytes.
-        changes: What differs.
-        estimates: Estimated prompt tokens of the request as it came, and of what is sent.
-        model: Model's name in the request.
+      decision: The decision; None if the request could not be read.
+      body: The rewritten arguments, None if the request goes as it came.
+      encoded: The same as JSON, where the request came as bytes.
+      changes: What differs.
+      estimates: Estimated prompt tokens of the request as it came, and of what is sent.
+      model: Model's name in the request.
     """
 
     decision: TurnDecision | None
@@ -46,9 +46,9 @@ class Turn:
     """One request on its way: planned before, observed after; nothing here raises or waits.
 
     Args:
-        governor: The governor.
-        told: Metadata that the agent told.
-        defaults: Metadata for what it did not tell.
+      governor: The governor.
+      told: Metadata that the agent told.
+      defaults: Metadata for what it did not tell.
     """
 
     def __init__(

@@ -34,30 +34,30 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
     ``extra_headers``; else a conversation is known by its beginning.
 
     Args:
-        client: An `openai.OpenAI` or `openai.AsyncOpenAI`, or of a subclass; not changed.
-        governor: The governor.
-        defaults: Fields of `SessionMetadata` for requests that do not tell them.
+      client: An `openai.OpenAI` or `openai.AsyncOpenAI`, or of a subclass; not changed.
+      governor: The governor.
+      defaults: Fields of `SessionMetadata` for requests that do not tell them.
 
     Raises:
-        ImportError: If `openai` is not installed.
-        TypeError: If it is no such client, or a default is no field of `SessionMetadata`.
-        ValueError: If the default task type is unknown.
+      ImportError: If `openai` is not installed.
+      TypeError: If it is no such client, or a default is no field of `SessionMetadata`.
+      ValueError: If the default task type is unknown.
 
     Example:
-        >>> from importlib.util import find_spec
-        >>> from stackjax.runtime import session_scope
-        >>> governor = Governor(known_policy())
-        >>> if find_spec("openai"):  # of the extra llm
-        ...     import httpx, openai
-        ...     answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"id": "7"}))
-        ...     client = openai.OpenAI(api_key="none", http_client=httpx.Client(transport=answer))
-        ...     client = govern_client(client, governor)
-        ...     with session_scope("session-7", task="simple_qa"):
-        ...         reply = client.chat.completions.create(
-        ...             model="m", messages=[{"role": "user", "content": "Hello"}]
-        ...         )
-        ...     assert reply.id == "7"
-        >>> governor.close()
+      >>> from importlib.util import find_spec
+      >>> from stackjax.runtime import session_scope
+      >>> governor = Governor(known_policy())
+      >>> if find_spec("openai"):  # of the extra llm
+      ...     import httpx, openai
+      ...     answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"id": "7"}))
+      ...     client = openai.OpenAI(api_key="none", http_client=httpx.Client(transport=answer))
+      ...     client = govern_client(client, governor)
+      ...     with session_scope("session-7", task="simple_qa"):
+      ...         reply = client.chat.completions.create(
+      ...             model="m", messages=[{"role": "user", "content": "Hello"}]
+      ...         )
+      ...     assert reply.id == "7"
+      >>> governor.close()
     """
     try:
         import openai

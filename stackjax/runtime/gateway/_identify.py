@@ -50,17 +50,17 @@ def session_scope(identifier: str, **fields: Any) -> Iterator[SessionMetadata]:
     """Names the session of all requests that a governed client sends inside of the block.
 
     Args:
-        identifier: The session's name.
-        **fields: Further fields of `SessionMetadata`.
+      identifier: The session's name.
+      **fields: Further fields of `SessionMetadata`.
 
     Raises:
-        TypeError: If there is no such field.
-        ValueError: If the identifier is empty.
+      TypeError: If there is no such field.
+      ValueError: If the identifier is empty.
 
     Example:
-        >>> with session_scope("session-7", task="simple_qa") as session:
-        ...     session.task
-        'simple_qa'
+      >>> with session_scope("session-7", task="simple_qa") as session:
+      ...     session.task
+      'simple_qa'
     """
     session = SessionMetadata(identifier, **fields)
     token = _FORCED.set({"identifier": identifier, **fields})
@@ -79,8 +79,8 @@ def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
     """A copy of the defaults: a name that is misspelt here would be a fallback in every turn.
 
     Raises:
-        TypeError: If there is no such field.
-        ValueError: If the task type is unknown.
+      TypeError: If there is no such field.
+      ValueError: If the task type is unknown.
     """
     made = dict(defaults or {})
     names = [field.name for field in dataclasses.fields(SessionMetadata)]

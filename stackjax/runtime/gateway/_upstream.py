@@ -27,20 +27,20 @@ class Upstream:
     """Where requests go, fixed at the start.
 
     Attributes:
-        url: Base URL of the server, ending in ``/v1`` or wherever its API begins; ``http`` or
-            ``https``.
-        allow: Further request headers that may pass, in any case.
-        connect: Seconds to connect.
-        read: Seconds of silence that are tolerated in an answer.
+      url: Base URL of the server, ending in ``/v1`` or wherever its API begins; ``http`` or
+        ``https``.
+      allow: Further request headers that may pass, in any case.
+      connect: Seconds to connect.
+      read: Seconds of silence that are tolerated in an answer.
 
     Raises:
-        ValueError: If the URL is not absolute http(s), or holds a query, a fragment or credentials;
-            if a timeout is not positive; or if `allow` is no collection of names, or holds a header
-            that belongs to a connection or to the session metadata.
+      ValueError: If the URL is not absolute http(s), or holds a query, a fragment or credentials;
+        if a timeout is not positive; or if `allow` is no collection of names, or holds a header
+        that belongs to a connection or to the session metadata.
 
     Example:
-        >>> Upstream("http://127.0.0.1:8080/v1/").target("/v1/chat/completions", b"")
-        'http://127.0.0.1:8080/v1/chat/completions'
+      >>> Upstream("http://127.0.0.1:8080/v1/").target("/v1/chat/completions", b"")
+      'http://127.0.0.1:8080/v1/chat/completions'
     """
 
     url: str

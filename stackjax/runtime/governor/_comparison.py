@@ -22,15 +22,15 @@ class SessionOutcome(NamedTuple):
     """One finished session of a roll-out with chance.
 
     Attributes:
-        governed: Whether it was assigned to be governed, fallbacks included.
-        share: Probability of that.
-        tokens: Tokens, those of failed turns too, for each answered turn; None if none was.
-        quality: Mean of the qualities told, in [0, 1], or None.
-        failed: Share of its turns that the upstream did not answer.
+      governed: Whether it was assigned to be governed, fallbacks included.
+      share: Probability of that.
+      tokens: Tokens, those of failed turns too, for each answered turn; None if none was.
+      quality: Mean of the qualities told, in [0, 1], or None.
+      failed: Share of its turns that the upstream did not answer.
 
     Example:
-        >>> SessionOutcome(True, 0.5, 120.0, None).failed
-        0.0
+      >>> SessionOutcome(True, 0.5, 120.0, None).failed
+      0.0
     """
 
     governed: bool
@@ -55,16 +55,16 @@ class StopRule:
     them in the order of their first turns.
 
     Attributes:
-        margin: Loss of quality, and rise of the share of failed turns, that are tolerated.
-        level: Confidence level of the three together.
-        minimum: Sessions of each arm before any verdict.
+      margin: Loss of quality, and rise of the share of failed turns, that are tolerated.
+      level: Confidence level of the three together.
+      minimum: Sessions of each arm before any verdict.
 
     Raises:
-        ValueError: If the margin is not in [0, 1), the level not in (0, 1), or minimum below 1.
+      ValueError: If the margin is not in [0, 1), the level not in (0, 1), or minimum below 1.
 
     Example:
-        >>> StopRule(margin=0.05).margin
-        0.05
+      >>> StopRule(margin=0.05).margin
+      0.05
     """
 
     margin: float = 0.05
@@ -87,17 +87,17 @@ class Comparison:
     """Effect of governing on a session's mean quality, mean tokens a turn and failed turns.
 
     Attributes:
-        sessions: Numbers of governed and untouched sessions.
-        rated: Numbers of those with a quality.
-        quality: Effect on quality, governed minus untouched: exact empirical-Bernstein sequence.
-        tokens: Effect on tokens, over sessions with an answered turn: asymptotic sequence.
-        failures: Effect on the share of failed turns: exact empirical-Bernstein sequence.
-        verdict: ``"continue"``, ``"harm"`` or ``"success"``.
-        stopped_at: Session, counted from 1, at which the verdict first fell; None without one.
+      sessions: Numbers of governed and untouched sessions.
+      rated: Numbers of those with a quality.
+      quality: Effect on quality, governed minus untouched: exact empirical-Bernstein sequence.
+      tokens: Effect on tokens, over sessions with an answered turn: asymptotic sequence.
+      failures: Effect on the share of failed turns: exact empirical-Bernstein sequence.
+      verdict: ``"continue"``, ``"harm"`` or ``"success"``.
+      stopped_at: Session, counted from 1, at which the verdict first fell; None without one.
 
     Example:
-        >>> compare_sessions([]).verdict
-        'continue'
+      >>> compare_sessions([]).verdict
+      'continue'
     """
 
     sessions: tuple[int, int]
@@ -118,20 +118,20 @@ def compare_sessions(
     governed session whose turns fell back counts as governed.
 
     Args:
-        outcomes: Finished sessions in order.
-        rule: Margin, level, minimum.
+      outcomes: Finished sessions in order.
+      rule: Margin, level, minimum.
 
     Raises:
-        ValueError: If the shares differ (compare each roll-out by itself) or are not in (0, 1), a
-            quality or a share of failed turns is not in [0, 1], or tokens are not finite.
+      ValueError: If the shares differ (compare each roll-out by itself) or are not in (0, 1), a
+        quality or a share of failed turns is not in [0, 1], or tokens are not finite.
 
     Source: `effect_scores` with the sequences of Waudby-Smith and Ramdas (2024) and Waudby-Smith et
     al. (2024).
 
     Example:
-        >>> few = [SessionOutcome(i % 2 == 0, 0.5, 90.0 + i, 1.0) for i in range(8)]
-        >>> compare_sessions(few).verdict
-        'continue'
+      >>> few = [SessionOutcome(i % 2 == 0, 0.5, 90.0 + i, 1.0) for i in range(8)]
+      >>> compare_sessions(few).verdict
+      'continue'
     """
     level = 1.0 - (1.0 - rule.level) / 3.0
     governed = np.array([o.governed for o in outcomes], bool)

@@ -25,7 +25,7 @@ class DeadlineWorker:
     (and at least 50 ms), new work is refused at once instead of after a deadline each time.
 
     Raises:
-        ValueError: If the deadline is not positive and finite, or threads or backlog are below 1.
+      ValueError: If the deadline is not positive and finite, or threads or backlog are below 1.
     """
 
     def __init__(self, deadline: float = 0.005, *, threads: int = 1, backlog: int = 256) -> None:
@@ -52,7 +52,7 @@ class DeadlineWorker:
         """Queues work and returns at once.
 
         Raises:
-            DeadlineExceeded: If there is no room, the threads are stuck, or the worker is closed.
+          DeadlineExceeded: If there is no room, the threads are stuck, or the worker is closed.
         """
         if self._closed or self.stuck:
             raise DeadlineExceeded("no thread is free")
@@ -67,7 +67,7 @@ class DeadlineWorker:
         """Does the work, waiting at most the deadline.
 
         Raises:
-            DeadlineExceeded: If it is not done by then; any error of the work itself.
+          DeadlineExceeded: If it is not done by then; any error of the work itself.
         """
         future = self.submit(work)
         try:

@@ -37,34 +37,34 @@ class Governor:
     and waits no longer than the deadline. The fallback is the request as it came, or a fixed cell.
 
     Args:
-        policy: A `Policy`, or another `Recommender`.
-        rollout: Whom to govern; by default shadow, nobody.
-        limits: Deadline and alarms.
-        fallback: Cell that is carried out when a governed turn falls back; None: the request as it
-            came.
-        own_cell: Cell that the agent's own requests count as in records and shadow bounds.
-        adapter: Carries out responses on requests.
-        stop: Rule that ends a canary or A/B for harm; None for none.
-        log: Turn log to append to, a ``.jsonl`` file; None for none. The shadow records go beside
-            it, to ``.shadow.jsonl``.
-        threads: Threads for decisions.
-        sessions: Sessions whose accounts are kept.
-        idle: Seconds after which a session counts as finished.
+      policy: A `Policy`, or another `Recommender`.
+      rollout: Whom to govern; by default shadow, nobody.
+      limits: Deadline and alarms.
+      fallback: Cell that is carried out when a governed turn falls back; None: the request as it
+        came.
+      own_cell: Cell that the agent's own requests count as in records and shadow bounds.
+      adapter: Carries out responses on requests.
+      stop: Rule that ends a canary or A/B for harm; None for none.
+      log: Turn log to append to, a ``.jsonl`` file; None for none. The shadow records go beside
+        it, to ``.shadow.jsonl``.
+      threads: Threads for decisions.
+      sessions: Sessions whose accounts are kept.
+      idle: Seconds after which a session counts as finished.
 
     Raises:
-        TypeError: If the policy is none, or the rollout is not a `Rollout`.
-        ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
+      TypeError: If the policy is none, or the rollout is not a `Rollout`.
+      ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
 
     Example:
-        >>> limits = Limits(deadline=60.0)  # this example is to end alike on a slow machine
-        >>> with Governor(known_policy(), rollout=Rollout("on"), limits=limits) as governor:
-        ...     session = {"identifier": "session-7", "task": "simple_qa"}
-        ...     first = governor.decide(session)
-        ...     second = governor.decide({**session, "task_complexity": 0.3, "context_tokens": 40})
-        >>> str(first.fallback)
-        'missing_feature: task_complexity, context_tokens'
-        >>> second.fallback, second.response
-        (None, (1.0, 1.0, 1.0))
+      >>> limits = Limits(deadline=60.0)  # this example is to end alike on a slow machine
+      >>> with Governor(known_policy(), rollout=Rollout("on"), limits=limits) as governor:
+      ...     session = {"identifier": "session-7", "task": "simple_qa"}
+      ...     first = governor.decide(session)
+      ...     second = governor.decide({**session, "task_complexity": 0.3, "context_tokens": 40})
+      >>> str(first.fallback)
+      'missing_feature: task_complexity, context_tokens'
+      >>> second.fallback, second.response
+      (None, (1.0, 1.0, 1.0))
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Governor:
         """Switches the mode; holds from the next decision on.
 
         Raises:
-            TypeError: If it is not a `Rollout`.
+          TypeError: If it is not a `Rollout`.
         """
         _rollout(rollout)
         with self._switch:
@@ -145,11 +145,11 @@ class Governor:
         """Decides one turn: within the deadline, or the fallback.
 
         Args:
-            session: The metadata, or a mapping with its fields.
+          session: The metadata, or a mapping with its fields.
 
         Raises:
-            TypeError: If the mapping has a field that the metadata do not have.
-            ValueError: If there is no identifier.
+          TypeError: If the mapping has a field that the metadata do not have.
+          ValueError: If there is no identifier.
         """
         session = _metadata(session)
         start = time.perf_counter()
@@ -229,14 +229,14 @@ class Governor:
         """Tells the quality of a session's last turn.
 
         Args:
-            identifier: The session's.
-            quality: In [0, 1].
+          identifier: The session's.
+          quality: In [0, 1].
 
         Returns:
-            Whether the session is known.
+          Whether the session is known.
 
         Raises:
-            ValueError: If the quality is not in [0, 1].
+          ValueError: If the quality is not in [0, 1].
         """
         if isinstance(quality, bool) or not isinstance(quality, int | float):
             raise ValueError(f"quality must be a number, got {type(quality).__name__}")

@@ -17,20 +17,20 @@ class Cusum:
     deviation is found after about 17 (Siegmund's approximation).
 
     Attributes:
-        mean: Calibrated mean of the residual.
-        spread: Its calibrated standard deviation.
-        slack: Half of the shift, in standard deviations, that should be found.
-        threshold: Sum at which the alarm rises, in standard deviations.
+      mean: Calibrated mean of the residual.
+      spread: Its calibrated standard deviation.
+      slack: Half of the shift, in standard deviations, that should be found.
+      threshold: Sum at which the alarm rises, in standard deviations.
 
     Raises:
-        ValueError: If spread or threshold is not positive, or slack is negative.
+      ValueError: If spread or threshold is not positive, or slack is negative.
 
     Source: Page, Biometrika 41, 1954.
 
     Example:
-        >>> chart = Cusum(0.0, 1.0)
-        >>> [chart.update(2.0) for _ in range(6)]
-        [False, False, False, False, False, True]
+      >>> chart = Cusum(0.0, 1.0)
+      >>> [chart.update(2.0) for _ in range(6)]
+      [False, False, False, False, False, True]
     """
 
     mean: float

@@ -17,10 +17,10 @@ class Recommender(Protocol):
     """What a governor asks: a `Policy`, or anything with the same three members.
 
     Example:
-        >>> policy: Recommender = known_policy()
-        >>> middle = dict.fromkeys(sj.agents.game.FIELDS, 0.5)
-        >>> policy.recommend(middle, "simple_qa", (0.775, 0.5)).response
-        (1.0, 1.0, 1.0)
+      >>> policy: Recommender = known_policy()
+      >>> middle = dict.fromkeys(sj.agents.game.FIELDS, 0.5)
+      >>> policy.recommend(middle, "simple_qa", (0.775, 0.5)).response
+      (1.0, 1.0, 1.0)
     """
 
     @property
@@ -45,19 +45,19 @@ class Limits:
     """When a governor does not follow its policy.
 
     Attributes:
-        deadline: Seconds that the agent waits for a decision at most.
-        max_age: Seconds after which a calibration is stale.
-        slack: How far, in calibrated ranges, a feature may lie outside of its range.
-        budget_floor: Share of the token budget at or below which the budget alarm is up.
-        token_budget: Tokens that a session may use; None for no limit.
+      deadline: Seconds that the agent waits for a decision at most.
+      max_age: Seconds after which a calibration is stale.
+      slack: How far, in calibrated ranges, a feature may lie outside of its range.
+      budget_floor: Share of the token budget at or below which the budget alarm is up.
+      token_budget: Tokens that a session may use; None for no limit.
 
     Raises:
-        ValueError: If deadline or max_age is not positive or the deadline infinite, slack negative,
-            budget_floor NaN, or the budget not positive.
+      ValueError: If deadline or max_age is not positive or the deadline infinite, slack negative,
+        budget_floor NaN, or the budget not positive.
 
     Example:
-        >>> Limits().deadline
-        0.005
+      >>> Limits().deadline
+      0.005
     """
 
     deadline: float = 0.005

@@ -23,25 +23,25 @@ class SessionMetadata:
     """What the agent knows before a model step. A field that is None comes from the accounts.
 
     Attributes:
-        identifier: The session's name; never written anywhere.
-        task: Task type, one of `stackjax.agents.tasks._tasks.TASK_TYPES`.
-        task_complexity: In [0, 1]; NaN where nobody can tell, see `Policy.recommend`.
-        context_tokens: Tokens of the history that could be sent.
-        turn_index: 0 at the session's first turn; failed turns count.
-        mean_tokens: Mean tokens a turn so far.
-        recent_quality: Recent quality in [0, 1].
-        token_trend: Change between the last two turns' tokens, over `mean_tokens`.
-        model_condition: 1 healthy, lowered by failures.
-        budget: Share of the session's token budget that is left.
-        earlier_turns: Turns before this one that the request shows, for a session that is older
-            than its accounts; `turn_index` goes first.
+      identifier: The session's name; never written anywhere.
+      task: Task type, one of `stackjax.agents.tasks._tasks.TASK_TYPES`.
+      task_complexity: In [0, 1]; NaN where nobody can tell, see `Policy.recommend`.
+      context_tokens: Tokens of the history that could be sent.
+      turn_index: 0 at the session's first turn; failed turns count.
+      mean_tokens: Mean tokens a turn so far.
+      recent_quality: Recent quality in [0, 1].
+      token_trend: Change between the last two turns' tokens, over `mean_tokens`.
+      model_condition: 1 healthy, lowered by failures.
+      budget: Share of the session's token budget that is left.
+      earlier_turns: Turns before this one that the request shows, for a session that is older
+        than its accounts; `turn_index` goes first.
 
     Raises:
-        ValueError: If the identifier is not a non-empty string.
+      ValueError: If the identifier is not a non-empty string.
 
     Example:
-        >>> SessionMetadata("session-7", task="data_analysis", context_tokens=180).task
-        'data_analysis'
+      >>> SessionMetadata("session-7", task="data_analysis", context_tokens=180).task
+      'data_analysis'
     """
 
     identifier: str = field(repr=False)
@@ -122,13 +122,13 @@ class Ledger:
     """Accounts of the running sessions, bounded in number and in idle time.
 
     Args:
-        size: Sessions kept; the one seen longest ago goes first.
-        idle: Seconds after which a session counts as finished.
-        closed: Called with (key, account) for each session that leaves, outside of the lock.
-        clock: Seconds; replaceable in tests.
+      size: Sessions kept; the one seen longest ago goes first.
+      idle: Seconds after which a session counts as finished.
+      closed: Called with (key, account) for each session that leaves, outside of the lock.
+      clock: Seconds; replaceable in tests.
 
     Raises:
-        ValueError: If `size` is below 1 or `idle` is not positive.
+      ValueError: If `size` is below 1 or `idle` is not positive.
     """
 
     def __init__(

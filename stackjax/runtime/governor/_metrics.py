@@ -40,7 +40,7 @@ class Metrics:
         """Adds to a counter.
 
         Raises:
-            KeyError: If there is no such counter.
+          KeyError: If there is no such counter.
         """
         if len(labels) != len(_HELP[name][1]):
             raise ValueError(f"{name} has the labels {_HELP[name][1]}, got {labels}")
@@ -73,7 +73,7 @@ class Metrics:
         """The metrics in Prometheus' text format.
 
         Raises:
-            ImportError: If `prometheus_client` is not installed (extra `llm`).
+          ImportError: If `prometheus_client` is not installed (extra `llm`).
         """
         try:
             from prometheus_client import CollectorRegistry, generate_latest

@@ -37,23 +37,23 @@ class Usage:
     """What a turn took.
 
     Attributes:
-        prompt_tokens: Tokens read by the model.
-        completion_tokens: Tokens written.
-        exact: Whether the upstream counted them; else they are estimates.
-        latency: Seconds of the upstream's call.
-        tool_calls: Calls that the model asked for.
-        model: Model's name.
-        failure: ``"http_503"``, ``"timeout"``, ``"connection"``, ``"disconnected"``, or None.
-        quality: In [0, 1] if it is known at once.
-        applied: Whether the decision's response was carried out in full; False if the request went
-            as it came although the turn was governed.
+      prompt_tokens: Tokens read by the model.
+      completion_tokens: Tokens written.
+      exact: Whether the upstream counted them; else they are estimates.
+      latency: Seconds of the upstream's call.
+      tool_calls: Calls that the model asked for.
+      model: Model's name.
+      failure: ``"http_503"``, ``"timeout"``, ``"connection"``, ``"disconnected"``, or None.
+      quality: In [0, 1] if it is known at once.
+      applied: Whether the decision's response was carried out in full; False if the request went
+        as it came although the turn was governed.
 
     Raises:
-        ValueError: If a count is negative or the quality not in [0, 1].
+      ValueError: If a count is negative or the quality not in [0, 1].
 
     Example:
-        >>> Usage(120, 30).tokens
-        150
+      >>> Usage(120, 30).tokens
+      150
     """
 
     prompt_tokens: int

@@ -27,15 +27,15 @@ class ShadowRecord:
     """One recommendation, without prompt, answer, identifier or precise time.
 
     Attributes:
-        time: The hour, ISO 8601, UTC.
-        task: Coarse task type.
-        action: Recommended (c, p, u), None if there was no recommendation.
-        fallback: Whether the decision fell back.
-        quality: Quality proxy to one decimal, or None.
+      time: The hour, ISO 8601, UTC.
+      task: Coarse task type.
+      action: Recommended (c, p, u), None if there was no recommendation.
+      fallback: Whether the decision fell back.
+      quality: Quality proxy to one decimal, or None.
 
     Example:
-        >>> sorted(json.loads(ShadowRecord("2026-01-05T10", "simple_qa", None, True).to_json()))
-        ['action', 'fallback', 'quality', 'task', 'time']
+      >>> sorted(json.loads(ShadowRecord("2026-01-05T10", "simple_qa", None, True).to_json()))
+      ['action', 'fallback', 'quality', 'task', 'time']
     """
 
     time: str
@@ -76,21 +76,21 @@ def aggregate(records: Iterable[Mapping[str, Any]], *, minimum: int = 10) -> dic
     published cell joins it, so that a total does not give it away.
 
     Args:
-        records: Shadow records as mappings (what `json.loads` gives for their lines).
-        minimum: Least count that is published.
+      records: Shadow records as mappings (what `json.loads` gives for their lines).
+      minimum: Least count that is published.
 
     Returns:
-        ``cells``: rows of day, task, action, count, fallbacks and mean quality; ``other``: the
-        count of all that is in no row, 0 or at least `minimum` (or everything, if there are fewer
-        records than `minimum` altogether: then ``cells`` is empty and ``other`` is None).
+      ``cells``: rows of day, task, action, count, fallbacks and mean quality; ``other``: the
+      count of all that is in no row, 0 or at least `minimum` (or everything, if there are fewer
+      records than `minimum` altogether: then ``cells`` is empty and ``other`` is None).
 
     Raises:
-        ValueError: If `minimum` is below 2, or a record lacks a field.
+      ValueError: If `minimum` is below 2, or a record lacks a field.
 
     Example:
-        >>> row = vars(ShadowRecord("2026-01-05T10", "simple_qa", None, True))
-        >>> aggregate([row] * 12)["cells"][0]["count"], aggregate([row] * 3)["other"]
-        (12, None)
+      >>> row = vars(ShadowRecord("2026-01-05T10", "simple_qa", None, True))
+      >>> aggregate([row] * 12)["cells"][0]["count"], aggregate([row] * 3)["other"]
+      (12, None)
     """
     if minimum < 2:
         raise ValueError(f"minimum must be at least 2, got {minimum}")
@@ -137,13 +137,13 @@ class RecordWriter:
     that the disk refuses, are counted and lost: a log is not worth an agent's turn.
 
     Args:
-        path: The file; created with its folder, readable by the owner alone.
-        room: Lines that may wait.
-        lost: Called for every line lost.
+      path: The file; created with its folder, readable by the owner alone.
+      room: Lines that may wait.
+      lost: Called for every line lost.
 
     Raises:
-        ValueError: If an existing file is no turn log (files named ``*.shadow.jsonl`` are not
-            parsed).
+      ValueError: If an existing file is no turn log (files named ``*.shadow.jsonl`` are not
+        parsed).
     """
 
     def __init__(

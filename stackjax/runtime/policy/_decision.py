@@ -35,12 +35,12 @@ class Fallback(NamedTuple):
     """Why a decision fell back.
 
     Attributes:
-        code: One of `FALLBACKS`.
-        detail: Names of features, or an exception's type; never text of a request.
+      code: One of `FALLBACKS`.
+      detail: Names of features, or an exception's type; never text of a request.
 
     Example:
-        >>> str(Fallback("missing_feature", "budget"))
-        'missing_feature: budget'
+      >>> str(Fallback("missing_feature", "budget"))
+      'missing_feature: budget'
     """
 
     code: str
@@ -55,21 +55,21 @@ class TurnDecision:
     """One decision.
 
     Attributes:
-        session: Keyed hash of the session's identifier.
-        rollout: Label of the mode, ``"canary:0.05"``.
-        arm: ``"governed"`` or ``"untouched"``.
-        propensity: Probability of the arm.
-        response: (c, p, u) to carry out; None: the request goes as it came.
-        signal: The leader's (q, alpha), None without a recommendation.
-        recommended: All numbers of the policy, None after a fallback or in mode off.
-        fallback: Why the policy was not followed, or None.
-        task: Task type as given.
-        features: The numeric features that were known.
-        seconds: What the decision took.
+      session: Keyed hash of the session's identifier.
+      rollout: Label of the mode, ``"canary:0.05"``.
+      arm: ``"governed"`` or ``"untouched"``.
+      propensity: Probability of the arm.
+      response: (c, p, u) to carry out; None: the request goes as it came.
+      signal: The leader's (q, alpha), None without a recommendation.
+      recommended: All numbers of the policy, None after a fallback or in mode off.
+      fallback: Why the policy was not followed, or None.
+      task: Task type as given.
+      features: The numeric features that were known.
+      seconds: What the decision took.
 
     Example:
-        >>> TurnDecision("s", "shadow", "untouched", 1.0, fallback=Fallback("deadline")).reason
-        'deadline'
+      >>> TurnDecision("s", "shadow", "untouched", 1.0, fallback=Fallback("deadline")).reason
+      'deadline'
     """
 
     session: str

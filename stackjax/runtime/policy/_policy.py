@@ -48,23 +48,23 @@ class Residuals:
     """How well the predictors did on turns that were not fitted, and where they were fitted.
 
     Attributes:
-        token_mean: Mean of log(used / predicted tokens).
-        token_spread: Its standard deviation.
-        quality_mean: Mean of measured minus predicted quality.
-        quality_spread: Its standard deviation.
-        turns: Turns behind the four numbers.
-        low: The least value of each numeric feature (order of `FIELDS`) among these turns.
-        high: The largest.
-        time: When it was made, ISO 8601 with a time zone.
+      token_mean: Mean of log(used / predicted tokens).
+      token_spread: Its standard deviation.
+      quality_mean: Mean of measured minus predicted quality.
+      quality_spread: Its standard deviation.
+      turns: Turns behind the four numbers.
+      low: The least value of each numeric feature (order of `FIELDS`) among these turns.
+      high: The largest.
+      time: When it was made, ISO 8601 with a time zone.
 
     Raises:
-        ValueError: If a number is not finite, a spread not positive, or the time not as said.
+      ValueError: If a number is not finite, a spread not positive, or the time not as said.
 
     Example:
-        >>> low, high, time = (0.0,) * 8, (1.0,) * 8, "2026-01-05T00:00:00+00:00"
-        >>> found = Residuals(0.0, 0.3, 0.0, 0.4, 90, low, high, time)
-        >>> found.outside(dict.fromkeys(FIELDS, 0.5) | {"budget": 3.0}, 1.0)
-        ('budget',)
+      >>> low, high, time = (0.0,) * 8, (1.0,) * 8, "2026-01-05T00:00:00+00:00"
+      >>> found = Residuals(0.0, 0.3, 0.0, 0.4, 90, low, high, time)
+      >>> found.outside(dict.fromkeys(FIELDS, 0.5) | {"budget": 3.0}, 1.0)
+      ('budget',)
     """
 
     token_mean: float
@@ -114,18 +114,18 @@ def measure_residuals(surrogate: Surrogate, turns: Turns, *, time: str | None = 
     """Measures the residuals of the predictors on N turns that they were not fitted to.
 
     Args:
-        surrogate: The predictors.
-        turns: At least 2 turns with positive tokens; `correct` is NaN where no quality is known.
-        time: ISO 8601 with a zone; now if None.
+      surrogate: The predictors.
+      turns: At least 2 turns with positive tokens; `correct` is NaN where no quality is known.
+      time: ISO 8601 with a zone; now if None.
 
     Raises:
-        ValueError: If there are fewer than 2 turns, or with a quality, or a turn without tokens.
+      ValueError: If there are fewer than 2 turns, or with a quality, or a turn without tokens.
 
     Example:
-        >>> held_out = turn_arrays(known_world.records())
-        >>> found = measure_residuals(known_world.surrogate(), held_out)
-        >>> found.turns, abs(found.token_mean) < 1e-3  # this world's predictors are right
-        (128, True)
+      >>> held_out = turn_arrays(known_world.records())
+      >>> found = measure_residuals(known_world.surrogate(), held_out)
+      >>> found.turns, abs(found.token_mean) < 1e-3  # this world's predictors are right
+      (128, True)
     """
     tokens = np.asarray(turns.tokens, float)
     if len(tokens) < 2 or not (tokens > 0).all():
@@ -153,18 +153,18 @@ class Recommendation(NamedTuple):
     """What a policy advises for one turn, in plain numbers.
 
     Attributes:
-        signal: (q, alpha).
-        response: The cell (c, p, u).
-        converged: Whether the follower's solver did.
-        distance: From the follower's answer to the cell.
-        tokens: Predicted for the cell.
-        reference_tokens: `T_0`, predicted for the reference policy at the same state.
-        quality: Predicted for the cell, clipped to [0, 1].
-        reference_quality: Predicted for the reference policy.
+      signal: (q, alpha).
+      response: The cell (c, p, u).
+      converged: Whether the follower's solver did.
+      distance: From the follower's answer to the cell.
+      tokens: Predicted for the cell.
+      reference_tokens: `T_0`, predicted for the reference policy at the same state.
+      quality: Predicted for the cell, clipped to [0, 1].
+      reference_quality: Predicted for the reference policy.
 
     Example:
-        >>> Recommendation((0.8, 0.5), (0.5, 0.0, 0.0), True, 0.1, 60.0, 90.0, 0.7, 0.7).finite
-        True
+      >>> Recommendation((0.8, 0.5), (0.5, 0.0, 0.0), True, 0.1, 60.0, 90.0, 0.7, 0.7).finite
+      True
     """
 
     signal: tuple[float, float]
@@ -197,18 +197,18 @@ class Policy:
     cannot trace again.
 
     Args:
-        controller: The controller.
-        calibration: Of its predictors.
-        fingerprint: Of its parts, see `stackjax.runtime.policy._store`; computed if None.
+      controller: The controller.
+      calibration: Of its predictors.
+      fingerprint: Of its parts, see `stackjax.runtime.policy._store`; computed if None.
 
     Attributes:
-        traces: How often the controller has been traced: 1.
+      traces: How often the controller has been traced: 1.
 
     Example:
-        >>> policy = known_policy()  # Policy(controller, measure_residuals(surrogate, turns))
-        >>> advice = policy.recommend(dict.fromkeys(FIELDS, 0.5), "simple_qa", (0.775, 0.5))
-        >>> advice.response, advice.tokens, advice.reference_tokens, policy.traces
-        ((1.0, 1.0, 1.0), 330.0, 330.0, 1)
+      >>> policy = known_policy()  # Policy(controller, measure_residuals(surrogate, turns))
+      >>> advice = policy.recommend(dict.fromkeys(FIELDS, 0.5), "simple_qa", (0.775, 0.5))
+      >>> advice.response, advice.tokens, advice.reference_tokens, policy.traces
+      ((1.0, 1.0, 1.0), 330.0, 330.0, 1)
     """
 
     def __init__(
@@ -261,13 +261,13 @@ class Policy:
         cells that are allowed at either complexity are advised, or the reference.
 
         Args:
-            numbers: The eight numeric features, by the names in `FIELDS`.
-            task: Task type.
-            previous: The session's last signal (q, alpha).
+          numbers: The eight numeric features, by the names in `FIELDS`.
+          task: Task type.
+          previous: The session's last signal (q, alpha).
 
         Raises:
-            ValueError: If the task is unknown.
-            KeyError: If a feature is missing.
+          ValueError: If the task is unknown.
+          KeyError: If a feature is missing.
         """
         if task not in TASK_TYPES:
             raise ValueError(f"task: got {task!r}, allowed are {', '.join(TASK_TYPES)}")
@@ -285,23 +285,23 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
     turns that nobody rated count for the tokens and not for the quality.
 
     Args:
-        policy: The policy.
-        records: Turns of a runtime.
+      policy: The policy.
+      records: Turns of a runtime.
 
     Raises:
-        TypeError: If they are arrays: those do not say which turns were rated.
-        ValueError: If a turn is not a runtime's, or fewer than 2 remain, or 2 with a quality.
+      TypeError: If they are arrays: those do not say which turns were rated.
+      ValueError: If a turn is not a runtime's, or fewer than 2 remain, or 2 with a quality.
 
     Example:
-        >>> import dataclasses
-        >>> told = {"exact_tokens": True, "quality": 1.0}
-        >>> log = [  # of a runtime: `read_log("runtime.jsonl").records`
-        ...     dataclasses.replace(record, design="runtime", extra=told)
-        ...     for record in known_world.records(episodes=2, design="random")
-        ... ]
-        >>> found = recalibrated(known_policy(), log).calibration
-        >>> found.turns, round(math.exp(found.token_mean), 2)
-        (4, 1.0)
+      >>> import dataclasses
+      >>> told = {"exact_tokens": True, "quality": 1.0}
+      >>> log = [  # of a runtime: `read_log("runtime.jsonl").records`
+      ...     dataclasses.replace(record, design="runtime", extra=told)
+      ...     for record in known_world.records(episodes=2, design="random")
+      ... ]
+      >>> found = recalibrated(known_policy(), log).calibration
+      >>> found.turns, round(math.exp(found.token_mean), 2)
+      (4, 1.0)
     """
     from stackjax.runtime.policy._decision import FALLBACKS
     from stackjax.runtime.policy._store import fingerprint_of

@@ -27,8 +27,8 @@ class Assignment(NamedTuple):
     """A session's arm and the probability with which it got this arm.
 
     Example:
-        >>> Assignment("governed", 0.05).propensity
-        0.05
+      >>> Assignment("governed", 0.05).propensity
+      0.05
     """
 
     arm: Arm
@@ -40,23 +40,23 @@ class Rollout:
     """Which sessions are governed.
 
     Attributes:
-        mode: ``"off"``: nothing is computed. ``"shadow"``: decisions are computed and logged, the
-            request leaves as it came. ``"canary"`` and ``"ab"``: a share of the sessions is
-            governed. ``"on"``: all are.
-        share: Probability that a session is governed, in (0, 1); only for canary (0.05 if None)
-            and ab (0.5 if None). A larger share of the same mode keeps the sessions of a smaller
-            one.
-        salt: Mixed into the hash; another salt is another draw.
+      mode: ``"off"``: nothing is computed. ``"shadow"``: decisions are computed and logged, the
+        request leaves as it came. ``"canary"`` and ``"ab"``: a share of the sessions is
+        governed. ``"on"``: all are.
+      share: Probability that a session is governed, in (0, 1); only for canary (0.05 if None)
+        and ab (0.5 if None). A larger share of the same mode keeps the sessions of a smaller
+        one.
+      salt: Mixed into the hash; another salt is another draw.
 
     Raises:
-        ValueError: If the mode is unknown, the share is not in (0, 1) or given for a mode that has
-            none, or the salt is no text.
+      ValueError: If the mode is unknown, the share is not in (0, 1) or given for a mode that has
+        none, or the salt is no text.
 
     Example:
-        >>> Rollout("ab").assign("session-7")
-        Assignment(arm='untouched', propensity=0.5)
-        >>> Rollout("on").assign("session-7")
-        Assignment(arm='governed', propensity=1.0)
+      >>> Rollout("ab").assign("session-7")
+      Assignment(arm='untouched', propensity=0.5)
+      >>> Rollout("on").assign("session-7")
+      Assignment(arm='governed', propensity=1.0)
     """
 
     mode: str = "shadow"

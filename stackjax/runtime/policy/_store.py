@@ -35,11 +35,11 @@ class PolicyMismatch(ValueError):
     """A policy is not the one that was saved, or not the one that was expected.
 
     Attributes:
-        parts: The parts that differ.
+      parts: The parts that differ.
 
     Example:
-        >>> PolicyMismatch("the leader differs", ("leader",)).parts
-        ('leader',)
+      >>> PolicyMismatch("the leader differs", ("leader",)).parts
+      ('leader',)
     """
 
     def __init__(self, message: str, parts: tuple[str, ...]) -> None:
@@ -61,7 +61,7 @@ def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     """A pytree's leaves by their path.
 
     Raises:
-        TypeError: A leaf is no number or array of numbers, and would have to be pickled.
+      TypeError: A leaf is no number or array of numbers, and would have to be pickled.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
@@ -81,20 +81,20 @@ def fingerprint_of(
     """The SHA-256 of each part, 64 hexadecimal digits.
 
     Args:
-        controller: The controller.
-        calibration: Its calibration.
-        adapter: Version of the adapter that carries out its responses.
-        structure: Description of the parts; taken from the controller if None.
+      controller: The controller.
+      calibration: Its calibration.
+      adapter: Version of the adapter that carries out its responses.
+      structure: Description of the parts; taken from the controller if None.
 
     Example:
-        >>> time = "2026-01-05T00:00:00+00:00"
-        >>> calibration = Residuals(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
-        >>> first, second = (
-        ...     fingerprint_of(known_world.controller(signal), calibration)
-        ...     for signal in ((0.8, 0.5), (0.8, 0.6))
-        ... )
-        >>> len(first["leader"]), [part for part in PARTS if first[part] != second[part]]
-        (64, ['leader'])
+      >>> time = "2026-01-05T00:00:00+00:00"
+      >>> calibration = Residuals(0.0, 0.1, 0.0, 0.5, 90, (0.0,) * 8, (1.0,) * 8, time)
+      >>> first, second = (
+      ...     fingerprint_of(known_world.controller(signal), calibration)
+      ...     for signal in ((0.8, 0.5), (0.8, 0.6))
+      ... )
+      >>> len(first["leader"]), [part for part in PARTS if first[part] != second[part]]
+      (64, ['leader'])
     """
     structure = describe(controller) if structure is None else structure
     found = {}
@@ -114,15 +114,15 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
     """Writes a policy; an existing one in the folder is replaced, the manifest last.
 
     Args:
-        policy: What to save.
-        folder: Created if absent.
+      policy: What to save.
+      folder: Created if absent.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     saved = save_policy(known_policy(), Path(folder, "first"))
-        ...     sorted(path.name for path in saved.iterdir())
-        ['arrays.npz', 'policy.json']
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     saved = save_policy(known_policy(), Path(folder, "first"))
+      ...     sorted(path.name for path in saved.iterdir())
+      ['arrays.npz', 'policy.json']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,24 +157,24 @@ def load_policy(
     """Reads a policy, checks every part against its fingerprint, and compiles it.
 
     Args:
-        folder: What `save_policy` wrote.
-        expect: Fingerprints that the parts must have, for instance of the policy that was reviewed;
-            parts that are not named are not compared.
-        like: A controller of the same structure, where it is not made of the library's modules.
+      folder: What `save_policy` wrote.
+      expect: Fingerprints that the parts must have, for instance of the policy that was reviewed;
+        parts that are not named are not compared.
+      like: A controller of the same structure, where it is not made of the library's modules.
 
     Raises:
-        FileNotFoundError: If the folder holds no policy.
-        PolicyMismatch: If a part is damaged, of another adapter or format, or not as expected; the
-            message names the parts.
-        ValueError: If the manifest cannot be read, or `expect` names no part.
+      FileNotFoundError: If the folder holds no policy.
+      PolicyMismatch: If a part is damaged, of another adapter or format, or not as expected; the
+        message names the parts.
+      ValueError: If the manifest cannot be read, or `expect` names no part.
 
     Example:
-        >>> import tempfile
-        >>> policy = known_policy()
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     again = load_policy(save_policy(policy, folder), like=policy.controller)
-        >>> again.fingerprint == policy.fingerprint
-        True
+      >>> import tempfile
+      >>> policy = known_policy()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     again = load_policy(save_policy(policy, folder), like=policy.controller)
+      >>> again.fingerprint == policy.fingerprint
+      True
     """
     folder = Path(folder)
     for name in ("policy.json", "arrays.npz"):

@@ -87,7 +87,7 @@ def build(structure: Mapping[str, Any]) -> Controller:
     """A controller of a described structure; its numbers are arbitrary.
 
     Raises:
-        ValueError: A part is of no kind that is known here.
+      ValueError: A part is of no kind that is known here.
     """
     if not isinstance(structure, Mapping) or not all(
         isinstance(told, Mapping) for told in structure.values()

@@ -16,16 +16,16 @@ class ArmValue:
     """A policy's value by inverse propensities.
 
     Attributes:
-        ips: Inverse-propensity estimate: unbiased, noisy.
-        snips: Self-normalised estimate; NaN if no session matches the policy.
-        low: Of the interval around `snips`: linearisation, Student's t, sessions as units.
-        high: Likewise; infinite below two effective sessions.
-        effective: Effective sample size, (sum w)^2 / sum w^2.
-        sessions: Sessions that were weighted, those with weight 0 among them.
+      ips: Inverse-propensity estimate: unbiased, noisy.
+      snips: Self-normalised estimate; NaN if no session matches the policy.
+      low: Of the interval around `snips`: linearisation, Student's t, sessions as units.
+      high: Likewise; infinite below two effective sessions.
+      effective: Effective sample size, (sum w)^2 / sum w^2.
+      sessions: Sessions that were weighted, those with weight 0 among them.
 
     Example:
-        >>> ArmValue(1.0, 1.0, 0.5, 1.5, 8.0, 10).effective
-        8.0
+      >>> ArmValue(1.0, 1.0, 0.5, 1.5, 8.0, 10).effective
+      8.0
     """
 
     ips: float
@@ -40,20 +40,20 @@ def arm_value(outcome: np.ndarray, weights: np.ndarray, *, level: float = 0.95) 
     """The value of a policy from sessions that another one ran.
 
     Args:
-        outcome: `[n]`, one a session.
-        weights: `[n]`, probability of what was done under the policy asked about, over that under
-            the one that ran; not negative.
-        level: Confidence level.
+      outcome: `[n]`, one a session.
+      weights: `[n]`, probability of what was done under the policy asked about, over that under
+        the one that ran; not negative.
+      level: Confidence level.
 
     Raises:
-        ValueError: If shapes differ, a number is not finite, or a weight is negative.
+      ValueError: If shapes differ, a number is not finite, or a weight is negative.
 
     Source: Swaminathan and Joachims, NeurIPS 2015 (self-normalised estimator).
 
     Example:
-        >>> found = arm_value(np.array([1.0, 3.0, 9.0]), np.array([2.0, 2.0, 0.0]))
-        >>> found.snips, found.effective
-        (2.0, 2.0)
+      >>> found = arm_value(np.array([1.0, 3.0, 9.0]), np.array([2.0, 2.0, 0.0]))
+      >>> found.snips, found.effective
+      (2.0, 2.0)
     """
     y, w = np.asarray(outcome, float), np.asarray(weights, float)
     if y.shape != w.shape or y.ndim != 1:
@@ -80,17 +80,17 @@ def arm_values(
     """Mean tokens a turn and mean quality if all sessions were governed, and if none were.
 
     Args:
-        outcomes: Sessions with their assignment and its probability.
-        level: Confidence level of each interval.
+      outcomes: Sessions with their assignment and its probability.
+      level: Confidence level of each interval.
 
     Returns:
-        By policy (``"all governed"``, ``"all untouched"``) and outcome (``"tokens"``,
-        ``"quality"``), over the sessions that have one.
+      By policy (``"all governed"``, ``"all untouched"``) and outcome (``"tokens"``,
+      ``"quality"``), over the sessions that have one.
 
     Example:
-        >>> rows = [SessionOutcome(i % 2 == 0, 0.5, 50.0, 1.0) for i in range(8)]
-        >>> arm_values(rows)["all governed"]["tokens"].snips
-        50.0
+      >>> rows = [SessionOutcome(i % 2 == 0, 0.5, 50.0, 1.0) for i in range(8)]
+      >>> arm_values(rows)["all governed"]["tokens"].snips
+      50.0
     """
     found = {}
     for name, arm in (("all governed", True), ("all untouched", False)):
@@ -114,16 +114,16 @@ class ShadowBounds:
     """What shadow turns say of a policy that touched none of them.
 
     Attributes:
-        turns: Shadow turns with a recommendation.
-        agreement: Share of them where the recommendation is what the agent did anyway.
-        quality_low: Mean quality under the policy if every other turn would have failed.
-        quality_high: The same if every other turn would have succeeded. Both are None if no turn
-            has a quality; turns without one count as unknown.
-        predicted_saving: Predicted 1 - sum(T) / sum(T_0), a model's number, not a measurement.
+      turns: Shadow turns with a recommendation.
+      agreement: Share of them where the recommendation is what the agent did anyway.
+      quality_low: Mean quality under the policy if every other turn would have failed.
+      quality_high: The same if every other turn would have succeeded. Both are None if no turn
+        has a quality; turns without one count as unknown.
+      predicted_saving: Predicted 1 - sum(T) / sum(T_0), a model's number, not a measurement.
 
     Example:
-        >>> ShadowBounds(10, 0.5, 0.4, 0.9, 0.2).agreement
-        0.5
+      >>> ShadowBounds(10, 0.5, 0.4, 0.9, 0.2).agreement
+      0.5
     """
 
     turns: int
@@ -142,21 +142,21 @@ def shadow_bounds(
     """Bounds without assumptions on the turns whose outcome was not seen.
 
     Args:
-        agree: `[n]`, whether the recommendation is what was executed.
-        quality: `[n]` in [0, 1], of what was executed; NaN where none was told.
-        predicted: `[n]`, predicted tokens of the recommendation.
-        reference: `[n]`, predicted tokens of the reference policy, `T_0`.
+      agree: `[n]`, whether the recommendation is what was executed.
+      quality: `[n]` in [0, 1], of what was executed; NaN where none was told.
+      predicted: `[n]`, predicted tokens of the recommendation.
+      reference: `[n]`, predicted tokens of the reference policy, `T_0`.
 
     Raises:
-        ValueError: If the shapes differ or a quality is outside of [0, 1].
+      ValueError: If the shapes differ or a quality is outside of [0, 1].
 
     Source: Manski, American Economic Review 80(2), 1990.
 
     Example:
-        >>> told = np.array([1.0, 0.0])
-        >>> found = shadow_bounds(np.array([True, False]), told, np.full(2, 30.0), np.full(2, 40.0))
-        >>> found.quality_low, found.quality_high, found.predicted_saving
-        (0.5, 1.0, 0.25)
+      >>> told = np.array([1.0, 0.0])
+      >>> found = shadow_bounds(np.array([True, False]), told, np.full(2, 30.0), np.full(2, 40.0))
+      >>> found.quality_low, found.quality_high, found.predicted_saving
+      (0.5, 1.0, 0.25)
     """
     same, q = np.asarray(agree, bool), np.asarray(quality, float)
     used, base = np.asarray(predicted, float), np.asarray(reference, float)

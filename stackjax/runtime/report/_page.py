@@ -82,7 +82,7 @@ def figures(summaries: Sequence[RolloutSummary]) -> dict[str, bytes]:
     """PNG files by name: one of the confidence sequences for each comparison, one of fallbacks.
 
     Raises:
-        ImportError: If matplotlib is not installed (extra `plot`).
+      ImportError: If matplotlib is not installed (extra `plot`).
     """
     try:
         import matplotlib

@@ -35,17 +35,17 @@ class RolloutSummary:
     """One roll-out.
 
     Attributes:
-        label: ``"shadow"``, ``"canary:0.05"`` and so on.
-        turns: Turns, failed ones among them.
-        sessions: Sessions.
-        arms: Turns by arm.
-        tokens: Mean tokens of answered turns by arm.
-        fallbacks: Turns by reason of their fallback or failure.
-        saving: Counterfactual saving 1 - sum(used) / sum(T_0) over governed turns whose tokens the
-            upstream counted; `T_0` is the surrogate's prediction. None without two such sessions.
-        bounds: Shadow bounds; None without a recommendation that was not carried out.
-        comparison: Sequential comparison, for a canary or A/B.
-        off_policy: Off-policy estimates, likewise.
+      label: ``"shadow"``, ``"canary:0.05"`` and so on.
+      turns: Turns, failed ones among them.
+      sessions: Sessions.
+      arms: Turns by arm.
+      tokens: Mean tokens of answered turns by arm.
+      fallbacks: Turns by reason of their fallback or failure.
+      saving: Counterfactual saving 1 - sum(used) / sum(T_0) over governed turns whose tokens the
+        upstream counted; `T_0` is the surrogate's prediction. None without two such sessions.
+      bounds: Shadow bounds; None without a recommendation that was not carried out.
+      comparison: Sequential comparison, for a canary or A/B.
+      off_policy: Off-policy estimates, likewise.
     """
 
     label: str
@@ -64,8 +64,8 @@ def read_runtime(paths: Iterable[Path]) -> tuple[list[TurnRecord], dict[str, Any
     """The runtime turns of some logs, and the aggregate of the shadow records beside them.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a file is no turn log, or there is no turn of a runtime.
+      FileNotFoundError: If there is no such file.
+      ValueError: If a file is no turn log, or there is no turn of a runtime.
     """
     records: list[TurnRecord] = []
     shadow: list[dict[str, Any]] = []
@@ -86,7 +86,7 @@ def session_outcomes(rows: Sequence[TurnRecord]) -> list[SessionOutcome]:
     """One outcome a session, in the order of their first turns.
 
     Args:
-        rows: Turns of one roll-out with chance.
+      rows: Turns of one roll-out with chance.
     """
     episodes: dict[str, list[TurnRecord]] = {}
     for row in rows:
@@ -128,7 +128,7 @@ def summarise(
     comparisons, and counted with the roll-out that they were taken under.
 
     Raises:
-        ValueError: If a record lacks what a runtime writes.
+      ValueError: If a record lacks what a runtime writes.
     """
     first: dict[str, str] = {}
     groups: dict[str, list[TurnRecord]] = {}
