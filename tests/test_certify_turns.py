@@ -65,7 +65,7 @@ def test_intervals_cover_at_least_as_often_as_stated(method):
     ):
         found = mean_interval(draws, low=0.0, high=1.0, alpha=0.1, method=method)
         assert ((found.low > mean) | (found.high < mean)).mean() <= 0.1
-        assert (found.low <= found.mean).all() and (found.mean <= found.high).all()
+        assert (found.low <= found.estimate).all() and (found.estimate <= found.high).all()
 
 
 def test_hoeffding_and_bernstein_are_their_formulas():

@@ -49,7 +49,7 @@ def regret_statement(
     if turns.proposed is not None:
         price_unit = turns.per_episode((proposed - deployed)[None])
         limit = one_sided(price_unit, bounds, alpha["projection"], method)
-        price, price_up = float(limit.mean[0]), float(limit.high[0])
+        price, price_up = float(limit.estimate[0]), float(limit.high[0])
     upper = eps.high.copy()
     if turns.proposed is None:
         upper[turns.deployed] = 0.0  # the policy against itself
@@ -66,7 +66,7 @@ def regret_statement(
         assumption=assumption,
         how=_FROM,
         constants={
-            "eps": Constant(float(eps.mean.max()), float(eps.low.max()), eps_up),
+            "eps": Constant(float(eps.estimate.max()), float(eps.low.max()), eps_up),
             "delta": Constant(float(np.abs(found.mean).max()), found.least_delta, delta),
             "projection": Constant(price, math.nan, price_up),
         },
@@ -134,7 +134,7 @@ def paired_statement(
     needed = math.nan
     if bound >= turns.width:
         deviation = float(units[worst].std(ddof=1)) if units.shape[1] > 1 else math.inf
-        target = turns.width - max(float(limit.mean[worst]), 0.0)
+        target = turns.width - max(float(limit.estimate[worst]), 0.0)
         each = 2 * alpha / len(others)
         needed = turns_for(turns, target, deviation, each, method, bounds=turns.difference_bounds)
     return Statement(
@@ -143,7 +143,7 @@ def paired_statement(
         assumption=assumption,
         how=_FROM,
         bound=bound,
-        measured=max(float(limit.mean.max()), 0.0),
+        measured=max(float(limit.estimate.max()), 0.0),
         quantity=quantity,
         verdict="vacuous" if bound >= turns.width else "holds",
         note=f"over {len(turns.value)} policies; nearest rival {turns.labels[others[worst]]!r}",
@@ -175,7 +175,7 @@ def baseline_statement(
     # Both sides are read: the lower one to affirm, the upper one to deny.
     limit = one_sided(units, turns.difference_bounds, alpha / 2, method)
     bias = float(found.bias[turns.deployed] + found.bias[turns.baseline])
-    mean = float(limit.mean[0])
+    mean = float(limit.estimate[0])
     low, high = float(limit.low[0]) - bias, float(limit.high[0]) + bias
     verdict = "holds" if low > margin else "fails" if high <= margin else "vacuous"
     needed = math.nan

@@ -8,7 +8,8 @@ import numpy as np
 
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._real_turns import RealTurns
-from stackjax.stats._mean import MeanInterval, draws_needed, mean_interval
+from stackjax.stats._interval import Interval
+from stackjax.stats._mean import draws_needed, mean_interval
 
 SHARES = {
     "surrogate regret, Monte Carlo": 0.1,
@@ -101,7 +102,7 @@ def discrepancies(
         bias = turns.residual_size * np.clip(1 - kept.low, 0, 1)
     low, high = turns.discrepancy_bounds
     found = mean_interval(units, low=low, high=high, alpha=each, method=method)
-    return Discrepancies(found.mean, found.low - bias, found.high + bias, bias, deviation)
+    return Discrepancies(found.estimate, found.low - bias, found.high + bias, bias, deviation)
 
 
 def unsupported(turns: RealTurns, *, alpha: float, method: str = "betting") -> list[str]:
@@ -212,6 +213,6 @@ def turns_for(
 
 def one_sided(
     values: np.ndarray, bounds: tuple[float, float], alpha: float, method: str
-) -> MeanInterval:
+) -> Interval:
     """Limits of which each alone is wrong with probability at most `alpha`, for each row."""
     return mean_interval(values, low=bounds[0], high=bounds[1], alpha=2 * alpha, method=method)

@@ -25,6 +25,19 @@ class FeasibleSet(abc.ABC):
     Below, `point` is the pytree of floating-point arrays that is constrained, and
     `action, response, context` is the play: the point is its response if the set is a response
     set, its action if it is an action set.
+
+    Example:
+      >>> import dataclasses
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Above(sj.sets.FeasibleSet):  # vectors that sum to at least `least`
+      ...     least: float = 0.0
+      ...     def bounds(self, point):
+      ...         return jnp.full_like(point, -jnp.inf), jnp.full_like(point, jnp.inf)
+      ...     def residuals(self, point, action, response, context):
+      ...         return jnp.atleast_1d(self.least - point.sum()), jnp.zeros(0)
+      >>> game = sj.Game(lambda a, r, x: 0.0, lambda a, r, x: -r @ r, response_set=Above(1.0))
+      >>> print(sj.best_response(game, 0.0, None, response=jnp.zeros(2)).value.round(3))
+      [0.5 0.5]
     """
 
     projectable: ClassVar[bool] = False

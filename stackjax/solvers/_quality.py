@@ -15,6 +15,12 @@ class Quality(struct.PyTreeNode):
       degeneracy: the smallest of all `max(slack, multiplier)`; `inf` without constraints.
       curvature: the least curvature along the free directions, without a unit: 1 at best, 0
         where flat, negative where the point is no maximum.
+
+    Example:
+      >>> one = jnp.ones(())
+      >>> good = sj.solvers.Quality(0 * one, 3 * one, one, jnp.inf * one, one)
+      >>> bool(good.converged > 0)
+      True
     """
 
     residual: jax.Array

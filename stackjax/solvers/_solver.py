@@ -20,6 +20,12 @@ class Held(struct.PyTreeNode):
       inequality: `[m]` multipliers of the set's inequalities.
       equality: `[p]` of its equalities.
       degeneracy: scalar, the smallest of all `max(slack, multiplier)`.
+
+    Example:
+      >>> at, none = jnp.array([True, False]), jnp.zeros(0)
+      >>> held = sj.solvers.Held(at, ~at, none, none, jnp.array(0.1))
+      >>> bool((held.lower | held.upper).all())
+      True
     """
 
     lower: jax.Array
@@ -43,6 +49,13 @@ class Problem(NamedTuple):
         `slope`, where there is a projection; else None.
       nested: whether this is part of a leader's search with second derivatives, which a solver may
         want to know in order to compile less.
+
+    Example:
+      >>> low, high = jnp.zeros(2), jnp.ones(2)
+      >>> free = lambda y: (jnp.zeros(0), jnp.zeros(0))  # no constraints but the bounds
+      >>> problem = sj.solvers.Problem(lambda y: -(y - 2) @ (y - 0.5), low, high, free)
+      >>> float(problem.utility(low))
+      -2.0
     """
 
     utility: Callable[[jax.Array], jax.Array]
@@ -65,6 +78,14 @@ class Maximum(NamedTuple):
       at_lower: `[d]` bool, whether the lower bound is active.
       at_upper: `[d]` bool.
       quality: the judgement of the answer; not differentiable.
+
+    Example:
+      >>> low, high = jnp.zeros(2), jnp.ones(2)
+      >>> free = lambda y: (jnp.zeros(0), jnp.zeros(0))  # no constraints but the bounds
+      >>> problem = sj.solvers.Problem(lambda y: -(y - 2) @ (y - 0.5), low, high, free)
+      >>> found = sj.Newton().maximise(problem, low)
+      >>> print(found.value, found.at_upper)
+      [1. 1.] [ True  True]
     """
 
     value: jax.Array
@@ -94,7 +115,7 @@ class Solver(abc.ABC):
       >>> game = sj.Game(lambda a, r, x: r, lambda a, r, x: jnp.sin(3 * r) + a * r,
       ...     response_set=sj.Box(0.0, 4.0))
       >>> found = sj.best_response(game, 0.5, None, response=jnp.array(0.0), solver=Grid())
-      >>> print(found.value.round(2), found.converged)
+      >>> print(f"{found.value:.2f} {found.converged}")
       2.67 True
     """
 

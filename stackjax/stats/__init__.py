@@ -1,7 +1,8 @@
 """Intervals for means, ratios, many hypotheses at once, and at any time."""
 
-from stackjax.stats._bootstrap import Interval, clustered_mean, clustered_ratio
-from stackjax.stats._mean import MeanInterval, draws_needed, mean_interval
+from stackjax.stats._bootstrap import clustered_mean, clustered_ratio
+from stackjax.stats._interval import Interval
+from stackjax.stats._mean import draws_needed, mean_interval
 from stackjax.stats._sequential import (
     ConfidenceSequence,
     asymptotic_sequence,
@@ -15,7 +16,6 @@ __all__ = [
     "Bounds",
     "ConfidenceSequence",
     "Interval",
-    "MeanInterval",
     "asymptotic_sequence",
     "bounded_sequence",
     "clustered_mean",

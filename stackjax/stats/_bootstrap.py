@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
-
-class Interval(NamedTuple):
-    """An estimate and its confidence interval.
-
-    Attributes:
-      estimate: the number. low, high: ends of its interval, in the same unit.
-
-    Example:
-      >>> found = sj.stats.Interval(0.5, low=0.4, high=0.6)
-      >>> estimate, low, high = found
-      >>> low < 0 < high  # could it be 0?
-      False
-    """
-
-    estimate: float
-    low: float
-    high: float
+from stackjax.stats._interval import Interval
 
 
 def clustered_ratio(

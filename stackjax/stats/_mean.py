@@ -7,28 +7,15 @@ come in clusters (turns of an episode) are not independent: pass one number a cl
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
+
+from stackjax.stats._interval import Interval
 
 METHODS = ("hoeffding", "bernstein", "betting")
 
 _HALVINGS = 16
 _LARGEST_BET = 0.5  # share of the capital that one round can lose
-
-
-class MeanInterval(NamedTuple):
-    """Sample means and their confidence limits, arrays of one shape (floats for one sample).
-
-    Attributes:
-      mean: the sample mean.
-      low: lower limit.
-      high: upper limit.
-    """
-
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
 
 
 def mean_interval(
@@ -38,7 +25,7 @@ def mean_interval(
     high: float,
     alpha: float,
     method: str = "betting",
-) -> MeanInterval:
+) -> Interval:
     """A two-sided interval for the mean that misses it with probability at most `alpha`.
 
     Each side alone misses with probability at most `alpha / 2`, so that one side at `alpha` is the
@@ -60,7 +47,7 @@ def mean_interval(
       method: 'hoeffding', 'bernstein' (empirical Bernstein) or 'betting'.
 
     Returns:
-      The `MeanInterval`, inside `[low, high]`, with the leading axes' shape.
+      The `Interval`, inside `[low, high]`, with the leading axes' shape.
 
     Raises:
       ValueError: no draw, a draw outside of the bounds or not a number, bounds that are not finite
@@ -95,7 +82,7 @@ def mean_interval(
         deviation = values.std(-1, ddof=1) if count > 1 else np.full(mean.shape, np.inf)
         half = half_width(count, high - low, deviation, alpha, method)
         lower, upper = mean - half, mean + half
-    return MeanInterval(mean, np.clip(lower, low, mean), np.clip(upper, mean, high))
+    return Interval(mean, np.clip(lower, low, mean), np.clip(upper, mean, high))
 
 
 def half_width(

@@ -22,7 +22,11 @@ FIELDS = (
     "model_condition",
     "budget",
 )
-"""The numeric fields of a recorded state, in the order of the encodings."""
+"""The numeric fields of a recorded state, in the order of the encodings.
+
+>>> sj.agents.game.FIELDS[0]
+'task_complexity'
+"""
 
 _TOKENS = 500.0  # tokens: a long history, or a dear turn, is O(1)
 _TURNS = 8.0  # turns: the longest sessions we run
