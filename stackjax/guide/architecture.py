@@ -2,7 +2,7 @@
 
 ## Rooms and floors
 
-Imports lead downwards only; `tests/test_structure.py` holds the order. From the ground up:
+Imports lead downwards only; `tests/project/test_structure.py` holds the order. From the ground up:
 
 | room | what it knows |
 |---|---|
@@ -74,7 +74,7 @@ derivatives jump. *Turn*, *session*: one call of an agent's model, and a sequenc
 
 - **A solver**: a file in `solvers/` with a frozen dataclass that subclasses `Solver`: `maximise`,
   and `refuses` where it cannot do every set. Export it in `solvers/__init__.py`. A user's own works
-  without that (`tests/test_own_solver.py`).
+  without that (`tests/solvers/test_own_solver.py`).
 - **A set**: a frozen dataclass in `sets/` that subclasses `FeasibleSet`: `bounds`, `residuals`, and
   `project` with `projectable = True` where there is a cheap projection; its multipliers then go
   into `_follower/multipliers.py`. Add a kind to `experiments/oracle` with an answer by other means.

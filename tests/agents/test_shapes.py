@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from payoff_draws import draw, signals
 from quick import quick
 from synthetic_turns import synthetic_log
-from test_payoffs import draw, signals
 
 import stackjax as sj
 from stackjax.agents.game._payoffs import concavity_bound, resource_game

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.common.compile import known_flags
 
-SCRIPT = Path(__file__).with_name("sharded.py")
+SCRIPT = Path(__file__).parents[1] / "sharded.py"
 FLAGS = "--xla_backend_optimization_level=0"
 
 

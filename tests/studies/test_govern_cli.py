@@ -10,7 +10,7 @@ import pytest
 
 from experiments.govern import __main__ as govern  # pyright: ignore[reportMissingImports]
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = pathlib.Path(__file__).parents[2] / "experiments"
 RECORDED = gzip.open(EXPERIMENTS / "data" / "turns.jsonl.gz", "rt").read().splitlines(True)
 
 

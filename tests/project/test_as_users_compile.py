@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 QUICK = [
-    "test_quick_attempt.py::test_batch_is_loop",
-    "test_constrained.py::test_known_active_sets",
+    "solvers/test_quick_attempt.py::test_batch_is_loop",
+    "solvers/test_constrained.py::test_known_active_sets",
 ]
 CHOSEN = [
-    "test_components.py",
-    "test_best_response.py::test_float32_converges_and_agrees",
-    "test_best_response.py::test_batch_equals_loop_with_a_hard_and_a_failing_member",
-    "test_best_response.py::test_total_derivatives_against_finite_differences",
+    "arrays/test_components.py",
+    "follower/test_best_response.py::test_float32_converges_and_agrees",
+    "follower/test_best_response.py::test_batch_equals_loop_with_a_hard_and_a_failing_member",
+    "follower/test_best_response.py::test_total_derivatives_against_finite_differences",
 ]
 
 
@@ -26,6 +26,6 @@ CHOSEN = [
 def test_optimised(group):
     command = [sys.executable, "-m", "pytest", "-n", "0", "--no-header", *map(str, group)]
     done = subprocess.run(
-        command, cwd=HERE, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True
+        command, cwd=TESTS, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True
     )
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:] + done.stderr

@@ -25,7 +25,7 @@ from stackjax.agents.tasks._tasks import make_episode
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra llm)")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECRET = "sk-secret-1234567890"
 
 

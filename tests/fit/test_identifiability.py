@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fit_examples import observations
 from flax import nnx
+from payoff_draws import make_context, signals
 from quick import quick_jit
-from test_fit import observations
-from test_payoffs import make_context, signals
 
 import stackjax as sj
 from stackjax.agents.game._networks import LearnedFollower

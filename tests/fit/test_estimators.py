@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from fit_examples import KEY, Pull, observations
 from flax import nnx
 from quick import quick, quick_jit
-from test_fit import KEY, Pull, observations
 
 import stackjax as sj
 

@@ -17,7 +17,7 @@ import stackjax
 
 pytest.importorskip("pdoc", reason="the API page is built with pdoc, of the extra `docs`")
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+README = pathlib.Path(__file__).parents[2] / "README.md"
 COMMAND = re.findall(r"python -m pdoc (.*) -o build/api (.*)", README.read_text())
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_fit import DEMAND, Line, leader
+from fit_examples import DEMAND, Line, leader
 
 import stackjax as sj
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_payoffs import draw, pick, signals
+from payoff_draws import draw, pick, signals
 
 import stackjax as sj
 from stackjax.agents.control._controller import Controller, greedy_cell

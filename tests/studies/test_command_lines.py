@@ -19,7 +19,7 @@ from stackjax.runtime import __main__ as command
 from stackjax.runtime import proxy
 from stackjax.runtime import report_log as report
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = pathlib.Path(__file__).parents[2] / "experiments"
 SCRIPTS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/__main__.py"))
 WORDS = ("second", "minute", "hour", "min", "Kill it", "Ctrl-C")  # of how long it takes
 

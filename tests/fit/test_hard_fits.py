@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from fit_examples import DEMAND, KEY, known, leader, observations
 from jax.tree_util import Partial
-from test_fit import DEMAND, KEY, known, leader, observations
 
 import stackjax as sj
 

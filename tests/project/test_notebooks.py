@@ -15,7 +15,7 @@ import sys
 import jax
 import pytest
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((pathlib.Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LARGEST = 300_000  # bytes of a notebook with its outputs
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 on_each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
