@@ -1,5 +1,6 @@
 """The game: two utilities and two feasible sets."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,7 @@ class Game:
                     f"got {type(utility).__name__}."
                 )
             check_stateless(utility, name)
+            _check_arguments(utility, name)
         for name, feasible in (("action_set", action_set), ("response_set", response_set)):
             if feasible is not None and not isinstance(feasible, FeasibleSet):
                 kind, way_out = type(feasible).__name__, ""
@@ -98,6 +100,12 @@ class Game:
                 raise TypeError(
                     f"`{name}` must be one of stackjax's sets (Box, Simplex, ...) or None; got "
                     f"{kind}.{way_out}"
+                )
+            own = vars(type(feasible))
+            if "__init__" in own and "__dataclass_fields__" not in own:
+                raise TypeError(
+                    f"`{name}`: {type(feasible).__name__} must be a frozen dataclass "
+                    "(@dataclasses.dataclass(frozen=True)): JAX rebuilds sets from their fields."
                 )
         self.leader_utility = leader_utility
         self.follower_utility = follower_utility
@@ -161,6 +169,21 @@ class Game:
             f"follower_utility={self.follower_utility!r}, "
             f"action_set={self.action_set!r}, response_set={self.response_set!r})"
         )
+
+
+def _check_arguments(utility: Utility, name: str) -> None:
+    """Raises TypeError where a utility cannot take three arguments, as far as Python knows."""
+    try:
+        signature = inspect.signature(utility)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must take three arguments, {name}(action, response, context); it takes "
+            f"{signature}."
+        ) from None
 
 
 def evaluate(

@@ -44,6 +44,13 @@ def follower_settings(
             f"stackjax.ProjectedGradient(...), your own stackjax.solvers.Solver or None; got "
             f"{solver!r}."
         )
+    try:
+        hash(solver)
+    except TypeError:
+        raise TypeError(
+            f"`{name}`: a {type(solver).__name__} must be hashable, as a frozen dataclass is "
+            "(@dataclasses.dataclass(frozen=True)); JAX compiles once for each solver."
+        ) from None
     refused = solver.refuses(feasible)
     if refused is not None:
         raise TypeError(f"`{name}`: {refused}")

@@ -25,7 +25,7 @@ from stackjax._follower.multipliers import held
 from stackjax._game import Game, evaluate, scalar
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._quality import Quality
-from stackjax.solvers._solver import Problem, Solver
+from stackjax.solvers._solver import Maximum, Problem, Solver
 
 PyTree = Any
 
@@ -250,6 +250,11 @@ def answer(
     start, unravel = ravel_pytree(at_least_float32(response))
     problem = problem_of(game, action, context, start, unravel)._replace(nested=nested)
     found = settings.maximise(problem, start)
+    if not isinstance(found, Maximum):
+        raise TypeError(
+            f"`solver`: {type(settings).__name__}.maximise must return a stackjax.solvers.Maximum; "
+            f"got {type(found).__name__}. End it with `return sj.Newton().maximise(problem, y)`."
+        )
     y, equality, inequality = found.value, found.equality, found.inequality
 
     def both(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax.sets import Ball, FeasibleSet, Simplex
+from stackjax.sets import Ball, Box, FeasibleSet, Simplex
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._solver import Held
 
@@ -17,7 +17,7 @@ PyTree = Any
 def held(
     feasible: FeasibleSet, point: PyTree, slope: PyTree, bounds: tuple[jax.Array, jax.Array]
 ) -> Held:
-    """The multipliers of a Box, a Simplex or a Ball at a maximiser; differentiable.
+    """The multipliers of a set with a projection at a maximiser; differentiable.
 
     Args:
       feasible: the set.
@@ -26,7 +26,7 @@ def held(
       bounds: `[d]` lower and upper.
     """
     methods = (method for kind, method in _METHODS if isinstance(feasible, kind))
-    return next(methods, _box)(feasible, point, slope, *bounds)
+    return next(methods, _any)(feasible, point, slope, *bounds)
 
 
 def _box(
@@ -76,4 +76,34 @@ def _ball(
     return Held(open_, open_, multiplier[None], none, jnp.maximum(-excess, multiplier))
 
 
-_METHODS = (Simplex, _simplex), (Ball, _ball)
+def _any(
+    feasible: FeasibleSet, point: PyTree, slope: PyTree, lower: jax.Array, upper: jax.Array
+) -> Held:
+    """Of a user's own set, that asks for nothing but the point: by least squares."""
+    y, unravel = ravel_pytree(point)
+    u = ravel_pytree(slope)[0]
+
+    def residuals(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        r = unravel(y)
+        g, h = feasible.residuals(r, None, r, None)
+        return g.astype(y.dtype), h.astype(y.dtype)
+
+    (g, _), (rows, equal) = residuals(y), jax.jacrev(residuals)(y)
+    size = jnp.linalg.norm(rows, axis=1)
+    reach = lax.stop_gradient(float(jnp.finfo(y.dtype).eps) ** 0.5 * jnp.max(jnp.abs(y)))
+    near = lax.stop_gradient(g >= -reach * size)
+    at_lower, at_upper = y - lower <= reach, upper - y <= reach
+    free = lax.stop_gradient(~(at_lower | at_upper))
+    # What the bounds do not hold is held by the rows: the least combination of them that does.
+    active = jnp.where(near[:, None], rows, 0)
+    every = jnp.where(free, jnp.concatenate([active, equal]), 0)
+    found = jnp.linalg.pinv(every @ every.T, hermitian=True) @ (every @ jnp.where(free, u, 0))
+    inequality, equality = jnp.maximum(found[: len(g)], 0), found[len(g) :]
+    pushed = u - active.T @ inequality - equal.T @ equality
+    margin = jnp.where(free, jnp.minimum(y - lower, upper - y), jnp.abs(pushed))
+    slack = jnp.maximum(-g, inequality)
+    least = jnp.min(jnp.concatenate([jnp.where(lower == upper, jnp.inf, margin), slack]))
+    return Held(at_lower & (pushed < 0), at_upper & (pushed > 0), inequality, equality, least)
+
+
+_METHODS = (Box, _box), (Simplex, _simplex), (Ball, _ball)

@@ -69,8 +69,11 @@ class Slope(struct.PyTreeNode):
         square = keep * self.square + (1 - keep) * norm**2
         return Slope(mean, square, jnp.maximum(self.most, norm), self.steps + 1)
 
-    def gone(self, steps: int, flat: float) -> jax.Array:
-        """Whether the mean is not known to differ from none, or is a share `flat` of the most."""
+    def gone(self, steps: int, flat: float, noisy: bool = True) -> jax.Array:
+        """Whether the mean is a share `flat` of the most or, if noisy, not known to be more.
+
+        Without noise, an optimiser that swings around its path is on its way all the same.
+        """
         keep = forget(steps)
         lost = jnp.asarray(keep, self.square.dtype) ** jnp.maximum(self.steps, 1)
         # the weights' sum, and that of their squares: what a mean of so many has for noise
@@ -78,7 +81,8 @@ class Slope(struct.PyTreeNode):
         share = (1 - keep) / (1 + keep) * (1 + lost) / whole
         mean = optax.tree.norm(self.mean).astype(whole.dtype) / whole
         noise = jnp.maximum(self.square / whole - mean**2, 0) / jnp.maximum(1 - share, 0.5)
-        return mean <= jnp.maximum(ERRORS * jnp.sqrt(share * noise), flat * self.most)
+        errors = ERRORS * jnp.sqrt(share * noise) if noisy else 0.0
+        return mean <= jnp.maximum(errors, flat * self.most)
 
 
 def priced(kept: Slope, prices: Prices, constraints: jax.Array, options: Options) -> Slope:

@@ -214,7 +214,7 @@ def _run(
         choose = lambda new, old: jax.tree.map(lambda x, y: jnp.where(useful, x, y), new, old)
         seen = choose(state.slope.after(slope, norm, options.steps), state.slope)
         kept = choose(priced(state.kept, state.prices, score.constraints, options), state.kept)
-        flat = (seen.most > 0) & seen.gone(options.steps, FLAT)
+        flat = (seen.most > 0) & seen.gone(options.steps, FLAT, terms.noisy)
         if options.constrained:
             flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, KEPT))(kept))
         history = state.history

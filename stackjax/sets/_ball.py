@@ -60,6 +60,11 @@ class Ball(FeasibleSet):
         lower = jax.tree.map(lambda y: jnp.full(jnp.shape(y), -jnp.inf, jnp.result_type(y)), point)
         return lower, jax.tree.map(jnp.negative, lower)
 
+    @property
+    def open_sides(self) -> tuple[bool, bool]:
+        """As the base class says."""
+        return True, True  # its bounds follow from the radius
+
     def residuals(
         self, point: PyTree, action: PyTree, response: PyTree, context: PyTree
     ) -> tuple[jax.Array, jax.Array]:

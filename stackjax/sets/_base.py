@@ -54,8 +54,11 @@ class FeasibleSet(abc.ABC):
 
     @property
     def open_sides(self) -> tuple[bool, bool]:
-        """Whether the set is known to have no lower bound at all, and no upper bound."""
-        return True, True
+        """Whether the set is known to have no lower bound at all, and no upper bound.
+
+        Solvers then do without: a set whose `bounds` are infinite on a side says so here.
+        """
+        return False, False
 
     @abc.abstractmethod
     def residuals(

@@ -88,6 +88,41 @@ class Capped(sj.Simplex):
         return jnp.concatenate([inequality, jnp.ravel(point - self.cap)]), equality
 
 
+@dataclasses.dataclass(frozen=True)
+class Below(sj.sets.FeasibleSet):
+    """A half-space of nonnegative vectors, `sum(y) <= most`, with a projection of its own."""
+
+    projectable: ClassVar[bool] = True
+    most: Any = 1.0
+
+    def bounds(self, point):
+        return jnp.zeros_like(point), jnp.full_like(point, jnp.inf)
+
+    def residuals(self, point, action, response, context):
+        return jnp.atleast_1d(point.sum() - self.most), jnp.zeros(0, point.dtype)
+
+    def project(self, point):
+        inside = jnp.maximum(point, 0)
+        return jnp.where(inside.sum() <= self.most, inside, sj.Simplex(self.most).project(point))
+
+
+@pytest.mark.parametrize(
+    ("size", "solver"), [(3, sj.ProjectedGradient()), (70, None), (3, sj.InteriorPoint())]
+)
+def test_a_set_with_a_projection_of_its_own(size, solver):
+    """The nearest point of `sum <= 1` to (2, 1.5, -1, ...): (0.75, 0.25, 0, ...), price 1.25."""
+    worth = jnp.full(size, -1.0).at[:2].set(jnp.array([2.0, 1.5]))
+    game = sj.Game(lambda a, r, x: r[0], lambda a, r, x: a @ r - r @ r / 2, response_set=Below())
+    found = sj.best_response(game, worth, None, response=jnp.zeros(size), solver=solver)
+    assert found.converged
+    np.testing.assert_allclose(found.value[:3], [0.75, 0.25, 0.0], atol=1e-5)
+    np.testing.assert_allclose(found.multipliers.inequality, [1.25], rtol=1e-4)
+    np.testing.assert_allclose(found.multipliers.lower[:3], [0.0, 0.0, 2.25], atol=1e-3)
+    loose = sj.best_response(game, worth / 4, None, response=jnp.zeros(size), solver=solver)
+    np.testing.assert_allclose(loose.value[:2], [0.5, 0.375], atol=1e-5)
+    assert loose.multipliers.inequality < 1e-5
+
+
 def share(feasible, worth, **options):
     game = sj.Game(lambda a, r, x: r[0], lambda a, r, x: a @ r - r @ r / 2, response_set=feasible)
     return sj.best_response(game, worth, None, response=jnp.full(3, 1 / 3), **options)
@@ -110,3 +145,42 @@ def test_a_subclass_with_constraints_of_its_own():
     np.testing.assert_allclose(jax.jacfwd(value)(0.6), [1.0, -1.0, 0.0], atol=1e-4)
     with pytest.raises(TypeError, match="for a Capped use stackjax.InteriorPoint"):
         share(Capped(cap=0.6), worth, solver=sj.ProjectedGradient())
+
+
+class Unhashable(Grid):
+    """A solver that cannot be a key of what is compiled."""
+
+    __hash__ = None  # type: ignore
+
+
+class Bare(sj.sets.FeasibleSet):
+    """A set whose fields JAX cannot see."""
+
+    def __init__(self, limit):
+        object.__setattr__(self, "limit", limit)
+
+    def bounds(self, point):
+        return point - self.limit, point + self.limit
+
+    def residuals(self, point, action, response, context):
+        return jnp.zeros(0), jnp.zeros(0)
+
+
+def test_what_is_missing_is_named():
+    class Point(Grid):
+        def maximise(self, problem, start):
+            return start
+
+    answer = lambda solver: sj.best_response(
+        WAVES, 0.5, None, response=jnp.array(0.4), solver=solver
+    )
+    with pytest.raises(TypeError, match="must return a stackjax.solvers.Maximum; got"):
+        answer(Point())
+    with pytest.raises(TypeError, match="`solver`: a Unhashable must be hashable"):
+        answer(Unhashable())
+    with pytest.raises(TypeError, match="`response_set`: Bare must be a frozen dataclass"):
+        sj.Game(WAVES.leader_utility, WAVES.follower_utility, response_set=Bare(1.0))
+    with pytest.raises(TypeError, match=r"`leader_utility` must take three .*; it takes \(a, r\)"):
+        sj.Game(lambda a, r: -r, WAVES.follower_utility)
+    with pytest.raises(AttributeError, match="it is stackjax.fit.Horizon"):
+        _ = sj.Horizon  # type: ignore
