@@ -9,10 +9,10 @@ change), containers and objects by what they hold. What the function itself writ
 counter of its calls, is its output and does not count: it would change at every trace.
 """
 
-import dis
 import enum
 import functools
 import hashlib
+import inspect
 import logging
 import threading
 import types
@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+from stackjax._arrays.names import NOTHING, Code, names_of
 
 _MOST, _DEEPEST = 10_000, 40  # things reached, and nested, beyond which a function is refused
 _HEAP, _IMMUTABLE = 1 << 9, 1 << 8  # flags of types: not of C's static memory; cannot be changed
@@ -39,11 +41,6 @@ _SAME = (
 )  # fmt: skip
 # Packages whose globals are not settings.
 _STILL = {"builtins", "flax", "jax", "jaxlib", "numpy", "optax", "stackjax"}
-_MUTATORS = {
-    "add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop",
-    "popitem", "popleft", "remove", "setdefault", "update",
-}  # fmt: skip
-_LOADS, _ATTRIBUTES = {"LOAD_DEREF", "LOAD_GLOBAL", "LOAD_NAME"}, {"LOAD_ATTR", "LOAD_METHOD"}
 
 
 class Unreadable(TypeError):
@@ -85,7 +82,10 @@ def reads(function: Any, *, anew: bool = False) -> Reads:
     if type(function) is types.FunctionType and not anew:  # the usual case, twice as fast
         code, scope = function.__code__, function.__globals__
         if not (function.__closure__ or function.__defaults__ or function.__dict__):
-            still = (isinstance(scope.get(n), types.ModuleType) for n in _names(code).globals)
+            still = (
+                isinstance(value := scope.get(n), types.ModuleType) and _is_still(value)
+                for n in names_of(code).globals
+            )
             if all(still) and not function.__kwdefaults__:
                 return Reads((id(function), id(code)), (function, code))
     walk = _Walk(anew)
@@ -102,73 +102,6 @@ def check_reads(function: Any, name: str) -> None:
         reads(function)
     except Unreadable as error:
         raise TypeError(f"`{name}` {error}") from error
-
-
-class _Code(NamedTuple):
-    """Names in a function's code.
-
-    Attributes:
-      globals: those that are read.
-      variables: those that are assigned.
-      attributes: those that are assigned, of whatever object.
-      changed: variables and attributes of which an item is assigned, or a method called that
-        changes lists, dicts and sets.
-    """
-
-    globals: tuple[str, ...]
-    variables: frozenset[str]
-    attributes: frozenset[str]
-    changed: frozenset[str]
-
-    def joined(self, other: "_Code") -> "_Code":
-        """The names of both."""
-        return _Code(
-            tuple(dict.fromkeys(self.globals + other.globals)),
-            self.variables | other.variables,
-            self.attributes | other.attributes,
-            self.changed | other.changed,
-        )
-
-
-_NOTHING = _Code((), frozenset(), frozenset(), frozenset())
-
-
-def _names(code: types.CodeType) -> _Code:
-    # by identity: the hash of code takes longer than all else
-    known = _KNOWN.get(id(code))
-    if known is None or known[0] is not code:
-        known = code, _names_in(code)
-        if len(_KNOWN) >= _MOST:
-            _KNOWN.clear()
-        _KNOWN[id(code)] = known
-    return known[1]
-
-
-_KNOWN: dict[int, tuple[types.CodeType, _Code]] = {}
-
-
-def _names_in(code: types.CodeType) -> _Code:
-    loaded: dict[str, None] = {}
-    variables, attributes, changed = set(), set(), set()
-    steps = [step for step in dis.get_instructions(code) if step.opname != "NOP"]
-    for place, step in enumerate(steps):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            loaded[step.argval] = None
-        elif step.opname in ("STORE_DEREF", "STORE_GLOBAL"):
-            variables.add(step.argval)
-        elif step.opname == "STORE_ATTR":
-            attributes.add(step.argval)
-        if step.opname not in _LOADS | _ATTRIBUTES or len(steps) <= place + 2:
-            continue
-        after, then = steps[place + 1 : place + 3]
-        method = after.opname in _ATTRIBUTES and after.argval in _MUTATORS
-        # x[i] = ... and x[i] += ... for an i that is one name or constant
-        item = then.opname == "STORE_SUBSCR" or (then.opname == "COPY" and then.arg == 2)
-        if method or (item and after.opname.startswith("LOAD_")):
-            changed.add(step.argval)
-    found = _Code(tuple(loaded), *map(frozenset, (variables, attributes, changed)))
-    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    return functools.reduce(_Code.joined, map(_names, inner), found)
 
 
 class _Walk:
@@ -191,7 +124,7 @@ class _Walk:
         self.kept[id(value)] = value
         return "is", id(value)
 
-    def key(self, value: Any, reader: _Code = _NOTHING) -> Any:
+    def key(self, value: Any, reader: Code = NOTHING) -> Any:
         """The key of `value`, which code `reader` reads."""
         kind = type(value)
         if kind in _EXACT:
@@ -218,13 +151,13 @@ class _Walk:
         self.depth -= 1
         return kind, content
 
-    def _content(self, value: Any, reader: _Code) -> Any:
+    def _content(self, value: Any, reader: Code) -> Any:
         kind, each = type(value), self.key
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.MethodType):
             code = getattr(value.__func__, "__code__", None)
-            own = _names(code) if isinstance(code, types.CodeType) else _NOTHING
+            own = names_of(code) if isinstance(code, types.CodeType) else NOTHING
             return each(value.__func__), each(value.__self__, own)
         if isinstance(value, functools.partial):
             return each(value.func), each(value.args), each(value.keywords)
@@ -245,7 +178,7 @@ class _Walk:
             call = getattr(kind, "__call__", None)  # noqa: B004
             if not isinstance(call, types.FunctionType):
                 return self._attributes(value, reader)
-            return self._attributes(value, reader.joined(_names(call.__code__))), each(call)
+            return self._attributes(value, reader.joined(names_of(call.__code__))), each(call)
         if isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
             owner = value.__self__  # such as the list of `numbers.count`
             alone = isinstance(owner, types.ModuleType | type | None)
@@ -260,7 +193,7 @@ class _Walk:
 
     def _function(self, function: types.FunctionType) -> tuple:
         code = function.__code__
-        names = _names(code)
+        names = names_of(code)
         cells = []
         for name, cell in zip(code.co_freevars, function.__closure__ or ()):
             try:
@@ -270,6 +203,7 @@ class _Walk:
                 continue
             own = name in names.variables or _is_changed(name, content, names)
             cells.append(None if own and not self.anew else self.key(content, names))
+            cells.extend(self._members(name, content, names))
         who = self.same(code) if self.anew else (self.same(function), self.same(code))
         held = [function.__defaults__, function.__kwdefaults__, function.__dict__]
         return (
@@ -279,7 +213,7 @@ class _Walk:
             self._globals(function, names),
         )
 
-    def _globals(self, function: types.FunctionType, names: _Code) -> tuple:
+    def _globals(self, function: types.FunctionType, names: Code) -> tuple:
         """Globals that the function reads: as closed-over variables, but never refused.
 
         Functions of other modules count by their identity: they end the walk.
@@ -290,6 +224,7 @@ class _Walk:
         for name in names.globals:
             value = scope.get(name)
             own = name in names.variables or _is_changed(name, value, names)
+            found.extend(self._members(name, value, names))
             if value is None or own or isinstance(value, types.ModuleType):
                 continue
             if isinstance(value, types.FunctionType) and value.__globals__ is not scope:
@@ -303,7 +238,31 @@ class _Walk:
                 found.append(self.same(value))
         return tuple(found)
 
-    def _attributes(self, value: Any, reader: _Code) -> tuple:
+    def _members(self, name: str, value: Any, names: Code) -> list:
+        """What code reads of a class or module by its name, `Settings.price`; never refused."""
+        found = []
+        if not isinstance(value, type | types.ModuleType):
+            return found
+        for chain in sorted(chain for chain in names.dotted if chain[0] == name):
+            held = value
+            for attribute in chain[1:]:
+                if not isinstance(held, type | types.ModuleType) or _is_still(held):
+                    break
+                held = inspect.getattr_static(held, attribute, None)
+            if isinstance(held, (*_SAME, staticmethod, classmethod, property)):
+                continue
+            if isinstance(held, types.FunctionType):
+                found.append(self.same(held))
+            elif not _is_changed(chain[-1], held, names) and chain[-1] not in names.attributes:
+                met, depth = dict(self.met), self.depth
+                try:
+                    found.append(self.key(held, names))
+                except Unreadable:
+                    self.met, self.depth = met, depth
+                    found.append(self.same(held))
+        return found
+
+    def _attributes(self, value: Any, reader: Code) -> tuple:
         """Attributes of an instance, and plain ones of its classes."""
         found = []
 
@@ -333,9 +292,15 @@ class _Walk:
         return value.shape, value.dtype.str, digest
 
 
-def _is_changed(name: str, value: Any, reader: _Code) -> bool:
+def _is_changed(name: str, value: Any, reader: Code) -> bool:
     """Whether this is a list or the like that the code that reads it changes itself."""
     return name in reader.changed and isinstance(value, list | dict | set | deque | np.ndarray)
+
+
+def _is_still(value: Any) -> bool:
+    """Whether a class or module belongs to a package whose globals are not settings."""
+    home = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+    return str(home).partition(".")[0] in _STILL
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import concrete
 from stackjax._game import Game
-from stackjax.sets import Box, FeasibleSet, Polyhedron
+from stackjax.sets import FeasibleSet, Polyhedron
 from stackjax.solvers._interior_point import InteriorPoint
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._projected_gradient import ProjectedGradient
@@ -34,7 +34,7 @@ def follower_settings(
       TypeError: they do not fit the set.
     """
     if solver is None:
-        if isinstance(feasible, Box):
+        if feasible.only_bounds:
             return Newton()
         large = sum(leaf.size for leaf in jax.tree.leaves(response)) > DENSE
         return ProjectedGradient() if large and feasible.projectable else InteriorPoint()

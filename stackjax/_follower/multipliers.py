@@ -25,7 +25,13 @@ def held(
       slope: the utility's gradient there, with the structure of `point`.
       bounds: `[d]` lower and upper.
     """
-    methods = (method for kind, method in _METHODS if isinstance(feasible, kind))
+    known = lambda kind: (
+        isinstance(feasible, kind)
+        and all(
+            getattr(type(feasible), part) is getattr(kind, part) for part in ("bounds", "residuals")
+        )
+    )
+    methods = (method for kind, method in _METHODS if known(kind))
     return next(methods, _any)(feasible, point, slope, *bounds)
 
 

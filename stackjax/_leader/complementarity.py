@@ -25,6 +25,8 @@ from stackjax.solvers.constrained._newton_kkt import polish
 from stackjax.solvers.constrained._program import Iterate
 
 _ROUNDS = 2
+# Plays at which it is asked whether the follower is concave, and has a better answer.
+_LOOKS = 64
 
 
 class Point(struct.PyTreeNode):
@@ -171,7 +173,9 @@ def _find(
     # Of the leader's phases the points, and of the follower's after them the answers.
     points = jax.tree.map(lambda x: lax.collapse(x[1::2], 0, 3), points)
     answers = lax.collapse(answers[0::2], 0, 2)
-    return _choose(program, points, answers, jnp.max(steps[1::2]), drawn, tol)
+    # Where the follower is looked at does not depend on how often the leader starts.
+    seen = spread(max(starts, _LOOKS), begin, lower[: len(begin)], upper[: len(begin)], rotation)
+    return _choose(program, points, answers, jnp.max(steps[1::2]), seen, starts, tol)
 
 
 def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
@@ -222,9 +226,15 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
 
 
 def _choose(
-    program: Bilevel, points: Point, answers: Vector, steps: Vector, drawn: Vector, tol: float
+    program: Bilevel,
+    points: Point,
+    answers: Vector,
+    steps: Vector,
+    drawn: Vector,
+    starts: int,
+    tol: float,
 ) -> Outcome:
-    """The best of the points that the follower would not leave."""
+    """The best of the points that the follower would not leave, for whom `drawn` are tried."""
     n, a, dtype = len(program.bounds()[0]), program.sizes.action, points.w.dtype
     eps = float(jnp.finfo(dtype).eps)
     loose = eps**0.35  # 3.3e-6 in float64, 3.8e-3 in float32
@@ -278,7 +288,7 @@ def _choose(
     largest = jnp.max(jnp.abs(bent), axis=(-2, -1)) + jnp.finfo(dtype).tiny
     local = jnp.any(least < -loose * largest)
     chosen = jax.tree.map(lambda x: x[index], points)
-    agreeing_starts = jnp.sum(equal.reshape(_ROUNDS, len(drawn), -1).any(axis=(0, 2)))
+    agreeing_starts = jnp.sum(equal.reshape(_ROUNDS, starts, -1).any(axis=(0, 2)))
     answer, best = best_reply(program, chosen.w[:n], tol)
     stays = jnp.max(jnp.abs(answer - responses[index]), initial=0) <= loose * (
         1 + jnp.max(jnp.abs(answer), initial=0)

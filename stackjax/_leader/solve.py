@@ -31,7 +31,6 @@ from stackjax._game import Game, evaluate, scalar
 from stackjax._leader.complementarity import search
 from stackjax._leader.mpcc import Bilevel
 from stackjax._leader.value_function import Optimum, ascend, climb
-from stackjax.sets import Box
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._settings import Complementarity, FirstOrder
 from stackjax.solvers._solver import Solver
@@ -160,7 +159,7 @@ def solve(
 
 def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, LeaderSolver]:
     check_starts(1 if starts is None else starts, key)
-    boxes = isinstance(game.action_set, Box) and isinstance(game.response_set, Box)
+    boxes = game.action_set.only_bounds and game.response_set.only_bounds
     if solver is None:
         solver = Newton() if boxes and starts in (None, 1) else Complementarity()
     if not isinstance(solver, Newton | FirstOrder | Complementarity):
@@ -173,7 +172,7 @@ def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, Leader
             "`solver`: FirstOrder needs a Box, Simplex or Ball for the action set; for a "
             f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
         )
-    if isinstance(solver, Newton) and not isinstance(game.action_set, Box):
+    if isinstance(solver, Newton) and not game.action_set.only_bounds:
         raise TypeError(
             "`solver`: Newton needs a Box for the action set; for a "
             f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
@@ -262,7 +261,7 @@ def _by_value(
     unique = best.follower.curvature > eps**0.5
     found = best.leader.converged * best.follower.converged > 0
     local, regret = jnp.zeros((), bool), jnp.zeros((), start.dtype)
-    if isinstance(game.response_set, Box):
+    if game.response_set.only_bounds:
         shape = shape_of(game, best.action, best.response, context)
         local, regret = ~shape.concave, shape.regret
         # A strict maximum of a quasi-concave utility is the only one.

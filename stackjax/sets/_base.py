@@ -41,9 +41,18 @@ class FeasibleSet(abc.ABC):
     """
 
     projectable: ClassVar[bool] = False
+    only_bounds: ClassVar[bool] = False  # whether there are never residuals
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        own = vars(cls)
+        # What a subclass changes of its parent's set, the parent's shortcuts do not know.
+        if "project" not in own and "projectable" not in own and {"bounds", "residuals"} & {*own}:
+            cls.projectable = False
+        if "bounds" in own and "open_sides" not in own:
+            cls.open_sides = FeasibleSet.open_sides
+        if "residuals" in own and "only_bounds" not in own:
+            cls.only_bounds = False
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten_with_keys, partial(_unflatten, cls), _flatten
         )

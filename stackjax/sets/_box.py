@@ -41,6 +41,7 @@ class Box(FeasibleSet):
     """
 
     projectable: ClassVar[bool] = True
+    only_bounds: ClassVar[bool] = True
 
     lower: PyTree | None = None
     upper: PyTree | None = None

@@ -12,7 +12,7 @@ from stackjax._arrays.blocks import BLOCK, SMALL_BLOCK, closed_in_blocks, member
 from stackjax._arrays.components import componentwise
 from stackjax._arrays.factor import UNROLLED
 from stackjax._arrays.finite import shield
-from stackjax.sets import Box, FeasibleSet
+from stackjax.sets import FeasibleSet
 from stackjax.solvers._implicit import detached, differentiate
 from stackjax.solvers._newton_cg import matrix_free, on_face
 from stackjax.solvers._newton_search import Minimum, minimise
@@ -64,7 +64,7 @@ class Newton(Solver):
 
     def refuses(self, feasible: FeasibleSet) -> str | None:
         """A set other than a Box."""
-        if isinstance(feasible, Box):
+        if feasible.only_bounds:
             return None
         return (
             "Newton needs a Box for the response set; for a "

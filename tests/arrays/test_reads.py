@@ -384,3 +384,33 @@ def test_an_optimiser_made_anew_shares_a_compilation():
         assert traced > 0 and other != first
     first = sj.FirstOrder(optax.adam(0.1))
     assert first == sj.FirstOrder(optax.adam(0.1)) != sj.FirstOrder(optax.adam(0.2))
+
+
+class Settings:
+    price = 1.0
+
+    class Deeper:
+        table = {"price": 1.0}  # noqa: RUF012
+
+
+MODULE = types.ModuleType("settings_of_a_user")
+MODULE.price = 1.0  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("utility", "change"),
+    [
+        (lambda a, r, x: -((r - Settings.price) ** 2), lambda: setattr(Settings, "price", 2.0)),
+        (
+            lambda a, r, x: -((r - Settings.Deeper.table["price"]) ** 2),
+            lambda: Settings.Deeper.table.update(price=2.0),
+        ),
+        (lambda a, r, x: -((r - MODULE.price) ** 2), lambda: setattr(MODULE, "price", 2.0)),
+    ],
+    ids=["class", "class within a class", "module"],
+)
+def test_what_is_read_of_a_class_or_module_by_its_name(utility, change):
+    ask = bought(utility)
+    assert ask() == pytest.approx(1.0)
+    change()
+    assert ask() == pytest.approx(2.0)

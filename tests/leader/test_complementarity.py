@@ -200,3 +200,24 @@ def test_settings():
         sj.FirstOrder("adam")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="Complementarity: `tol` must be positive or None; got -1"):
         sj.Complementarity(tol=-1.0)
+
+
+def test_a_follower_with_several_peaks_is_seen_from_one_start(x64):
+    """Three bumps; at the leader's choice a narrow one is higher than where the follower stands."""
+    w, s = jnp.array([0.47, 1.68, 1.43]), jnp.array([1.52, 1.08, 10.95])
+    k = jnp.array([1.40, -1.56, -0.47])
+    bumps = lambda a, r: jnp.sum(w * jnp.exp(-0.5 * (s * (r - k - 0.49 * a)) ** 2)) + 0.29 * a * r
+    game = sj.Game(
+        lambda a, r, x: -((a + 0.11) ** 2) - 0.5 * (r + 1.04) ** 2,
+        lambda a, r, x: bumps(a, r),
+        action_set=sj.Box(-1.0, 1.0),
+        response_set=sj.Box(-2.4, 2.6),
+    )
+    found = sj.solve(
+        game, action=jnp.array(0.0), response=jnp.array(-1.15), context=None,
+        solver=sj.Complementarity(), starts=1,
+    )  # fmt: skip
+    grid = jnp.linspace(-2.4, 2.6, 20_001)
+    best = jnp.max(jax.vmap(lambda r: bumps(found.action, r))(grid))
+    assert found.local
+    assert not found.converged or bumps(found.action, found.response) >= best - 1e-6

@@ -184,3 +184,41 @@ def test_what_is_missing_is_named():
         sj.Game(lambda a, r: -r, WAVES.follower_utility)
     with pytest.raises(AttributeError, match="it is stackjax.fit.Horizon"):
         _ = sj.Horizon  # type: ignore
+
+
+class HalfBall(sj.Ball):
+    def bounds(self, point):
+        return jnp.zeros_like(point), super().bounds(point)[1]
+
+
+class HalfSimplex(sj.Simplex):
+    def bounds(self, point):
+        return jnp.zeros_like(point), jnp.full_like(point, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagonal(sj.Box):
+    """A box with a constraint besides."""
+
+    def residuals(self, point, action, response, context):
+        return jnp.atleast_1d(point.sum() - 1), jnp.zeros(0, point.dtype)
+
+
+@pytest.mark.parametrize(
+    ("feasible", "right"),
+    [
+        (HalfBall(), [0.0, 1.0]),
+        (HalfSimplex(), [0.5, 0.5]),
+        (Diagonal(jnp.zeros(2), jnp.array([1.0, 0.75])), [0.0, 0.75]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_subclass_tightens_counts(feasible, right):
+    utility = lambda a, r, x: a * r[0] + r[1]
+    game = sj.Game(utility, utility, response_set=feasible)
+    found = sj.best_response(game, -1.0, None, response=jnp.array([0.2, 0.1]))
+    assert found.converged and feasible.contains(found.value, tol=1e-5)
+    np.testing.assert_allclose(found.value, right, atol=1e-5)
+    for solver in (sj.Newton(), sj.ProjectedGradient()):
+        with pytest.raises(TypeError, match=f"for a {type(feasible).__name__} use"):
+            sj.best_response(game, -1.0, None, response=jnp.zeros(2), solver=solver)
