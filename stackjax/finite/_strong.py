@@ -185,20 +185,21 @@ def _profile(leader: np.ndarray, follower: np.ndarray, prior: np.ndarray) -> np.
 
     t, a, r = leader.shape
     # Variables: z, in the order of types, actions, responses; then q, [T, R].
-    by_response = sp.kron(sp.eye(t), sp.kron(np.ones((1, a)), sp.eye(r)))
-    by_action = sp.kron(sp.eye(t), sp.kron(sp.eye(a), np.ones((1, r))))
-    same = sp.kron(np.eye(t)[:-1] - np.eye(t)[1:], sp.eye(a)) @ by_action
+    one = sp.eye_array
+    by_response = sp.kron(one(t), sp.kron(np.ones((1, a)), one(r)))
+    by_action = sp.kron(one(t), sp.kron(one(a), np.ones((1, r))))
+    same = sp.kron(np.eye(t)[:-1] - np.eye(t)[1:], one(a)) @ by_action
     envy = [u[:, :, None] - u[:, None, :] for u in follower]  # [A, R, S]
-    obedience = sp.block_diag([np.einsum("ars,rk->rsak", e, np.eye(r)).reshape(r * r, a * r)
-                               for e in envy])  # fmt: skip
+    blocks = (np.einsum("ars,rk->rsak", e, np.eye(r)).reshape(r * r, a * r) for e in envy)
+    obedience = sp.block_diag([sp.csr_array(block) for block in blocks])
     pad = lambda rows: sp.hstack([rows, sp.csr_array((rows.shape[0], t * r))])
     result = milp(
         np.concatenate([-(prior[:, None, None] * leader).ravel(), np.zeros(t * r)]),
         integrality=np.repeat([0, 1], [t * a * r, t * r]),
         bounds=Bounds(0, 1),
         constraints=[
-            LinearConstraint(sp.hstack([by_response, -sp.eye(t * r)]), 0, 0),
-            LinearConstraint(pad(sp.kron(sp.eye(t), np.ones((1, a * r)))), 1, 1),
+            LinearConstraint(sp.hstack([by_response, -one(t * r)]), 0, 0),
+            LinearConstraint(pad(sp.kron(one(t), np.ones((1, a * r)))), 1, 1),
             LinearConstraint(pad(same), 0, 0),
             LinearConstraint(pad(obedience), 0, np.inf),
         ],

@@ -150,5 +150,5 @@ def commodity_tax(*, goods: int = 2) -> ClosedFormGame:
         sensitivity,
         contexts,
         solver=Complementarity(),
-        starts=4,
+        starts=16,
     )
