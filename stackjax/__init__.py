@@ -48,6 +48,7 @@ Names of every day stand at the top. The others are in `sets`, `solvers`, `fit`,
 | resources of LLM agents | `stackjax.agents`, `stackjax.runtime` |
 | labels under a budget | `stackjax.labels` |
 | figures | `stackjax.plot`, with the extra `plot` |
+| how the library is built | `stackjax.guide` |
 
 Examples here and on the pages of the names begin with
 `import jax, jax.numpy as jnp, numpy as np, stackjax as sj` and `from flax import nnx`.

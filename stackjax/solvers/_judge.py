@@ -5,6 +5,7 @@ An answer is judged from the answer. At a point `y`, of the problem `minimise f`
 Coordinate `i` is solved if
 
     |n_i| <= tol D_i    and    |n_i| <= |n_i'| / 4,          or
+    |n_i|, |n_i'| <= eps^(3/4) D_i                           or
     |g_i| <= 8 eps (sum_j |H_ij y_j| + sqrt(|f H_ii|))       and its step is short.
 
 `D_i` is the distance to the nearest bound, or from the origin if that is nearer or there is none,
@@ -12,7 +13,7 @@ and `n'` the step that led to `y`. One small step proves nothing: next to the po
 in front of a saddle and around a kink steps are small too, but they do not shrink, and towards a
 root of higher order they shrink by less than half (Deuflhard, Newton Methods for Nonlinear
 Problems, 2004, Section 2). Where steps do not shrink because nothing but rounding is left, the
-second line holds: the gradient is not distinguishable from zero beside the terms that it is made
+last line holds: the gradient is not distinguishable from zero beside the terms that it is made
 of.
 
 Every quantity is compared with others of its kind, so that neither a multiple of the utility nor
@@ -79,7 +80,10 @@ def solved(
     exact = (size <= tol * unit) & (size <= SHRINK * jnp.abs(last))
     # Where the problem is badly conditioned a small gradient leaves a long step.
     short = size * curved * (_ULPS * eps**0.5) <= noise
-    return exact | ((jnp.abs(slope) <= noise) & short) | (size == 0)
+    # Two steps on end of a few units of rounding, the second no shorter: from the answer itself,
+    # where the gradient is a difference of terms that are not seen here.
+    still = (jnp.maximum(size, jnp.abs(last)) <= eps**0.75 * unit) & (jnp.abs(last) > 0)
+    return exact | still | ((jnp.abs(slope) <= noise) & short) | (size == 0)
 
 
 def kkt_solved(

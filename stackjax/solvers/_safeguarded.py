@@ -270,7 +270,10 @@ def _judge(
     beyond = jnp.dot(trial.gradient, moved)
     falls = (beyond < _STILL_FALLS * slope) & (state.tries > 0) & decreased
     rises = beyond > -_RISES * slope
-    between = (slope < -_SURE * eps * size) & (falls | rises) & trial.finite
+    # A slope that is rounding, of f or of its gradient, tells nothing.
+    noise = search.model.rounding(trial_y, trial.value, trial.hessian)
+    unsure = jnp.maximum(_SURE * eps * size, 4 * jnp.sum(noise * jnp.abs(moved)))
+    between = (slope < -unsure) & (falls | rises) & trial.finite
     between &= (state.tries < _TRIES) & (state.shrink <= 1)
     accept = first | (trial.finite & (decreased | smaller) & ~between)
     lower = trial.finite & (change < -_SURE * eps * size)

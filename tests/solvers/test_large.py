@@ -371,7 +371,7 @@ def test_settings():
         (sj.ProjectedGradient(), sj.Constrained(inequality=lambda a, r, x: r),
          "`solver`: ProjectedGradient needs a Box, a Simplex or a Ball.*for a Constrained use"),
         (sj.Newton(dense=False), sj.Ball(), "`solver`: Newton needs a Box.*for a Ball use"),
-        ("gradient", sj.Ball(), r"stackjax.ProjectedGradient\(...\) or None; got 'gradient'"),
+        ("gradient", sj.Ball(), r"stackjax.ProjectedGradient\(...\), .* or None; got 'gradient'"),
     ],
 )  # fmt: skip
 def test_wrong_input(solver, feasible, message):
