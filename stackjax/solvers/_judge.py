@@ -83,6 +83,7 @@ def solved(
     # Two steps on end of a few units of rounding, the second no shorter: from the answer itself,
     # where the gradient is a difference of terms that are not seen here.
     still = (jnp.maximum(size, jnp.abs(last)) <= eps**0.75 * unit) & (jnp.abs(last) > 0)
+    still &= jnp.abs(slope) <= 2 * size * curved + noise  # which a line that rises for ever is not
     return exact | still | ((jnp.abs(slope) <= noise) & short) | (size == 0)
 
 
