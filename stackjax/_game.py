@@ -1,6 +1,7 @@
 """The game: two utilities and two feasible sets."""
 
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -172,7 +173,9 @@ class Game:
 
 
 def _check_arguments(utility: Utility, name: str) -> None:
-    """Raises TypeError where a utility cannot take three arguments, as far as Python knows."""
+    """Raises TypeError where a function cannot take three arguments."""
+    if not isinstance(utility, types.FunctionType | types.MethodType):
+        return
     try:
         signature = inspect.signature(utility)
     except (TypeError, ValueError):

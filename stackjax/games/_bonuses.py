@@ -100,6 +100,6 @@ def bonuses(*, tasks: int = 3, spread: float = 1.0, cost: float = 1.0) -> Closed
         contexts,
         nash=nash,
         solver=Complementarity(),
-        starts=16,
+        starts=8,
         kinked=True,
     )
