@@ -50,7 +50,7 @@ class FeasibleSet(abc.ABC):
         if "project" not in own and "projectable" not in own and {"bounds", "residuals"} & {*own}:
             cls.projectable = False
         if "bounds" in own and "open_sides" not in own:
-            cls.open_sides = FeasibleSet.open_sides
+            setattr(cls, "open_sides", FeasibleSet.open_sides)  # noqa: B010
         if "residuals" in own and "only_bounds" not in own:
             cls.only_bounds = False
         jax.tree_util.register_pytree_with_keys(
