@@ -151,6 +151,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"stackjax.{name}")
+    if name.startswith("_"):  # Python's own tools ask for these, and should not import all rooms
+        raise AttributeError(f"module 'stackjax' has no attribute {name!r}")
     rooms = "certificates fit repair runtime sets solvers stats".split()
     found = [r for r in rooms if name in importlib.import_module(f"stackjax.{r}").__all__]
     advice = f"; it is stackjax.{found[0]}.{name}" if found else ""

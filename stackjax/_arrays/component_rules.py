@@ -1,4 +1,4 @@
-"""What `_components` knows of single operations: how components move, and what constants give."""
+"""What `components` knows of single operations: how components move, and what constants give."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

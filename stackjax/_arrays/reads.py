@@ -230,13 +230,17 @@ class _Walk:
             if isinstance(value, types.FunctionType) and value.__globals__ is not scope:
                 found.append(self.same(value))
                 continue
-            met, depth = dict(self.met), self.depth
-            try:
-                found.append(self.key(value, names))
-            except Unreadable:
-                self.met, self.depth = met, depth
-                found.append(self.same(value))
+            found.append(self._never_refused(value, names))
         return tuple(found)
+
+    def _never_refused(self, value: Any, reader: Code) -> Any:
+        """The key of `value`, or of its identity where its content cannot be seen."""
+        met, depth = dict(self.met), self.depth
+        try:
+            return self.key(value, reader)
+        except Unreadable:
+            self.met, self.depth = met, depth
+            return self.same(value)
 
     def _members(self, name: str, value: Any, names: Code) -> list:
         """What code reads of a class or module by its name, `Settings.price`; never refused."""
@@ -254,12 +258,7 @@ class _Walk:
             if isinstance(held, types.FunctionType):
                 found.append(self.same(held))
             elif not _is_changed(chain[-1], held, names) and chain[-1] not in names.attributes:
-                met, depth = dict(self.met), self.depth
-                try:
-                    found.append(self.key(held, names))
-                except Unreadable:
-                    self.met, self.depth = met, depth
-                    found.append(self.same(held))
+                found.append(self._never_refused(held, names))
         return found
 
     def _attributes(self, value: Any, reader: Code) -> tuple:
