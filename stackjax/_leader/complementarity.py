@@ -267,9 +267,13 @@ def _choose(
     value = jnp.where(jnp.isfinite(points.value), points.value, -jnp.inf)
     top = jnp.max(jnp.where(candidate, value, -jnp.inf))
     equal = candidate & (value >= top - loose - 16 * eps * jnp.abs(top))
-    # A proven point before an unproven one of the same value; failing all, the least bad.
+    # A proven point before an unproven one of the same value, and of the proven ones the best:
+    # their values are exact, so that only rounding separates equals. Failing all, the least bad.
     badness = points.infeasibility + regret + 1e-3 * points.error
-    rank = jnp.where(equal, jnp.where(stationary, 2, 1) - points.error, -1.0)
+    proven = equal & stationary
+    best_proven = jnp.max(jnp.where(proven, value, -jnp.inf))
+    proven &= value >= best_proven - 16 * eps * jnp.maximum(jnp.abs(top), 1)
+    rank = jnp.where(equal, jnp.where(proven, 2, 1) - points.error, -1.0)
     fallback = -jnp.where(jnp.isfinite(badness), badness, jnp.finfo(dtype).max / 4) - 2
     index = jnp.argmax(jnp.where(equal, rank, fallback))
 
@@ -288,7 +292,8 @@ def _choose(
     largest = jnp.max(jnp.abs(bent), axis=(-2, -1)) + jnp.finfo(dtype).tiny
     local = jnp.any(least < -loose * largest)
     chosen = jax.tree.map(lambda x: x[index], points)
-    agreeing_starts = jnp.sum(equal.reshape(_ROUNDS, starts, -1).any(axis=(0, 2)))
+    agree = equal & (value >= value[index] - eps**0.5 - 16 * eps * jnp.abs(top))
+    agreeing_starts = jnp.sum(agree.reshape(_ROUNDS, starts, -1).any(axis=(0, 2)))
     answer, best = best_reply(program, chosen.w[:n], tol)
     stays = jnp.max(jnp.abs(answer - responses[index]), initial=0) <= loose * (
         1 + jnp.max(jnp.abs(answer), initial=0)

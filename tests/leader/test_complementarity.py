@@ -221,3 +221,24 @@ def test_a_follower_with_several_peaks_is_seen_from_one_start(x64):
     best = jnp.max(jax.vmap(lambda r: bumps(found.action, r))(grid))
     assert found.local
     assert not found.converged or bumps(found.action, found.response) >= best - 1e-6
+
+
+def test_the_higher_of_two_nearly_equal_peaks_in_float32():
+    """Both peaks satisfy every condition; 0.1% of the leader's utility apart, they are not equal."""
+    game = sj.Game(
+        lambda a, r, tilt: -((a**2 - 1) ** 2) + tilt * r,
+        lambda a, r, tilt: -((r - a) ** 2),
+        action_set=sj.Box(-2.0, 2.0),
+        response_set=sj.Box(-3.0, 3.0),
+    )
+
+    def one(tilt):
+        return sj.solve(
+            game, action=jnp.float32(0.1), response=jnp.float32(0.0), context=tilt,
+            solver=sj.Complementarity(), starts=8,
+        )  # fmt: skip
+
+    tilts = jnp.array([-2e-3, -1.5e-3, -1e-3, 1e-3, 1.5e-3, 2e-3], jnp.float32)
+    found = quick(jax.vmap(one), tilts)
+    assert found.converged.all()
+    np.testing.assert_array_equal(jnp.sign(found.action), jnp.sign(tilts))
