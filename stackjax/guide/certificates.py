@@ -59,7 +59,7 @@ says how many turns would do, with the variance as measured; 400 are more than t
 |---|---|---|
 | Existence | does a best response exist, and is it unique? | a game |
 | Stability | how far does the response move for a unit of the leader's action? | a game |
-| Repair (of a turn, of a session) | what does projection onto recorded actions cost? | a policy, recorded actions |
+| Repair | what does projection onto recorded actions cost? | a policy, recorded actions |
 | Regret in the surrogate | how much better is the best of about 35 other leaders? | a policy |
 | Transfer (leader, follower) | how far are surrogate and real value apart? | real turns |
 | Real regret | the real loss, at most: surrogate regret + projection + 2 transfer | both |
