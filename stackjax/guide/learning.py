@@ -37,8 +37,8 @@ print(bool(jnp.sqrt(-history.utility[-1]) < 0.25), history.settled)   # True Tru
 `History.settled` says whether the loss still falls; `History.converged` is the share of followers
 whose solver converged, and says nothing about the fit. Start the module inside the response set
 (here by the bias 10, above every price): where every response is at a bound, all gradients are
-zero and the fit returns its initial module. A fit that diverges stops, reports the step, and
-returns the last module whose values were finite.
+zero and the fit returns its initial module. A fit that diverges stops (`History.diverged`,
+`History.steps`) and returns the last module whose values were finite.
 
 ## Choose an estimator
 
@@ -118,19 +118,21 @@ best = 4.5 + taste                                                    # for the 
 print(bool(jnp.abs(jax.vmap(seller)(taste) - best).max() < 0.2))      # True
 ```
 
-**Average constraints.** The multiplier is the gain in the leader's utility for each unit of the
-bound. Here the seller must serve 2.5 units on average; for this concave profit the price falls:
+**Average constraints** bound a mean over contexts. The multiplier in `History` is what the leader's
+utility gains for each unit by which the bound is relaxed. Here the seller must sell 2.5 units on
+average instead of 2; the exact multiplier is 2:
 
 ```python
 served = sj.fit.Average(lambda price, amount, taste: amount, at_least=2.5)
 fair, history = sj.fit_leader(Seller(nnx.Rngs(0)), sale, taste, constraints=[served], **train)
-print(bool(jnp.abs(history.constraints[-1, 0]) < 0.1), bool(history.multipliers[-1, 0] > 0))
-# True True
+short, multiplier = history.constraints[-1, 0], history.multipliers[-1, 0]
+print(bool(jnp.abs(short) < 0.1), bool(jnp.abs(multiplier - 2) < 0.4))   # True True
 ```
 
-**Suboptimal.** The follower gives up at most `delta` of its utility, in the way that is worst for
-the leader; the policy is trained against that answer. **Ensemble.** The policy maximises the mean
-over the worst share `tail` of the members: the conditional value at risk.
+**Suboptimal.** With `follower=sj.fit.Suboptimal(delta)` the follower gives up at most `delta` of
+its utility, in the way that is worst for the leader, and the policy is trained against that.
+**Ensemble.** The policy maximises the mean over the worst share `tail` of the members, the
+conditional value at risk:
 
 ```python
 careful, _ = sj.fit_leader(

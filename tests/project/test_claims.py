@@ -8,6 +8,7 @@ import functools
 import json
 import pathlib
 import re
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 
 @functools.cache
-def result(name):
+def result(name: str) -> Any:
     text = (RESULTS / name).read_text()
     return [json.loads(x) for x in text.splitlines()] if name.endswith("l") else json.loads(text)
 
