@@ -87,12 +87,8 @@ def member(key):
     )[0]
 
 members = jax.jit(jax.vmap(member))(jax.random.split(jax.random.key(2), 4))
-respond = lambda buyer: sj.best_response(
-    sj.Game(lambda price, amount, taste: price * amount, buyer, response_set=positive),
-    5.0, 0.5, response=jnp.array(1.0),
-).value
-amounts = jax.jit(jax.vmap(respond))(members)                         # [4], the truth is 2
-print(amounts.shape, bool(jnp.abs(amounts - 2).max() < 0.1))          # (4,) True
+slopes = -1 / jnp.exp(members.bend[...])     # [4], of the response to the price; the truth is -0.5
+print(slopes.shape, bool(jnp.abs(slopes + 0.5).max() < 0.03))         # (4,) True
 ```
 
 ## Train a leader
@@ -142,34 +138,10 @@ careful, _ = sj.fit_leader(
 print(bool(jnp.abs(jax.vmap(careful)(taste) - best).max() < 0.4))     # True
 ```
 
-**Horizon.** The objective is the discounted sum over the turns of a session. The gradient goes
-through each turn's response and through the state. Here a fishing tax: catches reduce the stock.
-
-```python
-class Tax(nnx.Module):
-    def __init__(self, rngs):
-        self.line = nnx.Linear(1, 1, rngs=rngs)
-
-    def __call__(self, stock):
-        return 2.0 * nnx.sigmoid(self.line(stock[None])[0])
-
-fishery = sj.Game(
-    lambda tax, catch, stock: tax * catch,
-    lambda tax, catch, stock: (2.0 - tax) * catch - catch**2 / stock,
-    response_set=positive,
-)
-growth = sj.fit.Dynamics(
-    lambda stock: stock,
-    lambda stock, tax, catch, key: stock + 0.5 * stock * (1 - stock) - 0.2 * catch,
-)
-horizon = sj.fit.Horizon(growth, turns=8)
-stocks = jnp.linspace(0.4, 1.0, 32)
-tax, history = sj.fit_leader(
-    Tax(nnx.Rngs(0)), fishery, stocks, response=jnp.array(0.1), key=jax.random.key(0),
-    horizon=horizon, steps=200,
-)
-print(bool(history.utility[-1] > history.utility[0]))                 # True
-```
+**Horizon.** With `horizon=sj.fit.Horizon(sj.fit.Dynamics(context, step), turns=8)` the objective is
+the discounted sum over the turns of a session whose state the actions change. The gradient goes
+through each turn's response and through the state; `stackjax.guide.coming_from` has an example, a
+tax on a fishery next to a PPO controller.
 
 ## Compared with other ways
 
