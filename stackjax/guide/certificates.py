@@ -1,0 +1,115 @@
+"""Certificates in plain words.
+
+`certify` estimates the constants that the guarantees of arXiv 2606.23026 (Section 5) rest on,
+computes each bound, compares it with what was measured, and gives a verdict. It works for a game, a
+policy in its game, and a controller of `stackjax.agents`, with or without real turns.
+
+| verdict | meaning |
+|---|---|
+| `holds` | the assumption was checked, and the measured value respects the bound |
+| `fails` | the assumption or the bound was contradicted |
+| `vacuous` | the bound is no better than what is true anyway; it names the turns that would do |
+| `not checked` | something is missing: a policy, recorded actions, real turns |
+
+## A policy with real turns
+
+A leader whose follower should answer 0.5, a policy, and the policy in use today (the baseline).
+Reality is simulated here: it pays 0.02 less than the surrogate says, with noise. `RealTurns` holds
+what each of P policies earned in N turns, and what the surrogate predicted.
+
+```python
+import jax, jax.numpy as jnp, numpy as np
+import stackjax as sj
+
+def leader_utility(action, response, slope):
+    return 1 - (0.5 - response) ** 2 - 0.1 * action**2
+
+def follower_utility(action, response, slope):
+    return -(response - slope * action) ** 2
+
+unit = sj.Box(0.0, 1.0)
+game = sj.Game(leader_utility, follower_utility, action_set=unit, response_set=unit)
+policy = sj.certificates.Deployed(game, lambda slope: 0.5 + 0 * slope)
+
+def certificate(turns):
+    rng = np.random.default_rng(0)
+    slopes = rng.uniform(0.25, 1.0, turns)
+    value = np.stack([leader_utility(a, a * slopes, slopes) for a in (0.5, 0.0)])
+    utility = np.clip(value - 0.02 + 0.05 * rng.normal(size=value.shape), 0, 1)
+    real = sj.certificates.RealTurns(
+        utility=utility, value=value, episode=np.arange(turns), low=0.0, high=1.0,
+        names=("policy", "baseline"), baseline=1,
+    )
+    contexts = jnp.asarray(slopes[:50], jnp.float32)
+    return sj.certify(policy, contexts, real, key=jax.random.key(0), samples=64)
+
+few, many = certificate(50), certificate(400)
+better = "Better than the baseline"
+print(few[better].verdict, 100 < few[better].turns_needed < 300, many[better].verdict)
+# vacuous True holds
+print(few["Transfer"].bound > 0.15, many["Transfer"].bound < 0.1)   # True True
+```
+
+50 turns do not decide whether the policy is better: the bound on its gain is below 0. The statement
+says how many turns would do, with the variance as measured; 400 are more than that.
+
+## The statements
+
+| statement | question | needs |
+|---|---|---|
+| Existence | does a best response exist, and is it unique? | a game |
+| Stability | how far does the response move for a unit of the leader's action? | a game |
+| Repair | what does projection onto recorded actions cost? | a policy, recorded actions |
+| Regret in the surrogate | how much better is the best of about 35 other leaders? | a policy |
+| Transfer (leader, follower) | how far are surrogate and real value apart? | real turns |
+| Real regret | the real loss, at most: surrogate regret + projection + 2 transfer | both |
+| Real regret, paired | the same by paired differences, without the surrogate | real turns |
+| Better than the baseline | how large is the real gain, at least? | real turns, a baseline |
+| Implementation gap | what does a nearly rational follower cost? | a game |
+
+`print(certificate)` shows all of it, `certificate.verdicts` the verdicts, `to_json` a file.
+
+```python
+print(few["Stability"].verdict, 0.9 < few["Stability"].bound < 1.0)   # holds True
+print(few["Repair"].verdict, "no policy with recorded actions" in few["Repair"].note)
+# not checked True
+```
+
+## What is proved, and what is an estimate
+
+- **By exact computation**: the Hessian or the derivative is proved constant, or the utility bounds
+  its own concavity (`sj.fit.ConcaveUtility`, `concavity=`). Here the slope of the response is at
+  most L / mu, about 2 / 2.
+- **An estimate**, printed as `HOLDS (ESTIMATE)`: a supremum found by sampling and gradient ascent.
+  It is a lower bound of the true one; nothing bounds its error.
+- **A confidence limit**, from real turns: all limits of one certificate hold together with
+  probability `level`, 0.95 by default. `Certificate.shares` shows how `1 - level` is divided.
+- Limits from logs need the propensities of the logged actions, and a lower bound of them.
+
+A follower that is not concave contradicts the assumption of stability. The verdict says so; nothing
+is raised:
+
+```python
+away = lambda action, response, slope: (response - slope * action) ** 2
+convex = sj.Game(leader_utility, away, action_set=unit, response_set=unit)
+found = sj.certify(convex, jnp.array([0.25, 0.5]), key=jax.random.key(0), samples=64)
+print(found["Stability"].verdict, found["Stability"].bound)           # fails inf
+```
+
+## How tight, and how reliable
+
+From `python -m experiments.certificate` (tables in `experiments/certificate/README.md`): on 1,000
+simulated logs of each of seven designs every limit held, at level 0.95. A leaky set, a shifted
+environment, a missing action and a follower that is not concave were caught in every trial, with
+false alarms in at most 2%. The limits are loose: at best a discrepancy of 0.05 is bounded by 0.26
+with 60 episodes of executed policies, and importance weighting makes the bound vacuous. Prefer
+turns executed under each policy to logs of one randomised policy, and paired differences to the
+bound through the surrogate.
+
+A controller of `stackjax.agents` is certified in the same way:
+
+```text
+turns = sj.agents.evaluation.executed_turns(...)
+sj.certify(controller, states, turns, key=key)
+```
+"""
