@@ -27,7 +27,7 @@ def promised(code: str) -> list[str]:
         elif below and line.startswith("# "):
             lines.append(line[2:])
             continue
-        below = beside is None and line.startswith("print(")
+        below = beside is None and line.lstrip().startswith("print(")
     return lines
 
 
