@@ -67,26 +67,26 @@ market = sj.Game(
     action_set=sj.Box(0.0, 20.0),
     response_set=sj.Box(lower=0.0),
 )
-solved = sj.solve(market, action=jnp.array(1.0), response=jnp.ones(3), context=jnp.array(13.0))
-print(solved.action, jnp.round(solved.response, 2), solved.converged)  # 6.5 [2.17 1.17 0.  ] True
+solved = sj.best_response(market, 6.5, 13.0, response=jnp.ones(3))
+print([f"{r:.2f}" for r in solved.value], solved.converged)  # ['2.17', '1.17', '0.00'] True
 
 def own_slope(i, r):  # of follower i's own profit, in its own quantity
-    profit = lambda own: own * (13.0 - solved.action - jnp.sum(r) + r[i] - own - costs[i])
+    profit = lambda own: own * (13.0 - 6.5 - jnp.sum(r) + r[i] - own - costs[i])
     return jax.grad(profit)(r[i])
 
-slopes = [own_slope(i, solved.response) for i in range(3)]
+slopes = [own_slope(i, solved.value) for i in range(3)]
 print([bool(jnp.abs(s) < 1e-5) for s in slopes], slopes[2] < 0)  # [True, True, False] True
 ```
 
-The third firm stays out: its slope is negative at 0. There is a potential where the Jacobian of all
-own slopes in all responses (`jax.jacfwd`) is symmetric, if need be after each player's utility has
-been scaled.
+The third firm stays out: its slope is negative at 0. `solve` finds the leader's best quantity
+against all three. There is a potential where the Jacobian of all own slopes in all responses
+(`jax.jacfwd`) is symmetric, if need be after each player's utility has been scaled.
 
 ## Several followers without a potential
 
 Where every follower is inside its set, the joint first-order conditions can be equalities of the
-response set, with any concave utility: the set then has one point, the equilibrium, and the
-derivative is that of the conditions.
+response set, with any strictly concave utility. If the equilibrium is unique, the set has one point,
+and its derivative is that of the conditions.
 
 ```python
 care = jnp.array([0.5, 0.2])  # not symmetric: how much the other's price helps
