@@ -85,8 +85,8 @@ against all three. There is a potential where the Jacobian of all own slopes in 
 ## Several followers without a potential
 
 Where every follower is inside its set, the joint first-order conditions can be equalities of the
-response set, with any strictly concave utility. If the equilibrium is unique, the set has one point,
-and its derivative is that of the conditions.
+response set, with any strictly concave utility. If the equilibrium is unique, the set has one
+point, and its derivative is that of the conditions.
 
 ```python
 care = jnp.array([0.5, 0.2])  # not symmetric: how much the other's price helps
