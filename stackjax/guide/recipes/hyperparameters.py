@@ -31,7 +31,7 @@ def ridge(action, weights, data):
 game = sj.Game(held_out, ridge, action_set=sj.Box(-6.0, 3.0))
 start = {"action": jnp.array([-2.0, -2.0]), "response": jnp.zeros(6)}
 found = sj.solve(game, **start, context=data)
-print(found.converged, jnp.round(found.action, 2))
+print(found.converged, [f"{a:.1f}" for a in found.action])  # True ['0.1', '0.9']
 ```
 
 ## Check
