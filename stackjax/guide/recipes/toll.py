@@ -33,24 +33,24 @@ def potential(toll, flow, x):
 flows = sj.Polyhedron(-jnp.eye(5), jnp.zeros(5), nodes, jnp.array([demand, 0.0, 0.0]))
 city = sj.Game(lost, potential, action_set=sj.Box(0.0, 5.0), response_set=flows)
 start = jnp.full(5, 2.0)
-drivers = lambda toll: sj.best_response(city, toll, None, response=start)
 
-free_of_charge = drivers(0.0)
-print(np.round(np.float64(free_of_charge.value), 3))  # [4.51  1.49  2.353 2.157 3.843]
-print(free_of_charge.converged, free_of_charge.unique)  # True True
+def drivers(toll):
+    found = sj.best_response(city, toll, None, response=start)
+    return found.value, found.converged
+
+flow, moves, converged = jax.jvp(drivers, (0.0,), (1.0,), has_aux=True)
+print(np.round(np.float64(flow), 3), converged)  # [4.51  1.49  2.353 2.157 3.843] True
+print(np.round(np.float64(moves), 3))  # [-0.588  0.588 -1.176  0.588 -0.588]
 ```
 
-The city's toll, and how flows move with it:
+A toll moves drivers off the bridge, and the total time falls (Braess's paradox). The city's best
+toll:
 
 ```python
 found = sj.solve(city, action=jnp.array(1.0), response=start, context=None, solver=sj.Newton())
 print(found.converged, f"toll {found.action:.3f}, total time {-found.leader_utility:.3f}")
 # True toll 1.750, total time 53.926
-moves = jax.jacfwd(lambda toll: drivers(toll).value)(found.action)
-print(np.round(np.float64(moves), 3))  # [-0.588  0.588 -1.176  0.588 -0.588]
 ```
-
-The toll moves drivers off the bridge, and the total time falls: Braess's paradox.
 
 ## Check
 
