@@ -1,5 +1,18 @@
 """Guide: how to use the library and how it is built, page by page.
 
+Each page is a module whose docstring is the text: `help(stackjax.guide.gradients)`. The tests run
+its code.
+
+Solving:
+
+- `choosing_a_solver`: sets and solvers, your own solver and set, results on known problems.
+- `gradients`: when the derivative of a best response is valid, and what is returned otherwise.
+- `convergence`: what `converged` promises, and what to try when a follower does not converge.
+- `constraints`: sets, constraints that couple the players, shadow prices and their derivatives.
+- `several_levels`: three levels, several followers, and what the library cannot do.
+- `speed`: what a call costs, compilation, and where stackjax is not the fastest.
+- `coming_from`: jaxopt, optimistix, BilevelJuMP and a PPO controller, side by side.
+
 Learning and agents:
 
 - `learning`: followers from observed play, leaders through them; what cannot be identified.
@@ -10,13 +23,17 @@ Learning and agents:
 - `governing_agents`: put a learned controller in front of an LLM agent.
 - `label_budgets`: labels under a budget, and where that fails.
 
-Recipes:
+Recipes, each compared with an independent answer (`recipes`):
 
-- `recipes`: complete programs for one purpose each.
+- `recipes.logit_pricing`: a duopoly with logit demand.
+- `recipes.hyperparameters`: penalties chosen by the held-out loss.
+- `recipes.contract`: a principal and an agent, with the shadow price of participation.
+- `recipes.toll`: a toll on a road network.
+- `recipes.three_levels`: three firms, one after another.
 - `recipes.inverse_game`: recover a follower's parameters from a table of play.
 - `recipes.own_training_loop`: an optax loop of your own through `best_response`.
 
-About the library:
+The library:
 
 - `architecture`: the rooms, the way of one call, where each equation is, and how to add a solver, a
   set, a game or an experiment.
@@ -27,24 +44,38 @@ from stackjax.guide import (
     architecture,
     certificates,
     checkpoints,
+    choosing_a_solver,
+    coming_from,
+    constraints,
     contributing,
+    convergence,
     devices,
     from_a_table,
     governing_agents,
+    gradients,
     label_budgets,
     learning,
     recipes,
+    several_levels,
+    speed,
 )
 
 __all__ = [
     "architecture",
     "certificates",
     "checkpoints",
+    "choosing_a_solver",
+    "coming_from",
+    "constraints",
     "contributing",
+    "convergence",
     "devices",
     "from_a_table",
     "governing_agents",
+    "gradients",
     "label_budgets",
     "learning",
     "recipes",
+    "several_levels",
+    "speed",
 ]

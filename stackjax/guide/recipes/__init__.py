@@ -1,10 +1,31 @@
-"""Recipes: complete programs, each for one purpose.
+"""Recipes: whole problems, each solved and compared with an independent answer.
 
+- `logit_pricing`: a duopoly with logit demand, against first-order conditions and a search.
+- `hyperparameters`: penalties chosen by held-out loss through the fit, against a grid.
+- `contract`: a principal and an agent with a participation constraint and its shadow price.
+- `toll`: a toll on a road network with a Wardrop equilibrium below it.
+- `three_levels`: a leader, a follower of it, and a follower of both.
 - `inverse_game`: recover a follower's parameters from a table of play, and compare them with the
   truth and with a regression.
 - `own_training_loop`: an optax loop of your own through `best_response`, on one device or many.
 """
 
-from stackjax.guide.recipes import inverse_game, own_training_loop
+from stackjax.guide.recipes import (
+    contract,
+    hyperparameters,
+    inverse_game,
+    logit_pricing,
+    own_training_loop,
+    three_levels,
+    toll,
+)
 
-__all__ = ["inverse_game", "own_training_loop"]
+__all__ = [
+    "contract",
+    "hyperparameters",
+    "inverse_game",
+    "logit_pricing",
+    "own_training_loop",
+    "three_levels",
+    "toll",
+]
