@@ -224,7 +224,7 @@ def test_a_follower_with_several_peaks_is_seen_from_one_start(x64):
 
 
 def test_the_higher_of_two_nearly_equal_peaks_in_float32():
-    """Both peaks satisfy every condition; 0.1% of the leader's utility apart, they are not equal."""
+    """Both peaks satisfy every condition, but 0.1% of the leader's utility apart."""
     game = sj.Game(
         lambda a, r, tilt: -((a**2 - 1) ** 2) + tilt * r,
         lambda a, r, tilt: -((r - a) ** 2),
