@@ -17,8 +17,8 @@ SHOWN = {
     "Best cell by stratum": ("best action by task and complexity", "baseline"),
     BASE: ("best fixed action", "baseline"),
     "Middle": ("half of every resource", "baseline"),
-    "Everything (1, 1, 1)": ("all of every resource", "baseline"),
 }
+EVERYTHING = "Everything (1, 1, 1)"  # so far away that it would squeeze the others
 
 
 def figure(path: Path, results: Mapping[str, Any]) -> None:
@@ -32,10 +32,16 @@ def figure(path: Path, results: Mapping[str, Any]) -> None:
             lost.append(Row(name, *interval(found["correct_difference"], 100), role))
     live = results["evaluation"].get("projection") is None
     note = (
-        f"{'New' if live else 'Recorded'} turns that no fit has seen; differences to the best fixed "
-        "action, chosen on the fitting turns; 95% intervals from a bootstrap by episode. The best "
-        "of the tried actions is that same action; numbers by task type are in govern.json."
+        f"{'New' if live else 'Recorded'} turns that no fit has seen; differences to the best "
+        "fixed action, chosen on the fitting turns; 95% intervals from a bootstrap by episode. "
     )
+    if EVERYTHING in arms:
+        most = arms[EVERYTHING][BASE]
+        note += (
+            f"All of every resource takes {-100 * most['saving']['estimate']:.0f}% more tokens for "
+            f"{signed(100 * most['correct_difference']['estimate'])} points. "
+        )
+    note += "Numbers by task type are in govern.json."
     with picture(path, 1.35 + 0.24 * len(saved), headline=headline(arms), note=note) as drawing:
         left, right = drawing.subplots(1, 2)
         forest(left, saved, lambda x: f"{signed(x, 0).lstrip('+')}%")

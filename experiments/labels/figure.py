@@ -45,8 +45,8 @@ def figure(path: Path, results: dict[str, Any]) -> None:
     note = (
         f"a, b: {len(STREAMS)} of {len(synthetic)} simulated streams, bars at the ends are 95% "
         "intervals. c to e: held-out accuracy on votes of two language models; dashed: all labels. "
-        "'Largest gap' and 'oldest direction' are readings of LLF-StackSL. Options of all were chosen "
-        f"on other data; {len(NAMES)} of {every} methods are shown, all are in labels.json."
+        "'Largest gap' and 'oldest direction' are readings of LLF-StackSL. Options of all were "
+        f"chosen on other data; {len(NAMES)} of {every} methods are shown, all are in labels.json."
     )
     headline = f"{100 * share:.0f}% of the labels reach {said}"
     with picture(path, 5.5, headline=headline, note=note) as drawing:
