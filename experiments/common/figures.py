@@ -28,7 +28,7 @@ from stackjax.plot import COLORS
 WIDTH = 6.0  # inches
 SMALL = 8.0  # points, of notes and of numbers at marks
 GREY = "0.35"
-_LOOK = {
+_LOOK: Any = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
