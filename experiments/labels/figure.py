@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
@@ -51,7 +50,7 @@ def figure(path: Path, results: dict[str, Any]) -> None:
     )
     headline = f"{100 * share:.0f}% of the labels reach {said}"
     with picture(path, 5.5, headline=headline, note=note) as drawing:
-        upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=(1.1, 1)))
+        upper, lower = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1.1, 1))[:, 0]
         streams = upper.subplots(1, 2)
         for letter, ax, (kind, text) in zip("ab", streams, STREAMS.items()):
             regret(ax, synthetic[kind]["methods"])

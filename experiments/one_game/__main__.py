@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     check_out("out", args.out, folder=True)
     with jax.enable_x64(True):
         found = plain(study(args))
-    results = {
-        "args": args,
+    results: dict[str, Any] = {
+        "args": plain(args),
         "environment": environment(),
         **found,
     }

@@ -27,7 +27,7 @@ def figure(path: Path, results: dict[str, Any]) -> None:
         "leaves the set without repair. Task types and other sets are in repair.json."
     )
     with picture(path, 5.4, headline=headline(models), note=note) as drawing:
-        upper, lower = np.ravel(drawing.subfigures(2, 1, height_ratios=(1, 1.05)))
+        upper, lower = drawing.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.05))[:, 0]
         left, right = upper.subplots(1, 2)
         spent, gained = probes(models)
         forest(left, spent, lambda x: f"{x:.2f}")

@@ -70,7 +70,7 @@ def figure(path: Path, report: dict[str, Any]) -> None:
     count = len(panels) + bool(jobs)
     sizes = [min(len(runs[p.workload]["results"]) - len(p.without), MOST) for p in panels]
     sizes += [len(jobs)] * bool(jobs)
-    heights = [max(sizes[2 * line : 2 * line + 2]) + 1.8 for line in range(-(-count // 2))]
+    heights = [max(sizes[2 * line : 2 * line + 2]) + 1.8 for line in range(-(-count // 2))] or [1.0]
     note = (
         "Hatched: more than 1% of the gradients are off by more than 1% (their share is beside the "
         "bar). CPU time over that of the fastest right contender; value and total derivative of "
