@@ -110,6 +110,18 @@ def check_file(name: str, path: Path) -> None:
         raise ValueError(f"{name}: {path} may not be read")
 
 
+def check_result(draw: bool, result: Path | None) -> None:
+    """Refuses a result that nothing is drawn from, or that is no file.
+
+    Raises:
+      ValueError: `result` comes without `draw`, or as `check_file`.
+    """
+    if result is not None:
+        if not draw:
+            raise ValueError("result is what draw reads, give --draw with it")
+        check_file("result", result)
+
+
 def check_seed(seed: int) -> None:
     """Refuses what NumPy's and JAX's generators do not take.
 

@@ -6,6 +6,7 @@ What is asked, of how many turns, and how it is judged was fixed beforehand in P
     python -m experiments.confirmatory --power              # the sample size, from the pilot
     python -m experiments.confirmatory --certificate        # of the deployed controller
     python -m experiments.confirmatory --take ...           # new turns of one model; resumes
+    python -m experiments.confirmatory --draw               # the figure alone, from main.json
 
 Taking the turns wants a served model and two files of questions that others wrote: GSM8K's test
 set (github.com/openai/grade-school-math) and HotpotQA's development set in the distractor setting,
@@ -21,9 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common.args import check_file, check_out, check_seed, parse
+from experiments.common.args import check_file, check_out, check_result, check_seed, parse
 from experiments.common.command import launch
-from experiments.common.results import environment, sha256, write_json
+from experiments.common.figures import redraw
+from experiments.common.phases import KEPT_RESULTS
+from experiments.common.results import environment, plain, sha256, write_json
 from experiments.confirmatory.analysis import (
     by_arm,
     off_policy_truth,
@@ -33,10 +36,11 @@ from experiments.confirmatory.analysis import (
 )
 from experiments.confirmatory.arms import CONSERVATIVE, MAIN
 from experiments.confirmatory.certificate import certificate
+from experiments.confirmatory.figure import figure
 from experiments.confirmatory.fit import fit
 from experiments.confirmatory.log import final_records, finished, pack
 from experiments.confirmatory.power import power
-from experiments.confirmatory.report import figure, report
+from experiments.confirmatory.report import report
 from experiments.confirmatory.take import DATA, EXECUTORS, PRIMARY, take, tuning_logs
 from experiments.confirmatory.tuning import tuning_records
 from stackjax.agents.log._log import TurnRecord, read_log
@@ -68,6 +72,8 @@ class Args:
       timeout: Seconds for one request.
       seed: Of fits and bootstrap.
       steps: Optimiser steps of the predictors.
+      draw: Only draw the figure of a result again, beside it; nothing is run.
+      result: Result that draw reads; by default the kept one.
     """
 
     power: bool = False
@@ -88,14 +94,17 @@ class Args:
     timeout: float = 180.0
     seed: int = 0
     steps: int = 800
+    draw: bool = False
+    result: Path | None = None
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}: {self.executor!r}")
         if self.part not in ("both", "primary", "arms"):
             raise ValueError(f"part must be both, primary or arms: {self.part!r}")
-        if self.take + self.power + self.certificate + self.pack > 1:
-            raise ValueError("take, power, certificate, pack: give one of them")
+        if self.take + self.power + self.certificate + self.pack + self.draw > 1:
+            raise ValueError("take, power, certificate, pack, draw: give one of them")
+        check_result(self.draw, self.result)
         for name in ("gsm8k", "hotpotqa"):
             path = getattr(self, name)
             if self.take and path is None:
@@ -161,7 +170,7 @@ def analyse(seed: int, data: Path = DATA, results: Path = RESULTS) -> dict[str, 
             found[name]["off_policy"] = off_policy_truth(estimates, shared_turns(arms))
     written = {"seed": seed, "environment": environment(), "executors": found}
     write_json(results / "main.json", written)
-    figure(results / "main.png", found)
+    figure(results / "main.png", plain(written))
     print(report(written))
     print(f"wrote {results / 'main.json'} and {results / 'main.png'}")
     return written
@@ -179,7 +188,9 @@ def certify_deployed(args: Args) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse(Args, argv)
-    if args.take:
+    if args.draw:
+        redraw(args.result or KEPT_RESULTS / "main.json", figure)
+    elif args.take:
         take(args)
     elif args.pack:
         path = pack(args.out, args.executor, DATA, EXECUTORS[args.executor])

@@ -6,6 +6,7 @@ evaluates on episodes that were used in no fit.
 
     python -m experiments.govern                  # on the recorded turns, about a minute
     python -m experiments.govern --live           # starts a local model and takes new turns
+    python -m experiments.govern --draw           # the figure alone, from the kept result
 
 Prints a table and writes results.json and pareto.png. A live run that is stopped goes on with the
 turns that its log lacks.
@@ -25,10 +26,11 @@ import numpy as np
 from flax import nnx
 
 import stackjax as sj
-from experiments.common.args import check_file, check_out, check_seed, parse
+from experiments.common.args import check_file, check_out, check_result, check_seed, parse
 from experiments.common.command import launch
-from experiments.common.phases import Phases, usual_seconds
-from experiments.common.results import environment, sha256, write_json
+from experiments.common.figures import redraw
+from experiments.common.phases import KEPT_RESULTS, Phases, usual_seconds
+from experiments.common.results import environment, plain, sha256, write_json
 from experiments.common.serving import check_resumable, executor_for
 from experiments.govern.arms import (
     BASELINES,
@@ -38,7 +40,8 @@ from experiments.govern.arms import (
     by_task,
     recorded_replays,
 )
-from experiments.govern.report import pareto, report
+from experiments.govern.figure import figure
+from experiments.govern.report import report
 from stackjax.agents.control._controller import Controller, contexts_of
 from stackjax.agents.evaluation import compare
 from stackjax.agents.evaluation._replay import Replay, factorial
@@ -85,6 +88,8 @@ class Args:
       base_url: Live: server to use instead of a local one; by default OPENAI_BASE_URL, if that is
         set. The key comes from OPENAI_API_KEY.
       model: Live: model's name at base_url.
+      draw: Only draw the figure of a result again, beside it; nothing is run.
+      result: Result that draw reads; by default the kept one.
     """
 
     data: Path = DATA
@@ -98,6 +103,8 @@ class Args:
     model_path: Path | None = None
     base_url: str | None = None
     model: str = "default"
+    draw: bool = False
+    result: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("surrogate_steps", "follower_steps", "leader_steps"):
@@ -105,6 +112,7 @@ class Args:
                 raise ValueError(f"{name.replace('_', '-')} must be at least 1")
         check_seed(self.seed)
         check_file("data", self.data)
+        check_result(self.draw, self.result)
         if self.turns < 1:
             raise ValueError(f"turns must be at least 1, got {self.turns}")
         if self.live and self.turns < 18:
@@ -114,6 +122,8 @@ class Args:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the whole job; returns what results.json holds."""
     args = parse(Args, argv)
+    if args.draw:
+        return redraw(args.result or KEPT_RESULTS / "govern.json", figure)
     check_out("out", args.out, folder=True)
     phases = Phases(total=7, usual=usual_seconds("govern.json"))
     with phases("read turns"):
@@ -131,19 +141,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with phases("evaluate"):
         if args.live:
             replays, note = live_replays(args, fitted)
-            prices = fixed = tasks = None
+            prices = tasks = None
         else:
             replays, prices, note = recorded_replays(fitted, table)
-            count = table.present.sum()
-            fixed = table.tokens.sum((0, 1)) / count, table.correct.sum((0, 1)) / count
             tasks = by_task(replays, table)
-    with phases("intervals and figure"):
+    with phases("intervals"):
         baselines = [name for name in BASELINES if name in replays]
         arms = {
             name: {base: compare(arm, replays[base], seed=args.seed) for base in baselines}
             for name, arm in replays.items()
         }
-        pareto(args.out / "pareto.png", arms, fixed, "new turns" if args.live else "recorded turns")
     results = {
         # A base URL may hold a password.
         "args": {
@@ -171,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "seconds": {**phases.seconds, "total": sum(phases.seconds.values())},
     }
     write_json(args.out / "results.json", results)
+    figure(args.out / "pareto.png", plain(results))
     print(report(results))
     print(f"\nwrote {args.out / 'results.json'} and {args.out / 'pareto.png'}")
     return results

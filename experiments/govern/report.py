@@ -1,12 +1,9 @@
-"""What the main job shows: the table that a person reads, and the Pareto figure."""
+"""What the main job shows: the table that a person reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from experiments.common.results import format_table
 from stackjax.agents.surrogate._diagnostics import Reliability, SurrogateReport
@@ -119,64 +116,3 @@ def cell(response: Any) -> str:
 def vector(values: Any) -> str:
     """Numbers to three digits, side by side."""
     return " / ".join(f"{float(x):.3f}" for x in values)
-
-
-def pareto(
-    path: Path, arms: Arms, fixed: tuple[np.ndarray, np.ndarray] | None, method: str
-) -> None:
-    """Correctness against tokens per turn, and the paired differences to Conservative beside it.
-
-    Args:
-      path: PNG file.
-      arms: Intervals by arm and baseline.
-      fixed: Tokens per turn `[K]` and correctness `[K]` of the fixed cells, or None.
-      method: Where the numbers come from, for the title.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from stackjax import plot
-
-    # The difference to Conservative is nothing for itself, and far away for the dearest arm: they
-    # come last, so that the others' markers are the same on both sides.
-    aside = [name for name in arms if name == "Conservative" or name.startswith("Everything")]
-    shown = [name for name in arms if name not in aside]
-    found = {name: arms[name]["Conservative"] for name in [*shown, *aside]}
-    roles = {name: _role(name) for name in found}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 5.0), layout="constrained")
-    plot.pareto(
-        found,
-        intervals=False,
-        cells=fixed,
-        roles=roles,
-        names=False,
-        xlabel="tokens per turn (prompt + completion)",
-        ylabel="turns answered correctly (%)",
-        ax=left,
-    )
-    left.set_title(f"Every arm, on {method}", fontsize=10)
-    if shown:
-        plot.pareto(
-            {name: found[name] for name in shown},
-            difference=True,
-            roles={name: roles[name] for name in shown},
-            names=False,
-            xlabel="tokens per turn, difference to Conservative",
-            ylabel="correctness, difference to Conservative (points)",
-            ax=right,
-        )
-    right.set_title("Paired differences, 95% episode-clustered intervals", fontsize=10)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _role(name: str) -> str:
-    """An arm's colour: what is governed, what it is compared with, and ablations."""
-    if name.startswith("Stackelberg"):
-        return "leader"
-    fixed = name in ("Conservative", "Middle") or name.startswith("Everything")
-    return "baseline" if fixed else "reference"

@@ -7,6 +7,7 @@ learner. All options are chosen on other seeds (synthetic), or on look-aheads th
 
     python -m experiments.labels               # six minutes on two cores
     python -m experiments.labels --quick       # does it run?
+    python -m experiments.labels --draw        # the figure alone, from the kept result
 
 Prints tables and writes labels.json and labels.png. A run that is stopped goes on where it stopped.
 """
@@ -18,14 +19,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common.args import check_file, check_out, parse
+from experiments.common.args import check_file, check_out, check_result, parse
 from experiments.common.command import launch
-from experiments.common.phases import Kept, Phases, usual_seconds
-from experiments.common.results import environment, run_of, sha256, write_json
+from experiments.common.figures import redraw
+from experiments.common.phases import KEPT_RESULTS, Kept, Phases, usual_seconds
+from experiments.common.results import environment, plain, run_of, sha256, write_json
 from experiments.labels import extensions as extensions
 from experiments.labels import real as real
 from experiments.labels import synthetic as synthetic
-from experiments.labels.report import figure, first_b, report, targets
+from experiments.labels.figure import figure
+from experiments.labels.report import first_b, report, targets
 
 DATA = Path(__file__).parents[1] / "data" / "mmlu_redux_votes.csv.gz"
 
@@ -42,6 +45,8 @@ class Args:
       long: Rounds of the long run, at d = 128.
       out: Folder of labels.json and labels.png.
       quick: Few seeds and rounds, to see that it runs.
+      draw: Only draw the figure of a result again, beside it; nothing is run.
+      result: Result that draw reads; by default the kept one.
     """
 
     data: Path = DATA
@@ -51,17 +56,22 @@ class Args:
     long: int = 1_000_000
     out: Path = Path("results/labels")
     quick: bool = False
+    draw: bool = False
+    result: Path | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("rounds", 100), ("seeds", 2), ("tuning", 1), ("long", 100)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         check_file("data", self.data)
+        check_result(self.draw, self.result)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the whole study; returns what labels.json holds."""
     args = parse(Args, argv)
+    if args.draw:
+        return redraw(args.result or KEPT_RESULTS / "labels.json", figure)
     quick = args.quick
     if quick:
         args = dataclasses.replace(args, rounds=200, seeds=2, tuning=1, long=2000)
@@ -104,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     results["first_b"] = first_b(results)
     results["seconds"] = {**phases.seconds, "total": sum(phases.seconds.values())}
     write_json(args.out / "labels.json", results)
-    figure(args.out / "labels.png", results)
+    figure(args.out / "labels.png", plain(results))
     phases.finish()
     print(report(results))
     print(f"\nwrote {args.out / 'labels.json'} and {args.out / 'labels.png'}")

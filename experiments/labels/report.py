@@ -1,8 +1,7 @@
-"""Tables, targets and the figure of the label experiment."""
+"""Tables and targets of the label experiment."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from experiments.common.results import format_table
@@ -145,32 +144,3 @@ def report(results: dict[str, Any]) -> str:
             )
             parts.append(f"Bent rewards, {name}: {line}")
     return "\n".join(parts)
-
-
-def figure(path: Path, results: dict[str, Any]) -> None:
-    """Mean cumulative regret by round, one panel a kind of stream."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    kinds = {
-        **results["synthetic"],
-        **{f"votes, {k}": v for k, v in results["real"]["orders"].items()},
-    }
-    fig, axes = plt.subplots(2, 4, figsize=(16, 7.5), constrained_layout=True)
-    names = list(next(iter(results["synthetic"].values()))["methods"])
-    colours = dict(zip(names, plt.colormaps["tab20"](range(len(names)))))
-    for axis, (kind, found) in zip(axes.flat, kinds.items()):
-        for name, one in found["methods"].items():
-            if name == "label none":
-                continue
-            style = "-" if name in OURS else (":" if name == "label all" else "--")
-            axis.plot(one["round"], one["curve"], style, color=colours[name], label=name, lw=1.4)
-        axis.set(title=kind, xlabel="round", ylabel="cumulative regret", yscale="log")
-    rest = axes.flat[len(kinds)]
-    rest.axis("off")
-    handles, texts = axes.flat[0].get_legend_handles_labels()
-    rest.legend(handles, texts, loc="center", frameon=False)
-    fig.savefig(path, dpi=110)
-    plt.close(fig)

@@ -6,6 +6,7 @@ compares three ways to learn a follower from its play.
 
     python -m experiments.learning                # ten seeds, about six minutes on two cores
     python -m experiments.learning --quick        # two seeds, two minutes: does it work?
+    python -m experiments.learning --draw         # the figure alone, from the kept result
 
 Prints tables and writes results.json and learning.png. A run that is stopped goes on where it
 stopped.
@@ -27,17 +28,19 @@ import optax
 from flax import nnx
 
 import stackjax as sj
-from experiments.common.args import check_out, parse
+from experiments.common.args import check_out, check_result, parse
 from experiments.common.command import launch
 from experiments.common.compile import unoptimised
-from experiments.common.phases import Kept, Phases, usual_seconds
-from experiments.common.results import environment, run_of, write_json
+from experiments.common.figures import redraw
+from experiments.common.phases import KEPT_RESULTS, Kept, Phases, usual_seconds
+from experiments.common.results import environment, plain, run_of, write_json
 from experiments.learning import evolution as _evolution
 from experiments.learning import gail as _gail
 from experiments.learning import ppo as _ppo
 from experiments.learning import unrolled as _unrolled
+from experiments.learning.figure import figure
 from experiments.learning.problems import PROBLEMS, Problem, resource, snapshot_steps
-from experiments.learning.report import Curves, figure, summarise, table, targets
+from experiments.learning.report import Curves, summarise, table, targets
 
 PyTree = Any
 
@@ -95,25 +98,32 @@ class Args:
       quick: Two seeds, two problems, short runs, a rough surrogate; the numbers mean little.
       seeds: Seeds of each method on each problem.
       out: Folder of results.json and learning.png.
+      draw: Only draw the figure of a result again, beside it; nothing is run.
+      result: Result that draw reads; by default the kept one.
     """
 
     quick: bool = False
     seeds: int = 10
     out: Path = Path("results/learning")
+    draw: bool = False
+    result: Path | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
             raise ValueError(f"seeds must be at least 2, got {self.seeds}")
+        check_result(self.draw, self.result)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the whole job; returns what results.json holds."""
     args = parse(Args, argv)
+    if args.draw:
+        return redraw(args.result or KEPT_RESULTS / "learning.json", figure)
     check_out("out", args.out, folder=True)
     seeds = min(args.seeds, 2) if args.quick else args.seeds
     problems = {n: p for n, p in PROBLEMS.items() if not (args.quick and n == "quadratic")}
     kept = Kept(args.out / ".unfinished", run_of(args))
-    phases = Phases(len(problems) * 5 + 2, usual=usual_seconds("learning.json"), kept=kept)
+    phases = Phases(len(problems) * 5 + 1, usual=usual_seconds("learning.json"), kept=kept)
     results, curves, settings = {}, {}, {}
     for name, make in problems.items():
         with phases(f"{name}: set up"):
@@ -130,8 +140,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         found = {method: curves[name, method] for method in settings[name]}
         results[name] = summarise(problem, *simple, found)
     followers = phases.job("followers from play", lambda: _gail.compare(quick=args.quick))
-    with phases("figure"):
-        figure(args.out / "learning.png", results, curves)
     report = {
         "args": args,
         "environment": environment(),
@@ -144,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "seconds": {**phases.seconds, "total": sum(phases.seconds.values())},
     }
     write_json(args.out / "results.json", report)
+    figure(args.out / "learning.png", plain(report))
     phases.finish()
     print(table(results), *report["targets"], _gail.table(followers), sep="\n\n")
     print(f"\nwrote {args.out / 'results.json'} and {args.out / 'learning.png'}")

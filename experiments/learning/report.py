@@ -1,10 +1,9 @@
-"""What is told of the learning curves: times to a target, intervals, a table, a figure."""
+"""Numbers of the learning curves: times to a target, intervals, a table."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -195,48 +194,3 @@ def _ratio(found: Interval | None) -> tuple[str, str]:
     if found is None or found.estimate == 0:
         return "-", "-"
     return f"{found.estimate:.1f}", f"[{found.low:.1f}, {found.high:.1f}]"
-
-
-def figure(
-    path: Path, results: Mapping[str, Any], curves: Mapping[tuple[str, str], Curves]
-) -> None:
-    """Held-out value against seconds and against samples, a row a problem.
-
-    Args:
-      path: PNG file.
-      results: of `summarise`, by problem.
-      curves: by problem and method.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context({"font.size": 15, "lines.linewidth": 2.5}):
-        drawing, axes = plt.subplots(
-            len(results), 2, figsize=(13, 4.4 * len(results)), layout="constrained", squeeze=False
-        )
-        for row, (name, problem) in zip(axes, results.items()):
-            gain = lambda v, p=problem: 100 * (v - p["middle"]) / (p["optimum"] - p["middle"])
-            for method in problem["methods"]:
-                _draw(row, curves[name, method], method, gain)
-            for axis, unit in zip(row, ("seconds of training", "samples (follower solved)")):
-                axis.axhline(100, color="0.4", linewidth=1.2, linestyle="--")
-                axis.set(xscale="log", xlabel=unit, ylim=(-5, 106), title=name)
-                axis.grid(alpha=0.25)
-            row[0].set_ylabel("gain (% of the optimum's)")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        drawing.savefig(path, dpi=130)
-        plt.close(drawing)
-
-
-def _draw(row: Any, found: Curves, method: str, gain: Callable) -> None:
-    spread = [mean_interval(gain(column)) for column in found.values.T[1:]]
-    middle, low, high = (np.array(part) for part in zip(*spread))
-    for axis, at in zip(row, (found.clock, found.drawn)):
-        x = np.median(at, axis=0)[1:]  # the beginning has no place on a logarithmic axis
-        # Where the two gradients take the same path, both lines are to be seen.
-        style = "--" if method == "unrolled" else "-"
-        axis.plot(x, middle, style, color=LOOK[method], label=method)
-        axis.fill_between(x, low, high, color=LOOK[method], alpha=0.2, linewidth=0)

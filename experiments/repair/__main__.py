@@ -6,8 +6,9 @@ still holds, the empirical action set with its confirmation, what projection cos
 need head, how often policies leave the supported region, and off-policy estimates beside the truth.
 
     python -m experiments.repair                # four minutes on two cores for two models
+    python -m experiments.repair --draw         # the figure alone, from the kept result
 
-Prints tables and writes results.json and figures. A run that is stopped goes on with the model
+Prints tables and writes results.json and repair.png. A run that is stopped goes on with the model
 that it was at.
 """
 
@@ -18,13 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common.args import check_file, check_out, check_seed, parse
+from experiments.common.args import check_file, check_out, check_result, check_seed, parse
 from experiments.common.command import launch
-from experiments.common.phases import Kept, Phases, usual_seconds
-from experiments.common.results import environment, run_of, sha256, write_json
-from experiments.repair.fit import Studied, prepare
+from experiments.common.figures import redraw
+from experiments.common.phases import KEPT_RESULTS, Kept, Phases, usual_seconds
+from experiments.common.results import environment, plain, run_of, sha256, write_json
+from experiments.repair.figure import figure
+from experiments.repair.fit import prepare
 from experiments.repair.predictors import calibration, predictors, probes
-from experiments.repair.report import figures, report
+from experiments.repair.report import report
 from experiments.repair.sets import action_set, audits, need, prices
 from experiments.repair.values import environment_probe, estimates
 from stackjax.agents.log._log import TurnRecord, latest, read_log
@@ -40,7 +43,7 @@ class Args:
     Attributes:
       data: Folder of turn logs (turns*.jsonl.gz), or one log.
       seed: Seed of fits and bootstraps.
-      out: Folder of results.json and the figures.
+      out: Folder of results.json and repair.png.
       steps: Optimiser steps of the predictors.
       margin: Quality that the action set may lose against the baseline. With M bounds from n turns
         nothing below log(M / (1 - level)) / n can be shown: 6 points for 141 turns.
@@ -48,6 +51,8 @@ class Args:
       level: Probability that all bounds of a choice hold.
       support: Recorded turns that a member of the action set needs in a task type.
       tool_cap: Largest tool budget that the need head asks for.
+      draw: Only draw the figure of a result again, beside it; nothing is run.
+      result: Result that draw reads; by default the kept one.
     """
 
     data: Path = DATA
@@ -59,6 +64,8 @@ class Args:
     level: float = 0.95
     support: int = 5
     tool_cap: float = 1.0
+    draw: bool = False
+    result: Path | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -70,6 +77,7 @@ class Args:
             check_file("data", self.data)
         if not 0 <= self.tool_cap <= 1:
             raise ValueError(f"tool-cap must lie in [0, 1], got {self.tool_cap}")
+        check_result(self.draw, self.result)
         _ = self.requirements
 
     @property
@@ -86,6 +94,8 @@ class Args:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run everything for each model; returns what results.json holds."""
     args = parse(Args, argv)
+    if args.draw:
+        return redraw(args.result or KEPT_RESULTS / "repair.json", figure)
     check_out("out", args.out, folder=True)
     files, logs = read(args.data)
     kept = Kept(args.out / ".unfinished", run_of(args, *files))
@@ -95,18 +105,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "data": {file.name: sha256(file) for file in files},
         "models": {},
     }
-    studied: dict[str, Studied] = {}
     for model, records in logs.items():
         note = " (kept)" if model in kept else ""
         print(f"\n{model}: {len(records)} turns{note}", flush=True)
-        studied[model], results["models"][model] = kept.get(
+        results["models"][model] = kept.get(
             model, lambda records=records: study(args, records, kept)
         )
-    results["figures"] = [path.name for path in figures(args.out, studied, results["models"])]
+    figure(args.out / "repair.png", plain(results))
     write_json(args.out / "results.json", results)
     kept.clear()
     print(report(results))
-    print(f"\nwrote {args.out / 'results.json'} and {', '.join(results['figures'])}")
+    print(f"\nwrote {args.out / 'results.json'} and {args.out / 'repair.png'}")
     return results
 
 
@@ -129,9 +138,7 @@ def read(data: Path) -> tuple[list[Path], dict[str, list[TurnRecord]]]:
     return files, logs
 
 
-def study(
-    args: Args, records: list[TurnRecord], kept: Kept | None = None
-) -> tuple[Studied, dict[str, Any]]:
+def study(args: Args, records: list[TurnRecord], kept: Kept | None = None) -> dict[str, Any]:
     """All parts for one model; `kept` has the models before it."""
     usual = usual_seconds("repair.json", "models", records[0].model, "seconds")
     phases = Phases(total=9, usual=usual, kept=kept)
@@ -155,7 +162,7 @@ def study(
     with phases("sessions"):
         numbers["sessions"] = environment_probe(studied, args.seed)
     numbers["seconds"] = {**phases.seconds, "total": sum(phases.seconds.values())}
-    return studied, numbers
+    return numbers
 
 
 if __name__ == "__main__":

@@ -1,28 +1,10 @@
-"""The tables and the figure of `experiments.repair`."""
+"""The tables of `experiments.repair`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.axes import Axes
-
 from experiments.common.results import format_table
-from experiments.repair.fit import Studied
-from stackjax import plot
-from stackjax.agents.log._cell_scores import cell_scores
-from stackjax.agents.surrogate._probes import CHANNELS, Probe
-from stackjax.agents.tasks._tasks import TASK_TYPES
-
-# The channels are no roles: shades, and a marker each.
-CHANNEL_LOOKS = {"context": ("0.0", "o"), "prompt": ("0.45", "s"), "tools": ("0.7", "^")}
-FOLLOWERS = {"learned": plot.COLORS["follower"], "rational": plot.COLORS["reference"]}
 
 
 def report(results: dict[str, Any]) -> str:
@@ -40,100 +22,6 @@ def report(results: dict[str, Any]) -> str:
         parts += [_need(found), _prices(found), _audit(found), _off_policy(found), _sessions(found)]
         parts.append(f"({found['seconds']['total']:.0f} s)")
     return "\n\n".join(parts)
-
-
-def figures(
-    folder: Path, studied: dict[str, Studied], found: dict[str, dict[str, Any]]
-) -> list[Path]:
-    """One figure, a row for each model: elasticities, reliability, action set, price."""
-    rows = len(studied)
-    figure, axes = plt.subplots(rows, 4, figsize=(15, 3.6 * rows), squeeze=False)
-    for line, (model, study) in zip(axes, studied.items()):
-        elasticities(line[0], found[model]["probes"])
-        reliability(line[1], found[model]["predictors"])
-        tried(line[2], study)
-        price(line[3], found[model]["prices"])
-        line[0].set_ylabel(model, fontsize=9)
-    figure.tight_layout()
-    path = folder / "repair.png"
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return [path]
-
-
-def elasticities(axis: Axes, probes: list[Probe]) -> None:
-    """Tokens' arc elasticity by channel, over all turns and by task type."""
-    rows = [None, *[task for task in TASK_TYPES if any(p.task == task for p in probes)]]
-    for shift, channel in zip((-0.22, 0.0, 0.22), CHANNELS):
-        for at, task in enumerate(rows):
-            one = [p for p in probes if p.task == task and p.channel == channel][-1]
-            middle, low, high = one.elasticity
-            axis.errorbar(
-                middle,
-                at + shift,
-                xerr=[[middle - low], [high - middle]],
-                fmt=CHANNEL_LOOKS[channel][1],
-                ms=4,
-                color=CHANNEL_LOOKS[channel][0],
-                label=channel if at == 0 else None,
-            )
-    axis.axvline(0, color="black", lw=0.6)
-    axis.set_yticks(range(len(rows)), ["all turns", *[str(r).replace("_", " ") for r in rows[1:]]])
-    axis.invert_yaxis()
-    axis.set_xlabel("arc elasticity of tokens, 0 to 1 (95%)")
-    above(axis)
-
-
-def reliability(axis: Axes, predictors: dict[str, Any]) -> None:
-    """Predicted probabilities against frequencies, held out."""
-    for name, role in (("concave", "leader"), ("free", "baseline")):
-        table = SimpleNamespace(**predictors[name]["reliability"])
-        plot.reliability_diagram(table, label=f"{name} predictors", role=role, ax=axis)
-
-
-def tried(axis: Axes, study: Studied) -> None:
-    """Every tried action on the choosing turns, sized by the share of strata that may play it."""
-    scores = cell_scores(study.log(study.choosing))
-    plot.action_set(
-        np.stack([scores.tokens.mean(0), scores.correct.mean(0)], axis=1),
-        allowed=study.chosen.members.mean(0),
-        baseline=study.chosen.baseline,
-        xlabel="tokens a turn",
-        ylabel="share of right answers",
-        ax=axis,
-    )
-
-
-def price(axis: Axes, prices: dict[str, Any]) -> None:
-    """Leader's utility lost by projecting the executed action onto each kind of set."""
-    kinds = list(next(iter(prices.values()))["executed action"])
-    for shift, name in zip((-0.17, 0.17), prices):
-        values = [float(prices[name]["executed action"][kind]["price"]) for kind in kinds]
-        axis.barh(
-            np.arange(len(kinds)) + shift,
-            values,
-            0.32,
-            color=FOLLOWERS[name],
-            label=f"{name} follower",
-        )
-    axis.axvline(0, color="black", lw=0.6)
-    axis.set_yticks(range(len(kinds)), kinds)
-    axis.invert_yaxis()
-    axis.set_xlabel("price of projection, leader's utility")
-    above(axis)
-
-
-def above(axis: Axes) -> None:
-    """The legend in one line over the axes, where it hides nothing."""
-    axis.legend(
-        fontsize=7.5,
-        frameon=False,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=3,
-        columnspacing=1.0,
-        handletextpad=0.4,
-    )
 
 
 def _predictors(found: dict[str, Any]) -> str:

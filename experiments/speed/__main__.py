@@ -6,6 +6,7 @@ each workload; gradients are checked against float64 central differences.
 
     python -m experiments.speed                     # an hour; --rounds 5 --budget 3: 11 min
     python -m experiments.speed --workloads R1 --max-n 4096 --no-flags
+    python -m experiments.speed --draw              # the figure alone, from the kept result
 
 Needs the extra `bench`; contenders that are not installed are left out. Prints tables and writes
 bench.json and bench.png. A run that is stopped goes on with the next workload.
@@ -24,13 +25,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common.args import check_out, check_seed, parse
+from experiments.common.args import check_out, check_result, check_seed, parse
 from experiments.common.command import launch
 from experiments.common.compile import known_flags
+from experiments.common.figures import redraw
 from experiments.common.phases import KEPT_RESULTS, Kept, Phases
 from experiments.common.results import environment, run_of, write_json
 from experiments.speed.contender import version
-from experiments.speed.report import PACKAGES, draw, tables
+from experiments.speed.figure import figure
+from experiments.speed.report import PACKAGES, tables
 from experiments.speed.workloads import Workload, workloads
 
 # It helps elementwise programs, and no default of XLA's: the user's to set.
@@ -52,6 +55,8 @@ class Args:
       flags: Run R1 a second time with an XLA flag that small programs gain from.
       seed: Of contexts and actions.
       out: Folder to write bench.json and bench.png in.
+      draw: Only draw the figure of a result again, beside it; nothing is run.
+      result: Result that draw reads; by default the kept one.
     """
 
     workloads: str = ",".join(GROUPS)
@@ -63,6 +68,8 @@ class Args:
     flags: bool = True
     seed: int = 0
     out: Path = Path("results/bench")
+    draw: bool = False
+    result: Path | None = None
 
     def __post_init__(self) -> None:
         wrong = set(self.workloads.split(",")) - set(GROUPS)
@@ -74,10 +81,14 @@ class Args:
         if not (self.budget > 0 and self.limit > 0):
             raise ValueError("budget and limit must be positive")
         check_seed(self.seed)
+        check_result(self.draw, self.result)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Args, argv)
+    if args.draw:
+        redraw(args.result or KEPT_RESULTS / "bench.json", figure)
+        return
     wanted = args.workloads.split(",")
     chosen = [w for w in workloads() if w.group in wanted and w.contexts <= args.max_n]
     every = sorted({c.name for w in chosen for c in w.contenders})
@@ -111,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Read back: the tables say what the file says.
     report = json.loads((args.out / "bench.json").read_text())
     print(tables(report))
-    draw(report, args.out / "bench.png")
+    figure(args.out / "bench.png", report)
     print(f"Written to {args.out}")
 
 

@@ -1,11 +1,8 @@
-"""Tables and a figure of what `experiments.speed` measured."""
+"""Tables of what `experiments.speed` measured."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from experiments.common.results import format_table
 from experiments.speed.targets import OURS, each, reached
@@ -84,39 +81,3 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}:{count}" for key, count in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def draw(report: dict[str, Any], path: Path) -> None:
-    """Microseconds of process time for a context, by contender; hollow: wrong gradients."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter
-
-    runs = [run for run in report["runs"] if run.get("results")]
-    columns = min(4, len(runs)) or 1
-    rows = -(-len(runs) // columns) or 1
-    size = (4.2 * columns, 3.4 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for axis in axes.flat[len(runs) :]:
-        axis.set_axis_off()
-    for axis, run in zip(axes.flat, runs):
-        names = sorted(run["results"], key=lambda name: -each(run, name))
-        for height, name in enumerate(names):
-            result, ours = run["results"][name], name.startswith(OURS)
-            color = "tab:red" if ours else "tab:gray" if name == "C" else "tab:blue"
-            right = result.get("wrong", 0.0) <= 0.01
-            fill = {"color": color} if right else {"facecolor": "white", "edgecolor": color}
-            axis.barh(height, 1e6 * each(run, name), **fill)
-        axis.set_yticks(range(len(names)), names, fontsize=7)
-        axis.set_xscale("log")
-        ends = [1e6 * each(run, name) for name in (names[-1], names[0])]
-        axis.set_xlim(10 ** np.floor(np.log10(0.8 * ends[0])), 10 ** np.ceil(np.log10(ends[1])))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        title = run["workload"] + (", XLA flag" if run["flags"] else "")
-        axis.set_title(title, fontsize=9)
-        axis.tick_params(axis="x", labelsize=7)
-    figure.supxlabel("µs of CPU time for a context (hollow: more than 1% of gradients wrong)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)

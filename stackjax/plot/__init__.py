@@ -16,6 +16,7 @@ from stackjax.plot._curve import response_curve
 from stackjax.plot._outcomes import pareto
 from stackjax.plot._path import leader_path
 from stackjax.plot._reliability import reliability_diagram
+from stackjax.plot._statics import comparative_statics
 from stackjax.plot._steps import step_histogram
 from stackjax.plot._style import COLORS
 from stackjax.plot._surface import policy_surface, response_surface
@@ -23,6 +24,7 @@ from stackjax.plot._surface import policy_surface, response_surface
 __all__ = [
     "COLORS",
     "action_set",
+    "comparative_statics",
     "leader_path",
     "pareto",
     "policy_surface",

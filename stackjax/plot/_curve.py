@@ -19,6 +19,8 @@ def response_curve(
     *,
     converged: Any = None,
     unique: Any = None,
+    low: Any = None,
+    high: Any = None,
     bounds: tuple[Any, Any] | None = None,
     labels: Sequence[str] | None = None,
     xlabel: str = "leader's action",
@@ -29,7 +31,8 @@ def response_curve(
 
     The curve has a gap where the follower did not converge: there a cross marks the best point
     that was found. An open circle marks a response that may not be the only best one: the curve,
-    and derivatives through it, hold for the response that was found.
+    and derivatives through it, hold for the response that was found. `low` and `high` are the ends
+    of a band around each curve, such as an interval for a follower that was fitted.
 
     Args:
       actions: `[N]`, the number that varies; in any order.
@@ -37,6 +40,8 @@ def response_curve(
         with a leading `[N]`, whose numbers become R curves.
       converged: `[N]` booleans; of a `Response`, its own if None.
       unique: `[N]` booleans, likewise.
+      low: lower end of the band, of the shape of the responses; no band if None.
+      high: upper end of the band; comes with `low`.
       bounds: lower and upper bound of the responses, each a number or `[R]`; dashed lines. Infinite
         ones are not drawn.
       labels: R names for the legend.
@@ -47,7 +52,8 @@ def response_curve(
     Raises:
       TypeError: `ax` is not a matplotlib Axes.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite (but for
-        bounds, which may be infinite).
+        bounds, which may be infinite); one of `low` and `high` comes without the other, or a low
+        exceeds its high.
 
     Source: arXiv 2606.23026, eq. (3) and (8).
 
@@ -59,6 +65,15 @@ def response_curve(
       >>> ax = sj.plot.response_curve(actions, jax.vmap(answer)(actions), bounds=(0.0, 1.0))
       >>> [round(float(x), 3) for x in ax.lines[0].get_ydata()]
       [0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]
+
+      A band: the responses of a follower that prefers up to 0.2 less or more.
+
+      >>> shifted = lambda by: jax.vmap(lambda a: answer(a + by).value)(actions)
+      >>> ax = sj.plot.response_curve(
+      ...     actions, shifted(0.0), low=shifted(-0.2), high=shifted(0.2)
+      ... )
+      >>> len(ax.collections)
+      1
     """
     x = numbers("actions", actions, 1)
     if isinstance(responses, Response):
@@ -70,26 +85,13 @@ def response_curve(
     sure = np.ones(shape, bool)
     known = sure if converged is None else flags("converged", converged, shape, "actions")
     alone = sure if unique is None else flags("unique", unique, shape, "actions")
+    ends = band(low, high, y.shape, "responses")
     limits = None if bounds is None else _limits(bounds, curves)
     captions = None if labels is None else names("labels", labels, curves)
     ax = axes(ax)
     order = np.argsort(x, kind="stable")
     x, y, known, alone = x[order], y[order], known[order], alone[order]
-    # A point whose neighbours failed has no line through it.
-    padded = np.concatenate([[False], known, [False]])
-    lonely = known & ~padded[:-2] & ~padded[2:]
-    for number in range(curves):
-        ax.plot(
-            x,
-            np.where(known, y[:, number], np.nan),
-            color=shade("follower", number, curves),
-            linestyle=dashes(number),
-            linewidth=1.8,
-            label=None if captions is None else captions[number],
-        )
-        if lonely.any():
-            paint = shade("follower", number, curves)
-            ax.plot(x[lonely], y[lonely, number], ".", color=paint, markersize=6)
+    draw(ax, x, y, known, None if ends is None else ends[:, order], "follower", captions)
     for value in () if limits is None else limits:
         ax.axhline(value, color=COLORS["reference"], linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     many = np.repeat(x[:, None], curves, axis=1)
@@ -97,6 +99,74 @@ def response_curve(
     finish(ax, x=xlabel, y=ylabel)
     legend(ax)
     return ax
+
+
+def band(low: Any, high: Any, shape: tuple[int, int], of: str) -> np.ndarray | None:
+    """Both ends of a band around curves `[N, R]`: `[2, N, R]`, or None where none is given.
+
+    Raises:
+      ValueError: one comes without the other, they do not fit the curves, or a low exceeds its
+        high.
+    """
+    if low is None and high is None:
+        return None
+    for name, end, other in (("low", low, "high"), ("high", high, "low")):
+        if end is None:
+            raise ValueError(f"{name}: is needed with `{other}`")
+    ends = []
+    for name, end in (("low", low), ("high", high)):
+        found = columns(name, end, shape[0], of)
+        if found.shape != shape:
+            raise ValueError(
+                f"{name}: must have {shape[1]} numbers a row, as {of} has, got {found.shape[1]}"
+            )
+        ends.append(found)
+    wrong = int((ends[0] > ends[1]).sum())
+    if wrong:
+        raise ValueError(f"low: exceeds high at {wrong} of {ends[0].size} points")
+    return np.stack(ends)
+
+
+def draw(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    known: np.ndarray,
+    ends: np.ndarray | None,
+    role: str,
+    captions: Sequence[str] | None,
+) -> None:
+    """Curves `y: [N, R]` over increasing `x: [N]` with gaps where not `known: [N]`.
+
+    Args:
+      ax: where.
+      x: along the axis.
+      y: the curves, a column each.
+      known: where there is something to be drawn.
+      ends: `[2, N, R]`, the ends of bands; none if None.
+      role: of all curves.
+      captions: R names for the legend.
+    """
+    # A point whose neighbours failed has no line through it.
+    padded = np.concatenate([[False], known, [False]])
+    lonely = known & ~padded[:-2] & ~padded[2:]
+    for number in range(y.shape[1]):
+        paint = shade(role, number, y.shape[1])
+        ax.plot(
+            x,
+            np.where(known, y[:, number], np.nan),
+            color=paint,
+            linestyle=dashes(number),
+            linewidth=1.8,
+            label=None if captions is None else captions[number],
+        )
+        if lonely.any():
+            ax.plot(x[lonely], y[lonely, number], ".", color=paint, markersize=6)
+        if ends is not None:
+            bottom, top = ends[:, :, number]
+            ax.fill_between(x, bottom, top, where=known, color=paint, alpha=0.2, linewidth=0)
+            if lonely.any():
+                ax.vlines(x[lonely], bottom[lonely], top[lonely], color=paint, linewidth=1.1)
 
 
 def _limits(bounds: Any, count: int) -> np.ndarray:

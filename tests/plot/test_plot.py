@@ -291,6 +291,7 @@ GOOD = {
     "action_set": (np.eye(2),),
     "step_histogram": ([1, 2],),
     "leader_path": ([0.0, 1.0], [0.0, 1.0], np.eye(2), [[0.0, 0.0]]),
+    "comparative_statics": ([0.0, 1.0], [1.0, 2.0]),
 }
 
 

@@ -12,7 +12,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 # What a distribution installs, where it is called otherwise.
-INSTALLS = {"orbax-checkpoint": "orbax", "prometheus-client": "prometheus_client"}
+INSTALLS = {
+    "orbax-checkpoint": "orbax",
+    "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
+}
 # pyproject says how it is installed.
 BY_HAND = {"qpth"}
 
