@@ -155,7 +155,10 @@ def test_the_first_page_follows_the_sidebar(site):
 def test_the_first_page_links_every_guide_page_and_notebook(site):
     top = site["stackjax.html"].split("<main")[1].split('<div class="docstring">')[0]
     guides = {name for name in site if name.startswith("stackjax/guide/")}
-    assert guides and guides == set(re.findall(r'href="(stackjax/guide/[^"#]+)"', top))
+    linked = re.findall(r'href="(stackjax/guide/[^"#]+)"', top)
+    assert guides and guides == set(linked) and len(guides) == len(linked)
+    direct = [link.split("/")[2] for link in linked if link.count("/") == 2]
+    assert direct == [name + ".html" for name in stackjax.guide.__all__]
     notebooks = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
     assert re.findall(r"/blob/main/notebooks/([^\"]+)", top) == notebooks
 
