@@ -1,5 +1,6 @@
 """The API page: built without a warning, with every public name and its signature, nothing else."""
 
+import contextlib
 import html
 import inspect
 import pathlib
@@ -17,12 +18,14 @@ import stackjax
 
 pytest.importorskip("pdoc", reason="the API page is built with pdoc, of the extra `docs`")
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+README = ROOT / "README.md"
 COMMAND = re.findall(r"python -m pdoc (.*) -o build/api (.*)", README.read_text())
 
 
 def test_readme_has_one_plain_command():
-    assert COMMAND == [("-d google --no-show-source", "stackjax stackjax.plot")]
+    options = "-d google --no-show-source -t stackjax/guide/_template"
+    assert COMMAND == [(options, "stackjax stackjax.plot")]
 
 
 def is_named_tuple(name):
@@ -38,7 +41,7 @@ def site(tmp_path_factory):
     from pdoc.__main__ import cli
 
     folder = tmp_path_factory.mktemp("api")
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, contextlib.chdir(ROOT):
         warnings.simplefilter("always")
         cli([*shlex.split(" ".join(COMMAND[0])), "-o", str(folder)])
     told = [str(warning.message) for warning in caught]
@@ -105,6 +108,60 @@ def test_nothing_private_is_documented(site, package):
     assert not [m for m in last if m.startswith("_") and m not in ("__init__", "__call__")]
     tops = {member.split(".")[0] for member in members}
     assert tops <= set(public_packages()[package].__all__)
+
+
+@pytest.mark.parametrize("package", public_packages())
+def test_no_methods_for_jax_alone(site, package):
+    page = site[page_of(package)]
+    members = re.findall(r'<div id="([^"]+)" class="classattr">', page)
+    pytree = ("tree_flatten", "tree_unflatten", "replace")
+    assert not [m for m in members if m.split(".")[-1] in pytree]
+    assert "Alias for field number" not in page
+    decorators = re.findall(r'<div class="decorator[^>]*>([^<]*)<', page)
+    assert not [d for d in decorators if d.startswith(("@jax", "@dataclass", "@struct"))]
+    assert "jaxlib" not in text_of(page)
+
+
+def sidebar(page):
+    """The topics of a page's sidebar: headings with the texts of their links, in order."""
+    nav = page[page.index("<nav") : page.index("</nav>")]
+    parts = re.split(r'<h2 class="topic">([^<]+)</h2>', nav)[1:]
+    links = lambda part: [text_of(link) for link in re.findall(r"<a [^>]*>[^<]*</a>", part)]
+    return {title: links(part) for title, part in zip(parts[::2], parts[1::2])}
+
+
+def test_the_sidebar_is_by_topic_on_every_page(site):
+    first = sidebar(site["stackjax.html"])
+    topics = "Game Sets Solvers Answers Learning Certificates Rooms Guide Notebooks"
+    assert list(first) == topics.split()
+    listed = [name for title in topics.split()[:-2] for name in first[title]]
+    assert sorted(listed) == sorted({*stackjax.__all__, "plot"} - {"guide"})
+    pages = [name for name in site if name.endswith(".html") and name != "index.html"]
+    for name in pages:
+        here = sidebar(site[name])
+        assert list(here) == list(first), name
+        assert set(listed) <= {link for links in here.values() for link in links}, name
+
+
+def test_the_first_page_follows_the_sidebar(site):
+    page = site["stackjax.html"]
+    topics = re.findall(r'<h2 class="topic" id="[^"]+">([^<]+)</h2>', page)
+    assert [*topics, "Notebooks"] == list(sidebar(page))
+    sections = re.findall(r'<section id="([^"]+)">', page)
+    names = [n for n in stackjax.__all__ if not isinstance(getattr(stackjax, n), types.ModuleType)]
+    assert sorted(sections) == sorted(names)
+    assert sections == [n for t in topics for n in sidebar(page)[t] if n in names]
+
+
+def test_the_first_page_links_every_guide_page_and_notebook(site):
+    top = site["stackjax.html"].split("<main")[1].split('<div class="docstring">')[0]
+    guides = {name for name in site if name.startswith("stackjax/guide/")}
+    linked = re.findall(r'href="(stackjax/guide/[^"#]+)"', top)
+    assert guides and guides == set(linked) and len(guides) == len(linked)
+    direct = [link.split("/")[2] for link in linked if link.count("/") == 2]
+    assert direct == [name + ".html" for name in stackjax.guide.__all__]
+    notebooks = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert re.findall(r"/blob/main/notebooks/([^\"]+)", top) == notebooks
 
 
 def test_links_lead_somewhere(site):

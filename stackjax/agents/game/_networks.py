@@ -79,8 +79,6 @@ class LearnedFollower(nnx.Module):
 
     Source: arXiv 2606.23026, eq. (8); the habit is ours.
 
-    Source: arXiv 2606.23026, eq. (8); the habit is ours.
-
     Example:
       >>> follower = sj.agents.game.LearnedFollower(rngs=nnx.Rngs(0))
       >>> [f"{weight:.2f}" for weight in follower.weights], f"{follower.stiffness[0]:.2f}"
