@@ -1,12 +1,12 @@
 """What callers may pass: the checks of arguments that know no game."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 def check_key(key: Any, otherwise: str = "") -> None:
@@ -20,10 +20,32 @@ def check_starts(starts: Any, key: Any) -> None:
     """Raises TypeError or ValueError unless `starts` is a positive integer and `key` a key."""
     if key is not None:
         check_key(key, " or None")
-    if not isinstance(starts, int) or isinstance(starts, bool):
-        raise TypeError(f"`starts` must be an integer; got {starts!r}.")
-    if starts < 1:
-        raise ValueError(f"`starts` must be at least 1; got {starts}.")
+    check_count("starts", starts)
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> None:
+    """Raises TypeError or ValueError unless `value` is an integer of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether `value` is a Python number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_number(name: str, value: Any, *, owner: str = "", otherwise: str = "") -> None:
+    """Raises TypeError, which says what else is allowed, unless `value` is a Python number."""
+    if not is_number(value):
+        raise TypeError(f"{owner}`{name}` must be a Python number{otherwise}; got {value!r}.")
+
+
+def check_type(name: str, value: Any, kinds: Any, wanted: str, *, owner: str = "") -> None:
+    """Raises TypeError, which says what is `wanted`, unless `value` is of one of the kinds."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{owner}`{name}` must be {wanted}; got {value!r}.")
 
 
 def as_start(start: PyTree, name: str) -> PyTree:

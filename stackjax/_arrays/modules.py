@@ -9,8 +9,7 @@ import numpy as np
 from flax import nnx
 
 from stackjax._arrays.reads import check_reads
-
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 def _is_variable(leaf: Any) -> bool:

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._arrays.arguments import as_start, check_starts, concrete
+from stackjax._arrays.typing import PyTree
 from stackjax._check.measure import probe
 from stackjax._check.verdicts import Check
 from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._game import Game, scalar
 from stackjax.solvers._settings import tolerance
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 def check(

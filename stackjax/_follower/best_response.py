@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.arguments import as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import (
     check_bounded,
     check_finite_utility,
@@ -26,8 +27,6 @@ from stackjax._game import Game, evaluate, scalar
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._quality import Quality
 from stackjax.solvers._solver import Maximum, Problem, Solver
-
-PyTree = Any
 
 
 class Multipliers(struct.PyTreeNode):

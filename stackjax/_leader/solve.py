@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.arguments import as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import (
     check_finite_utility,
     check_game,
@@ -36,7 +37,6 @@ from stackjax.solvers._settings import Complementarity, FirstOrder
 from stackjax.solvers._solver import Solver
 from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
 
-PyTree = Any
 LeaderSolver = Newton | FirstOrder | Complementarity
 
 

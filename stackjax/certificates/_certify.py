@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._arrays.arguments import as_start, check_key
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import follower_settings
 from stackjax._game import Game
 from stackjax.certificates._certificate import Certificate, Statement
@@ -34,7 +35,6 @@ from stackjax.sets import Box
 from stackjax.solvers._solver import Solver
 from stackjax.stats._mean import METHODS
 
-PyTree = Any
 Turns = RealTurns | Mapping[str, Any] | None
 
 _PLAYERS = ("leader", "follower")

@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.best_response import best_response
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed
@@ -19,8 +20,6 @@ from stackjax.certificates._samples import Plays, Vector, View, largest
 from stackjax.fit._horizon import act
 from stackjax.sets._empirical import project
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _SOURCE = "Prop. 5.3"
 

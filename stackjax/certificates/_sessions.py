@@ -13,13 +13,12 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import PyTree
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed
 from stackjax.certificates._repair import distance_of, horizon_repair_bound, play_turn
 from stackjax.fit._horizon import committed
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _STOPS = 4
 

@@ -8,9 +8,8 @@ import numpy as np
 from flax import struct
 
 from stackjax._arrays.arguments import as_start, check_key, concrete
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._rows import as_batch, check_columns
-
-PyTree = Any
 
 
 class Observations(struct.PyTreeNode):

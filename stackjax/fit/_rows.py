@@ -1,7 +1,6 @@
 """Rows of data: what a fit may be given, and how their scores are averaged."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,9 @@ import numpy as np
 
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.blocks import check_layout
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._options import Score
 
-PyTree = Any
 _KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}
 One = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, PyTree]]
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 def ravel(point: PyTree) -> jax.Array:
@@ -43,7 +43,11 @@ def concrete(value: PyTree) -> list[np.ndarray]:
 
 
 def broadcast(
-    owner: str, name: str, value: PyTree, point: PyTree, shape: Callable = jnp.shape
+    owner: str,
+    name: str,
+    value: PyTree,
+    point: PyTree,
+    shape: Callable[..., tuple[int, ...]] = jnp.shape,
 ) -> PyTree:
     """`value` at every leaf `y` of `point`, broadcast to `shape(y)` and in the dtype of `y`."""
 

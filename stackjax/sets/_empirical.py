@@ -142,7 +142,7 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
         return _onto_rows(action, action_set)
     if isinstance(action_set, ConvexHull):
         return _onto_hull(action, action_set)
-    if not isinstance(action_set, FeasibleSet) or not action_set.projectable:
+    if not _projectable(action_set):
         raise TypeError(
             "action_set: must be an ActionSet, ConvexHull, Box, Simplex or Ball, got "
             f"{type(action_set).__name__}"
@@ -161,6 +161,10 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
         distance=jnp.where(known, distance, jnp.inf),
         converged=known,
     )
+
+
+def _projectable(feasible: Any) -> bool:
+    return isinstance(feasible, FeasibleSet) and feasible.projectable
 
 
 def _onto_rows(action: Any, action_set: ActionSet) -> Projection:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+_Scored = tuple[jax.Array, jax.Array]
 _CHUNK = 1024  # rows compared at a time
 
 
@@ -34,7 +35,7 @@ def smallest(
     # The padding repeats the last row: a tie with it goes to the smaller index, the row itself.
     padded = jnp.concatenate([rows, jnp.repeat(rows[-1:], chunks * _CHUNK - count, axis=0)])
 
-    def visit(best: tuple, item: tuple) -> tuple[tuple, None]:
+    def visit(best: _Scored, item: _Scored) -> tuple[_Scored, None]:
         start, chunk = item
         scores = score(chunk)
         local = jnp.argmin(scores).astype(jnp.int32)

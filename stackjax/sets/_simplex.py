@@ -1,7 +1,7 @@
 """Shares of a total."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,9 @@ import numpy as np
 from jax import lax
 from optax.projections import projection_simplex
 
+from stackjax._arrays.typing import PyTree
 from stackjax.sets._arguments import broadcast, check_numbers, concrete, ravel
 from stackjax.sets._base import FeasibleSet
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from stackjax.agents.tasks._tasks import TASK_TYPES
@@ -46,7 +46,7 @@ _FORCED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def session_scope(identifier: str, **fields: Any) -> Iterator[SessionMetadata]:
+def session_scope(identifier: str, **fields: Any) -> Generator[SessionMetadata]:
     """Names the session of all requests that a governed client sends inside of the block.
 
     Args:

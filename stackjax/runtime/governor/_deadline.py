@@ -35,7 +35,9 @@ class DeadlineWorker:
                 f"got {deadline}, {threads}, {backlog}"
             )
         self.deadline = deadline
-        self._queue: queue.Queue[tuple[Future, Callable[[], Any]] | None] = queue.Queue(backlog)
+        self._queue: queue.Queue[tuple[Future[Any], Callable[[], Any]] | None] = queue.Queue(
+            backlog
+        )
         self._busy_since: list[float | None] = [None] * threads
         self._closed = False
         for number in range(threads):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stackjax._arrays.arguments import is_number
 from stackjax.agents.executor._adapter import executed_action
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.chat._request import ChatAdapter
@@ -238,7 +239,7 @@ class Governor:
         Raises:
           ValueError: If the quality is not in [0, 1].
         """
-        if isinstance(quality, bool) or not isinstance(quality, int | float):
+        if not is_number(quality):
             raise ValueError(f"quality must be a number, got {type(quality).__name__}")
         if not 0.0 <= quality <= 1.0:
             raise ValueError(f"quality must lie in [0, 1], got {quality}")

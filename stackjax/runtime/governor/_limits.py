@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.governor._observer import Observer
@@ -106,7 +106,7 @@ def advise(
         outside = calibration.outside(features, limits.slack)
         if outside:
             return Fallback("outside_support", ", ".join(outside)), None
-        advice = policy.recommend(features, str(task), previous)
+        advice: Any = policy.recommend(features, str(task), previous)
     except Exception as error:
         return Fallback("controller_error", type(error).__name__), None
     if not isinstance(advice, Recommendation):

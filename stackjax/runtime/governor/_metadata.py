@@ -57,8 +57,9 @@ class SessionMetadata:
     earlier_turns: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.identifier, str) or not self.identifier:
-            kind = type(self.identifier).__name__
+        identifier: Any = self.identifier
+        if not isinstance(identifier, str) or not identifier:
+            kind = type(identifier).__name__
             raise ValueError(f"identifier must be a non-empty string, got {kind}")
 
 
@@ -109,7 +110,7 @@ def complete(
     for name in FIELDS:
         given = getattr(session, name)
         value: Any = known.get(name) if given is None else given
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        number = not isinstance(value, bool) and isinstance(value, numbers.Real)
         unknown = number and name == "task_complexity" and math.isnan(float(value))
         if not number or not (unknown or math.isfinite(value)):
             missing.append(name)

@@ -166,7 +166,7 @@ class Observer:
             if account.predicted_quality is not None:
                 self.charts["quality"].update(quality - account.predicted_quality)
         extra = {**record.extra, "quality": quality}
-        told = {**vars(record), "extra": extra, "correct": quality >= 0.5}
+        told: dict[str, Any] = {**vars(record), "extra": extra, "correct": quality >= 0.5}
         account.latest = TurnRecord(**told)
         if self._log is not None:
             self._log.append(account.latest.to_json())

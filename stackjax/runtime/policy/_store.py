@@ -222,7 +222,8 @@ def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) 
 
 def _calibration(data: Mapping[str, Any]) -> Residuals:
     ranges = {name: tuple(map(float, data[name])) for name in ("low", "high")}
-    return Residuals(**{**data, **ranges})
+    values: dict[str, Any] = {**data, **ranges}
+    return Residuals(**values)
 
 
 def _fill(controller: Controller, path: Path) -> Controller:
