@@ -359,5 +359,5 @@ def test_certificates_print_and_serialise():
     assert found.verdicts == {"Stability": "holds", "Transfer": "not checked"}
     with pytest.raises(KeyError, match="the statements are"):
         found["Regret"]
-    with pytest.raises(ValueError, match="allowed are"):
-        Statement("x", "y", "z", verdict="maybe")
+    with pytest.raises(ValueError, match="`verdict` must be one of 'holds', .*; got 'maybe'"):
+        Statement("x", "y", "z", verdict="maybe")  # pyright: ignore[reportArgumentType]

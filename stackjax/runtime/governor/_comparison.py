@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.stats._sequential import (
     ConfidenceSequence,
     asymptotic_sequence,
     bounded_sequence,
     effect_scores,
 )
-
-Verdict = Literal["continue", "harm", "success"]
 
 
 class SessionOutcome(NamedTuple):
@@ -92,7 +91,7 @@ class Comparison:
       quality: Effect on quality, governed minus untouched: exact empirical-Bernstein sequence.
       tokens: Effect on tokens, over sessions with an answered turn: asymptotic sequence.
       failures: Effect on the share of failed turns: exact empirical-Bernstein sequence.
-      verdict: ``"continue"``, ``"harm"`` or ``"success"``.
+      verdict: 'continue', 'harm' or 'success'.
       stopped_at: Session, counted from 1, at which the verdict first fell; None without one.
 
     Example:
@@ -185,7 +184,7 @@ def _verdict(
 ) -> tuple[Verdict, int | None]:
     """The first verdict and its session."""
     if not governed.size:
-        return "continue", None
+        return Verdict.CONTINUE, None
     quality, tokens, failures = bounds
     enough = np.minimum(np.cumsum(governed), np.cumsum(~governed)) >= rule.minimum
     harm = (quality[1] < -rule.margin) | (tokens[0] > 0) | (failures[0] > rule.margin)
@@ -193,6 +192,6 @@ def _verdict(
     harm, success = enough & harm, enough & success
     ended = np.flatnonzero(harm | success)
     if not ended.size:
-        return "continue", None
+        return Verdict.CONTINUE, None
     first = int(ended[0])
-    return ("harm" if harm[first] else "success"), first + 1
+    return (Verdict.HARM if harm[first] else Verdict.SUCCESS), first + 1

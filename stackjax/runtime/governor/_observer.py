@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.agents.log._log import TurnRecord
 from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
 from stackjax.runtime.governor._comparison import (
     SessionOutcome,
     StopRule,
-    Verdict,
     compare_sessions,
 )
 from stackjax.runtime.governor._health import Cusum
@@ -123,7 +123,7 @@ class Observer:
             self._rollout = rollout
             self._outcomes: list[SessionOutcome] = []
             self._next_look = CHECK_EVERY
-            self.verdict: Verdict = "continue"
+            self.verdict: Verdict = Verdict.CONTINUE
             self.harmed = False
 
     def turn(self, decision: TurnDecision, usage: Usage, account: Account) -> None:
@@ -194,11 +194,11 @@ class Observer:
                 return
             self._outcomes.append(outcome)
             count = len(self._outcomes)
-            if self._stop is None or self.verdict != "continue" or count < self._next_look:
+            if self._stop is None or self.verdict != Verdict.CONTINUE or count < self._next_look:
                 return
             self._next_look = count + max(CHECK_EVERY, count // 20)
             self.verdict = compare_sessions(self._outcomes, self._stop).verdict
-            self.harmed = self.verdict == "harm"
+            self.harmed = self.verdict == Verdict.HARM
         if self.harmed:
             self._harm()
 
