@@ -67,6 +67,7 @@ Example:
 
 import importlib
 import importlib.metadata
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from stackjax._check.check import check
@@ -100,10 +101,7 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("stackjax")
 
 # Loaded on first use, so that a script that solves one game does not wait for the rest (PEP 562).
-_PACKAGES = frozenset(
-    "agents certificates finite fit games guide labels plot repair runtime sets solvers stats"
-    "".split()
-)
+_ROOMS = frozenset(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 __all__ = [
     "ActionSet",
@@ -149,15 +147,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
+    if name in _ROOMS:
         return importlib.import_module(f"stackjax.{name}")
     if name.startswith("_"):  # Python's own tools ask for these, and should not import all rooms
         raise AttributeError(f"module 'stackjax' has no attribute {name!r}")
-    rooms = "certificates fit repair runtime sets solvers stats".split()
+    rooms = sorted(_ROOMS - {"plot"})  # which needs its extra
     found = [r for r in rooms if name in importlib.import_module(f"stackjax.{r}").__all__]
     advice = f"; it is stackjax.{found[0]}.{name}" if found else ""
     raise AttributeError(f"module 'stackjax' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PACKAGES})
+    return sorted({*globals(), *_ROOMS})
