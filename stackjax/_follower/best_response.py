@@ -11,7 +11,7 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import as_start, check_starts, concrete
+from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.typing import PyTree
@@ -165,7 +165,7 @@ def best_response(
     check_game(game)
     response = as_start(response, "response")
     settings = follower_settings(solver, game.response_set, "solver", response)
-    action, context = (jax.tree.map(jnp.asarray, x) for x in (action, context))
+    action, context = as_arrays(action, "action"), as_arrays(context, "context")
     game.response_set.bounds(response)
     check_starts(starts, key)
     found = _best_response(game, action, context, response, settings, starts, key)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.arguments import check_columns, list_advice
 from stackjax.sets._base import FeasibleSet
 from stackjax.sets._hull import nearest_in_hull
 from stackjax.sets._nearest import check_finite, check_rows, length, matrix, nearest, root
@@ -138,6 +139,7 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
       >>> sj.project(jnp.array([0.2, 0.9]), sj.ActionSet(jnp.array([[0.0, 0.0], [0.0, 1.0]]))).index
       Array(1, dtype=int32)
     """
+    check_columns(action, "action")
     if isinstance(action_set, ActionSet):
         return _onto_rows(action, action_set)
     if isinstance(action_set, ConvexHull):
@@ -214,7 +216,10 @@ def _scaled(action: Any, rows: Any, scale: Any) -> tuple[jax.Array, jax.Array]:
     points, shape = matrix(rows, lead=1), jax.tree.map(jnp.shape, action)
     wanted = jax.tree.map(lambda leaf: leaf.shape[1:], rows)
     if jax.tree.structure(action) != jax.tree.structure(rows) or shape != wanted:
-        raise ValueError(f"action: got shape {shape}, a row of the action set has {wanted}")
+        raise ValueError(
+            f"`action` must have the shape of a row of the action set, {wanted}; got shape {shape}."
+            f"{list_advice(action)}"
+        )
     if points.shape[0] == 0:
         raise ValueError("action_set: the set is empty, need at least one recorded action")
     check_finite("action", action)

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from optax.projections import projection_simplex
 
+from stackjax._arrays.arguments import list_advice
 from stackjax._arrays.typing import PyTree
 from stackjax.sets._arguments import broadcast, check_numbers, concrete, ravel
 from stackjax.sets._base import FeasibleSet
@@ -100,6 +101,6 @@ class Simplex(FeasibleSet):
             if not jnp.ndim(y) or not jnp.shape(y)[-1]:
                 raise ValueError(
                     "Simplex: a point needs a last axis with at least one share; got a leaf of "
-                    f"shape {jnp.shape(y)}."
+                    f"shape {jnp.shape(y)}.{list_advice(point)}"
                 )
         return broadcast("Simplex", "total", self.total, point, lambda y: jnp.shape(y)[:-1])

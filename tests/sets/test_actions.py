@@ -104,7 +104,7 @@ def test_a_bad_set_is_refused(rows, scale, message):
 
 def test_a_bad_action_is_refused():
     actions = ActionSet(jnp.zeros((4, 3)))
-    with pytest.raises(ValueError, match=r"shape \(2,\), a row of the action set has \(3,\)"):
+    with pytest.raises(ValueError, match=r"`action` must .* row .*\(3,\); got shape \(2,\)"):
         project(jnp.zeros(2), actions)
     with pytest.raises(ValueError, match="not finite"):
         project(jnp.array([0.0, jnp.inf, 0.0]), actions)
