@@ -146,13 +146,13 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
         return _onto_hull(action, action_set)
     if not _projectable(action_set):
         raise TypeError(
-            "action_set: must be an ActionSet, ConvexHull, Box, Simplex or Ball, got "
-            f"{type(action_set).__name__}"
+            "`action_set` must be an ActionSet, ConvexHull, Box, Simplex or Ball; got "
+            f"{type(action_set).__name__}."
         )
     check_finite("action", action)
     action = jax.tree.map(_floating, action)
     if not jax.tree.leaves(action):
-        raise ValueError("action: it is empty, there is nothing to project")
+        raise ValueError("`action` must hold a number; it is empty, there is nothing to project.")
     known = _all_finite(action)
     safe = jax.tree.map(lambda leaf: jnp.where(known, leaf, 0), action)
     moved = action_set.project(safe)
@@ -212,7 +212,9 @@ def _scaled(action: Any, rows: Any, scale: Any) -> tuple[jax.Array, jax.Array]:
       ValueError: the action is not shaped as a row, is not finite, or the set is empty.
     """
     if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(rows)):
-        raise TypeError("action_set: its rows must be arrays, got bare numbers; use `jnp.array`")
+        raise TypeError(
+            "`action_set` must hold rows that are arrays; got bare numbers. Give jnp.array([...])."
+        )
     points, shape = matrix(rows, lead=1), jax.tree.map(jnp.shape, action)
     wanted = jax.tree.map(lambda leaf: leaf.shape[1:], rows)
     if jax.tree.structure(action) != jax.tree.structure(rows) or shape != wanted:
@@ -221,7 +223,7 @@ def _scaled(action: Any, rows: Any, scale: Any) -> tuple[jax.Array, jax.Array]:
             f"{list_advice(action)}"
         )
     if points.shape[0] == 0:
-        raise ValueError("action_set: the set is empty, need at least one recorded action")
+        raise ValueError("`action_set` must hold at least one recorded action; it is empty.")
     check_finite("action", action)
     query = matrix(action, lead=0)
     if scale is not None:

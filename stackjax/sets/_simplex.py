@@ -100,7 +100,7 @@ class Simplex(FeasibleSet):
         for y in jax.tree.leaves(point):
             if not jnp.ndim(y) or not jnp.shape(y)[-1]:
                 raise ValueError(
-                    "Simplex: a point needs a last axis with at least one share; got a leaf of "
+                    "Simplex: a point must have a last axis with at least one share; got a leaf of "
                     f"shape {jnp.shape(y)}.{list_advice(point)}"
                 )
         return broadcast("Simplex", "total", self.total, point, lambda y: jnp.shape(y)[:-1])

@@ -187,7 +187,7 @@ def test_what_is_not_finite_inside_jit():
     ("points", "scale", "message"),
     [
         (np.zeros((0, 3)), None, "empty"),
-        (np.array([[0.0, np.inf]]), None, "points: 1 numbers are not finite"),
+        (np.array([[0.0, np.inf]]), None, "`points` must be finite; 1 numbers"),
         (np.zeros((2, 2)), np.array([1.0, -1.0]), "positive"),
         (np.zeros(()), None, "leading axis"),
     ],

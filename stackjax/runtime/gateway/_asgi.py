@@ -66,7 +66,7 @@ def make_app(
     except ImportError as error:
         raise ImportError(NEEDS) from error
     if admin_token is not None and not admin_token.strip():
-        raise ValueError("admin_token must not be empty; pass None for no switching endpoints")
+        raise ValueError("`admin_token` must not be empty; pass None for no switching endpoints.")
     relay = Relay(governor, upstream, checked_defaults(defaults))
 
     @contextlib.asynccontextmanager

@@ -65,7 +65,7 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
         raise ImportError("govern_client needs the openai client: `pip install openai`") from error
     if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
         raise TypeError(
-            f"client must be an openai.OpenAI or openai.AsyncOpenAI, got {type(client).__name__}"
+            f"`client` must be an openai.OpenAI or openai.AsyncOpenAI; got {type(client).__name__}."
         )
     kind: Any = type(client)
     chat_type = _chat_type(

@@ -73,8 +73,8 @@ class StopRule:
     def __post_init__(self) -> None:
         if not (0 <= self.margin < 1 and 0 < self.level < 1 and self.minimum >= 1):
             raise ValueError(
-                "margin must lie in [0, 1), level in (0, 1), minimum be at least 1; "
-                f"got {self.margin}, {self.level}, {self.minimum}"
+                "`margin` must lie in [0, 1), `level` in (0, 1), `minimum` be at least 1; got "
+                f"{self.margin}, {self.level}, {self.minimum}."
             )
 
 
@@ -136,14 +136,16 @@ def compare_sessions(
     governed = np.array([o.governed for o in outcomes], bool)
     share = np.array([o.share for o in outcomes], float)
     if share.size and np.ptp(share) > 1e-6:
-        raise ValueError(f"share differs between sessions: {share.min():g} to {share.max():g}")
+        raise ValueError(
+            f"`share` must be the same for all sessions; got {share.min():g} to {share.max():g}."
+        )
     rated = np.array([o.quality is not None for o in outcomes], bool)
     told = np.array([o.quality for o in outcomes if o.quality is not None], float)
     if told.size and not ((told >= 0) & (told <= 1)).all():
-        raise ValueError("quality must lie in [0, 1] for every session")
+        raise ValueError("`quality` must lie in [0, 1] for every session.")
     failed = np.array([o.failed for o in outcomes], float)
     if not ((failed >= 0) & (failed <= 1)).all():
-        raise ValueError("failed must lie in [0, 1] for every session")
+        raise ValueError("`failed` must lie in [0, 1] for every session.")
     counted = np.array([o.tokens is not None for o in outcomes], bool)
     used = np.array([o.tokens for o in outcomes if o.tokens is not None], float)
     tokens = effect_scores(used, governed[counted], share[counted])

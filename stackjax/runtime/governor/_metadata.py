@@ -60,7 +60,7 @@ class SessionMetadata:
         identifier: Any = self.identifier
         if not isinstance(identifier, str) or not identifier:
             kind = type(identifier).__name__
-            raise ValueError(f"identifier must be a non-empty string, got {kind}")
+            raise ValueError(f"`identifier` must be a non-empty string; got {kind}.")
 
 
 @dataclass
@@ -140,7 +140,9 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if size < 1 or not idle > 0:
-            raise ValueError(f"size must be at least 1 and idle positive, got {size} and {idle}")
+            raise ValueError(
+                f"`size` must be at least 1 and `idle` positive; got {size} and {idle}."
+            )
         self._size, self._idle, self._closed, self._clock = size, idle, closed, clock
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self.lock = threading.RLock()

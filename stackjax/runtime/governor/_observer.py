@@ -69,10 +69,11 @@ class Usage:
     def __post_init__(self) -> None:
         if self.prompt_tokens < 0 or self.completion_tokens < 0:
             raise ValueError(
-                f"tokens must not be negative, got {self.prompt_tokens}, {self.completion_tokens}"
+                f"`prompt_tokens` and `completion_tokens` must not be negative; got "
+                f"{self.prompt_tokens} and {self.completion_tokens}."
             )
         if self.quality is not None and not 0.0 <= self.quality <= 1.0:
-            raise ValueError(f"quality must lie in [0, 1], got {self.quality}")
+            raise ValueError(f"`quality` must lie in [0, 1]; got {self.quality}.")
 
     @property
     def tokens(self) -> int:

@@ -93,7 +93,7 @@ def aggregate(records: Iterable[Mapping[str, Any]], *, minimum: int = 10) -> dic
       (12, None)
     """
     if minimum < 2:
-        raise ValueError(f"minimum must be at least 2, got {minimum}")
+        raise ValueError(f"`minimum` must be at least 2; got {minimum}.")
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for number, row in enumerate(records):
         try:

@@ -67,17 +67,17 @@ class Rollout:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+            raise ValueError(f"`mode` must be one of {', '.join(MODES)}; got {self.mode!r}.")
         salt: Any = self.salt
         if not isinstance(salt, str):
-            raise ValueError(f"salt must be text, got {type(salt).__name__}")
+            raise ValueError(f"`salt` must be a string; got {type(salt).__name__}.")
         if self.mode not in DEFAULT_SHARE:
             if self.share is not None:
-                raise ValueError(f"share: mode {self.mode!r} has none, got {self.share}")
+                raise ValueError(f"`share` must be None in mode {self.mode!r}; got {self.share}.")
             return
         share = DEFAULT_SHARE[self.mode] if self.share is None else self.share
         if not is_number(share) or not 0 < share < 1:
-            raise ValueError(f"share must lie in (0, 1), got {share!r}")
+            raise ValueError(f"`share` must lie in (0, 1); got {share!r}.")
         object.__setattr__(self, "share", float(share))
 
     @property

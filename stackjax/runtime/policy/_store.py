@@ -206,7 +206,7 @@ def load_policy(
     if expect is not None:
         unknown = set(expect) - set(PARTS)
         if unknown:
-            raise ValueError(f"expect: {sorted(unknown)} are no parts; these are {PARTS}")
+            raise ValueError(f"`expect` must name parts of {PARTS}; got {sorted(unknown)}.")
         _compare({k: found[k] for k in expect}, dict(expect), f"{folder}: not the policy expected")
     return Policy(controller, calibration, found)
 
