@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from stackjax._arrays.static import join_static, split_static
-from stackjax._arrays.typing import Fields, PyTree
+from stackjax._arrays.typing import Fields, Policy, PyTree
 from stackjax._follower.arguments import check_game
 from stackjax._game import Game
 from stackjax.fit._horizon import Horizon
@@ -48,10 +48,10 @@ class Deployed:
     """
 
     game: Game
-    policy: Callable[..., PyTree]
+    policy: Policy
     recorded: ActionSet | Callable[..., ActionSet] | None = None
     repairs: str = "response"
-    alternatives: Mapping[str, Callable[..., PyTree]] = dataclasses.field(default_factory=dict)
+    alternatives: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
     concavity: Callable[..., Any] | float | None = None
     horizon: Horizon | None = None
     states: PyTree = None

@@ -1,7 +1,7 @@
 """Constraints on averages: what a leader's policy must keep on the whole, not in each context."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from stackjax._arrays.arguments import check_number, concrete
 from stackjax._arrays.modules import check_stateless
 from stackjax._arrays.static import join_static, split_static
-from stackjax._arrays.typing import Fields, PyTree
+from stackjax._arrays.typing import Fields, PyTree, Utility
 from stackjax._game import evaluate
 
 _NUMBER = int | float | np.number | np.ndarray | jax.Array
@@ -45,7 +45,7 @@ class Average:
       0.5
     """
 
-    function: Callable[..., Any]
+    function: Utility
     _: dataclasses.KW_ONLY
     at_least: Any = None
     at_most: Any = None
