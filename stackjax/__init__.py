@@ -21,34 +21,40 @@ Four steps:
    `fit_leader`.
 4. Verify: `check` a solution, `project` actions onto those that were tried, `certify` a policy.
 
-Names of every day stand at the top. The others are in `sets`, `solvers`, `fit`, `repair`,
-`certificates` and `stats`: `sj.fit.Horizon`, `sj.stats.mean_interval`.
+The most used names are at the top, `sj`; every other name is in one room, as `Horizon` in `sj.fit`.
 
-| for | names |
-|---|---|
-| the game | `Game`, on the sets `Box`, `Simplex`, `Ball`, `Polyhedron`, `Constrained` |
-| the follower's answer | `best_response` gives a `Response`, with `Multipliers` |
-| its solvers | `Newton`, `InteriorPoint`, `ProjectedGradient` |
-| the leader's action | `solve` gives a `Solution`; by `Newton`, `Complementarity`, `FirstOrder` |
-| whether it is one | `check` gives a `Check` |
-| a follower learned from play | `fit_follower`, of `Observations`, gives a `History` |
-| its estimators | `ResponseRegression`, `GaussianResponse`, `GibbsResponse`, `BehaviourCloning` |
-| utilities to learn | `ConcaveUtility`; `probe_concavity` gives a `Concavity` |
-| a leader's policy | `fit_leader` gives a `History`; bounds on averages: `Average` |
-| followers that are uncertain | `Suboptimal`, `Ensemble` |
-| sessions of several turns | `Dynamics`, `Horizon`; `rollout` gives a `Trajectory` |
-| actions that were tried | `ActionSet`, `ConvexHull`, `sensitivity_scale` |
-| keeping to them | `project` gives a `Projection` |
-| what that costs | `price_of_projection`, `price_of_response_projection` give a `Price` |
-| guarantees | `certify` gives a `Certificate` of `Statement` and `Constant` |
-| for a policy in use | `Deployed`, `RealTurns`; `discrepancies` gives `Discrepancies` |
-| the bounds it is made of | `horizon_repair_bound`, `response_error` |
-| and its intervals | `mean_interval`, `draws_needed` |
-| games with known answers | `stackjax.games`, `stackjax.finite` (matrices) |
-| resources of LLM agents | `stackjax.agents`, `stackjax.runtime` |
-| labels under a budget | `stackjax.labels` |
-| figures | `stackjax.plot`, with the extra `plot` |
-| how the library is built | `stackjax.guide` |
+| for | names | in |
+|---|---|---|
+| the game | `Game`, on the sets `Box`, `Simplex`, `Ball`, `Polyhedron`, `Constrained` | `sj` |
+| the follower's answer | `best_response` gives a `Response`, with `Multipliers` | `sj` |
+| its solvers | `Newton`, `InteriorPoint`, `ProjectedGradient` | `sj` |
+| the leader's action | `solve` gives a `Solution` | `sj` |
+| its solvers | `Newton`, `Complementarity`, `FirstOrder` | `sj` |
+| whether it is one | `check` gives a `Check` | `sj` |
+| a follower learned from play | `fit_follower`, of `Observations`, gives a `History` | `sj` |
+| a leader's policy | `fit_leader` gives a `History` | `sj` |
+| keeping to actions that were tried | `project` onto an `ActionSet` gives a `Projection` | `sj` |
+| guarantees | `certify` gives a `Certificate` | `sj` |
+| estimators of a follower | `ResponseRegression`, `GaussianResponse` | `sj.fit` |
+| estimators of its choices | `GibbsResponse`, `BehaviourCloning` | `sj.fit` |
+| utilities to learn | `ConcaveUtility`; `probe_concavity` gives a `Concavity` | `sj.fit` |
+| bounds on averages | `Average` | `sj.fit` |
+| followers that are uncertain | `Suboptimal`, `Ensemble` | `sj.fit` |
+| sessions of several turns | `Dynamics`, `Horizon`; `rollout` gives a `Trajectory` | `sj.fit` |
+| mixtures of recorded actions | `ConvexHull` | `sj.sets` |
+| the cost: a `Price` | `price_of_projection`, `price_of_response_projection` | `sj.repair` |
+| the units of a distance | `sensitivity_scale` | `sj.repair` |
+| what a certificate says | `Statement`, `Constant`, `Verdict` | `sj.certificates` |
+| a policy in use | `Deployed`, `RealTurns` | `sj.certificates` |
+| errors of a simulator | `discrepancies` gives `Discrepancies` | `sj.certificates` |
+| bounds by themselves | `horizon_repair_bound`, `response_error` | `sj.certificates` |
+| intervals | `mean_interval`, `draws_needed` | `sj.stats` |
+| games with known answers | `games`, `finite` (matrices) | |
+| resources of LLM agents | `agents`, `runtime` | |
+| labels under a budget | `labels` | |
+| figures | `plot`, with the extra `plot` | |
+| how the library is built | `guide` | |
+| rooms of the names above | `sets`, `solvers`, `fit`, `repair`, `certificates`, `stats` | |
 
 Examples here and on the pages of the names begin with
 `import jax, jax.numpy as jnp, numpy as np, stackjax as sj` and `from flax import nnx`.
@@ -67,6 +73,7 @@ Example:
 
 import importlib
 import importlib.metadata
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from stackjax._check.check import check
@@ -100,10 +107,7 @@ if TYPE_CHECKING:
 __version__ = importlib.metadata.version("stackjax")
 
 # Loaded on first use, so that a script that solves one game does not wait for the rest (PEP 562).
-_PACKAGES = frozenset(
-    "agents certificates finite fit games guide labels plot repair runtime sets solvers stats"
-    "".split()
-)
+_ROOMS = frozenset(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 __all__ = [
     "ActionSet",
@@ -149,15 +153,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
+    if name in _ROOMS:
         return importlib.import_module(f"stackjax.{name}")
     if name.startswith("_"):  # Python's own tools ask for these, and should not import all rooms
         raise AttributeError(f"module 'stackjax' has no attribute {name!r}")
-    rooms = "certificates fit repair runtime sets solvers stats".split()
+    rooms = sorted(_ROOMS - {"plot"})  # which needs its extra
     found = [r for r in rooms if name in importlib.import_module(f"stackjax.{r}").__all__]
     advice = f"; it is stackjax.{found[0]}.{name}" if found else ""
     raise AttributeError(f"module 'stackjax' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PACKAGES})
+    return sorted({*globals(), *_ROOMS})

@@ -2,22 +2,20 @@
 
 import inspect
 import types
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from stackjax._arrays.arguments import is_number
 from stackjax._arrays.finite import shield
 from stackjax._arrays.modules import call, check_stateless
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.ties import TieBroken
+from stackjax._arrays.typing import Fields, PyTree, Utility
 from stackjax.sets import Box, FeasibleSet
 from stackjax.sets._empirical import ActionSet, ConvexHull
-
-PyTree = Any
-Utility = Callable[..., Any]  # (action, response, context) -> scalar
 
 
 @jax.tree_util.register_pytree_node_class
@@ -88,26 +86,8 @@ class Game:
                 )
             check_stateless(utility, name)
             _check_arguments(utility, name)
-        for name, feasible in (("action_set", action_set), ("response_set", response_set)):
-            if feasible is not None and not isinstance(feasible, FeasibleSet):
-                kind, way_out = type(feasible).__name__, ""
-                if isinstance(feasible, ActionSet | ConvexHull):
-                    way_out = (
-                        " Recorded actions are no set of constraints: solvers move along "
-                        "gradients, which stop at a point. Solve in a Box around them, then take "
-                        f"`stackjax.project(action, {name})` and ask for the response to that; "
-                        "for a game of finitely many actions see stackjax.finite."
-                    )
-                raise TypeError(
-                    f"`{name}` must be one of stackjax's sets (Box, Simplex, ...) or None; got "
-                    f"{kind}.{way_out}"
-                )
-            own = vars(type(feasible))
-            if "__init__" in own and "__dataclass_fields__" not in own:
-                raise TypeError(
-                    f"`{name}`: {type(feasible).__name__} must be a frozen dataclass "
-                    "(@dataclasses.dataclass(frozen=True)): JAX rebuilds sets from their fields."
-                )
+        _check_set(action_set, "action_set")
+        _check_set(response_set, "response_set")
         self.leader_utility = leader_utility
         self.follower_utility = follower_utility
         self.action_set = Box() if action_set is None else action_set
@@ -140,7 +120,7 @@ class Game:
             raise ValueError(
                 f"`convention` must be 'optimistic' or 'pessimistic'; got {convention!r}."
             )
-        if not isinstance(epsilon, int | float) or not epsilon > 0:
+        if not (is_number(epsilon) and epsilon > 0):
             raise ValueError(f"`epsilon` must be a positive Python number; got {epsilon!r}.")
         weight = epsilon if convention == "optimistic" else -epsilon
         return Game(
@@ -150,13 +130,13 @@ class Game:
             response_set=self.response_set,
         )
 
-    def tree_flatten(self) -> tuple[tuple, tuple]:
+    def tree_flatten(self) -> tuple[Fields, Fields]:
         """Arrays inside callable pytrees and sets are leaves; plain functions are static."""
         children, plain = split_static((self.leader_utility, self.follower_utility))
         return (children, self.action_set, self.response_set), plain
 
     @classmethod
-    def tree_unflatten(cls, plain: tuple, children: tuple) -> "Game":
+    def tree_unflatten(cls, plain: Fields, children: Fields) -> "Game":
         """Rebuilds without validation, as JAX does it around tracers."""
         utilities, action_set, response_set = children
         game = object.__new__(cls)
@@ -169,6 +149,29 @@ class Game:
             f"Game(leader_utility={self.leader_utility!r}, "
             f"follower_utility={self.follower_utility!r}, "
             f"action_set={self.action_set!r}, response_set={self.response_set!r})"
+        )
+
+
+def _check_set(feasible: Any, name: str) -> None:
+    """Raises TypeError unless it is None or a set that JAX can rebuild."""
+    if feasible is not None and not isinstance(feasible, FeasibleSet):
+        kind, way_out = type(feasible).__name__, ""
+        if isinstance(feasible, ActionSet | ConvexHull):
+            way_out = (
+                " Recorded actions are no set of constraints: solvers move along "
+                "gradients, which stop at a point. Solve in a Box around them, then take "
+                f"`stackjax.project(action, {name})` and ask for the response to that; "
+                "for a game of finitely many actions see stackjax.finite."
+            )
+        raise TypeError(
+            f"`{name}` must be one of stackjax's sets (Box, Simplex, ...) or None; got "
+            f"{kind}.{way_out}"
+        )
+    own = vars(type(feasible))
+    if "__init__" in own and "__dataclass_fields__" not in own:
+        raise TypeError(
+            f"`{name}`: {type(feasible).__name__} must be a frozen dataclass "
+            "(@dataclasses.dataclass(frozen=True)): JAX rebuilds sets from their fields."
         )
 
 

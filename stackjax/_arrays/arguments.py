@@ -1,12 +1,15 @@
 """What callers may pass: the checks of arguments that know no game."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
-PyTree = Any
+from stackjax._arrays.typing import PyTree
+
+_KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}
 
 
 def check_key(key: Any, otherwise: str = "") -> None:
@@ -20,10 +23,66 @@ def check_starts(starts: Any, key: Any) -> None:
     """Raises TypeError or ValueError unless `starts` is a positive integer and `key` a key."""
     if key is not None:
         check_key(key, " or None")
-    if not isinstance(starts, int) or isinstance(starts, bool):
-        raise TypeError(f"`starts` must be an integer; got {starts!r}.")
-    if starts < 1:
-        raise ValueError(f"`starts` must be at least 1; got {starts}.")
+    check_count("starts", starts)
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> None:
+    """Raises TypeError or ValueError unless `value` is an integer of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether `value` is a Python number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_number(name: str, value: Any, *, owner: str = "", otherwise: str = "") -> None:
+    """Raises TypeError, which says what else is allowed, unless `value` is a Python number."""
+    if not is_number(value):
+        raise TypeError(f"{owner}`{name}` must be a Python number{otherwise}; got {value!r}.")
+
+
+def check_type(name: str, value: Any, kinds: Any, wanted: str, *, owner: str = "") -> None:
+    """Raises TypeError, which says what is `wanted`, unless `value` is of one of the kinds."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{owner}`{name}` must be {wanted}; got {value!r}.")
+
+
+def check_columns(data: PyTree, name: str, advice: str = "") -> None:
+    """Raises TypeError, followed by the advice, unless all leaves hold numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        if isinstance(leaf, jax.Array | int | float) or hasattr(leaf, "__jax_array__"):
+            continue
+        kind = np.asarray(leaf).dtype.kind
+        if kind in _KINDS:
+            raise TypeError(
+                f"`{name}{jax.tree_util.keystr(path)}` must hold numbers; got {_KINDS[kind]}. "
+                f"Code categories as numbers{advice}, and times as seconds."
+            )
+
+
+def as_arrays(data: PyTree, name: str) -> PyTree:
+    """A pytree of arrays. Raises TypeError where a leaf holds no numbers."""
+    check_columns(data, name)
+    return jax.tree.map(jnp.asarray, data)
+
+
+def lists_of_numbers(data: PyTree) -> list[str]:
+    """Where, in a pytree, a list or tuple of numbers is, which one array may be meant by."""
+    is_list = lambda x: isinstance(x, list | tuple) and not hasattr(x, "_fields") and len(x) > 0
+    numbers = lambda x: all(jax.tree_util.all_leaves([y]) and np.ndim(y) == 0 for y in x)
+    found = jax.tree_util.tree_leaves_with_path(data, is_leaf=lambda x: is_list(x) and numbers(x))
+    return [jax.tree_util.keystr(path) for path, leaf in found if is_list(leaf)]
+
+
+def list_advice(data: PyTree) -> str:
+    """A sentence to end an error with, where lists of numbers may be its cause; or nothing."""
+    if not lists_of_numbers(data):
+        return ""
+    return " A list or tuple counts as that many scalars: give one array, jnp.array([...])."
 
 
 def as_start(start: PyTree, name: str) -> PyTree:
@@ -33,7 +92,7 @@ def as_start(start: PyTree, name: str) -> PyTree:
       TypeError: a leaf is not floating point.
       ValueError: there is nothing in it to choose.
     """
-    start = jax.tree.map(jnp.asarray, start)
+    start = as_arrays(start, name)
     leaves = jax.tree.leaves(start)
     for leaf in leaves:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):

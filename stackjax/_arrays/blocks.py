@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType
 
+from stackjax._arrays.typing import PyTree
+
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 else:
@@ -16,7 +18,6 @@ else:
     except ImportError:  # then a batch runs at once
         ClosedJaxpr = jaxpr_as_fun = None
 
-PyTree = Any
 
 # Members of a batch that are solved at a time on a CPU: of small followers, by components, and of
 # others.

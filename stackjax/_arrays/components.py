@@ -44,8 +44,7 @@ from stackjax._arrays.split_values import (
     packing,
     size_of,
 )
-
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 # The most operations that a function is split into: compile time grows with them.
 MOST = 2000

@@ -1,12 +1,10 @@
 """Numbers that are not finite, and how they are kept out of derivatives."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 def finite(tree: PyTree) -> jax.Array:

@@ -1,5 +1,6 @@
 """What the library asks of modules: callable pytrees, with parameters as their only state."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from stackjax._arrays.arguments import lists_of_numbers
 from stackjax._arrays.reads import check_reads
-
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 def _is_variable(leaf: Any) -> bool:
@@ -51,7 +52,8 @@ def call(function: Callable[..., Any], name: str, *arguments: PyTree) -> Any:
     """`function(*arguments)`; what JAX cannot trace is said in terms of the user's function.
 
     Raises:
-      TypeError: it decides by, or hands to NumPy or Python, a number that is traced.
+      TypeError: it decides by, or hands to NumPy or Python, a number that is traced; or takes a
+        list of numbers for an array.
     """
     try:
         return function(*arguments)
@@ -66,6 +68,23 @@ def call(function: Callable[..., Any], name: str, *arguments: PyTree) -> Any:
             "or `int`: its arguments are traced, and have no value yet. Write jnp.where(condition, "
             "a, b) or jax.lax.cond, jnp.logical_and, jnp.minimum, jnp.maximum."
         ) from error
+    except (TypeError, AttributeError) as error:
+        listed = _lists(arguments)
+        if not listed or not re.search("list|tuple|sequence", str(error)):
+            raise
+        raise TypeError(
+            f"{', '.join(listed)} must be one array where `{name}` computes with it as one; got "
+            f"a list or tuple of numbers, which counts as that many scalars: {error}. Give "
+            "jnp.array([...])."
+        ) from error
+
+
+def _lists(arguments: tuple[PyTree, ...]) -> list[str]:
+    """The arguments of a utility, or of a policy, that hold a list of numbers."""
+    names = ("action", "response", "context") if len(arguments) == 3 else ("action", "context")
+    if len(arguments) == 1:
+        names = ("context",)
+    return [f"`{n}{path}`" for n, x in zip(names, arguments) for path in lists_of_numbers(x)]
 
 
 def check_untied(module: Any, name: str) -> None:

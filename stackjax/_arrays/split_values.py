@@ -9,9 +9,6 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-PyTree = Any
-
-
 # The most numbers that an array is split into.
 SPLIT = 16
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-Vector = jax.Array
+from stackjax._arrays.typing import Vector
 
 
 def spread(count: int, start: Vector, lower: Vector, upper: Vector, rotation: Vector) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from stackjax._arrays.reads import Unreadable, reads
+from stackjax._arrays.typing import Fields
 
 
 class Static:
@@ -36,7 +37,7 @@ class Static:
         return isinstance(other, Static) and self.key == other.key
 
 
-def split_static(values: Sequence[Any]) -> tuple[tuple, tuple]:
+def split_static(values: Sequence[Any]) -> tuple[Fields, Fields]:
     """`(children, plain)` of a pytree: plain functions are static, their children None.
 
     The arguments of a `Partial` are children, and its function counts as static besides.
@@ -45,7 +46,7 @@ def split_static(values: Sequence[Any]) -> tuple[tuple, tuple]:
     return tuple(v if p is None or p.partial else None for p, v in zip(plain, values)), plain
 
 
-def join_static(plain: Sequence[Static | None], children: Sequence[Any]) -> tuple:
+def join_static(plain: Sequence[Static | None], children: Sequence[Any]) -> Fields:
     """The values that `split_static` split."""
     return tuple(
         child if p is None or p.partial else p.function for p, child in zip(plain, children)

@@ -5,8 +5,7 @@ from typing import Any
 import jax
 
 from stackjax._arrays.static import join_static, split_static
-
-PyTree = Any
+from stackjax._arrays.typing import Fields, PyTree
 
 
 @jax.tree_util.register_pytree_node_class
@@ -26,11 +25,11 @@ class TieBroken:
         own = self.follower(action, response, context)
         return own + self.epsilon * self.leader(action, response, context)
 
-    def tree_flatten(self) -> tuple[tuple, tuple]:
+    def tree_flatten(self) -> tuple[Fields, Fields]:
         """Arrays inside callable pytrees are leaves; plain functions are static."""
         return split_static((self.leader, self.follower, self.epsilon))
 
     @classmethod
-    def tree_unflatten(cls, plain: tuple, children: tuple) -> "TieBroken":
+    def tree_unflatten(cls, plain: Fields, children: Fields) -> "TieBroken":
         """As JAX does it around tracers."""
         return cls(*join_static(plain, children))

@@ -6,15 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import as_start, check_starts, concrete
+from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
+from stackjax._arrays.typing import PyTree
 from stackjax._check.measure import probe
 from stackjax._check.verdicts import Check
 from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._game import Game, scalar
 from stackjax.solvers._settings import tolerance
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 def check(
@@ -83,7 +82,7 @@ def check(
     action = as_start(solution.action, "solution.action")
     response = as_start(solution.response, "solution.response")
     settings = follower_settings(solver, game.response_set, "solver", response)
-    context = jax.tree.map(jnp.asarray, context)
+    context = as_arrays(context, "context")
     _check_fit(game, action, response, context)
     measured = probe(game, action, response, context, key, solver=settings, starts=starts)
     dtype = measured["regret"].dtype

@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.typing import PyTree, Vector
 from stackjax._follower.best_response import Response, at_least_float32, best_response, flat
 from stackjax._game import Game, evaluate, scalar
 from stackjax.solvers._optimality import row_sizes
 from stackjax.solvers._solver import Solver
 from stackjax.solvers.constrained._scales import scales_at, utility_scale
-
-PyTree = Any
-Vector = jax.Array
 
 
 class Thresholds:

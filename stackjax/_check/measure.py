@@ -1,18 +1,16 @@
 """Everything that `check` measures, as one compiled program."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from stackjax._arrays.starts import shift, spread
-from stackjax._check.flat_game import Play, Vector
+from stackjax._arrays.typing import PyTree, Vector
+from stackjax._check.flat_game import Play
 from stackjax._check.nearby import around
 from stackjax._game import Game
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _DENSE = 512  # of more coordinates than these, Hessians are not decomposed
 

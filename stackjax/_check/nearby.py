@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stackjax._check.flat_game import Play, Vector, pressing
+from stackjax._arrays.typing import Vector
+from stackjax._check.flat_game import Play, pressing
 from stackjax._follower.best_response import Response
 from stackjax.solvers._optimality import row_sizes
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import struct
 
+from stackjax._arrays.verdict import Verdict
 from stackjax._check.flat_game import Thresholds
 
 _ABOVE = ("curvature", "degeneracy", "concavity")  # to be above the threshold
@@ -16,7 +17,7 @@ _ORDER = (
 )  # fmt: skip
 
 
-class Verdict(NamedTuple):
+class Finding(NamedTuple):
     """What one measurement says.
 
     Attributes:
@@ -28,7 +29,7 @@ class Verdict(NamedTuple):
       note: one sentence.
     """
 
-    verdict: str
+    verdict: Verdict
     measured: float
     threshold: float
     note: str
@@ -95,10 +96,10 @@ class Check(struct.PyTreeNode):
     @property
     def ok(self) -> bool:
         """Whether nothing fails."""
-        return all(verdict.verdict != "fails" for verdict in self.verdicts.values())
+        return all(verdict.verdict != Verdict.FAILS for verdict in self.verdicts.values())
 
     @property
-    def verdicts(self) -> dict[str, Verdict]:
+    def verdicts(self) -> dict[str, Finding]:
         """By the field judged. Thresholds depend on the dtype (the coarser one of the play's)."""
         return _judge(self)
 
@@ -114,7 +115,7 @@ class Check(struct.PyTreeNode):
         return "\n".join(lines)
 
 
-def _judge(found: Check) -> dict[str, Verdict]:
+def _judge(found: Check) -> dict[str, Finding]:
     limits = Thresholds(found.regret.dtype)
     exact = limits.exact
     at = {name: float(getattr(found, name)) for name in _ORDER}
@@ -181,5 +182,5 @@ def _judge(found: Check) -> dict[str, Verdict]:
     verdicts = {}
     for name, (threshold, cases) in lines.items():
         verdict, note = next((verdict, note) for holds, verdict, note in cases if holds)
-        verdicts[name] = Verdict(verdict, at[name], threshold, note)
+        verdicts[name] = Finding(Verdict(verdict), at[name], threshold, note)
     return verdicts

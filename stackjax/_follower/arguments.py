@@ -8,6 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import concrete
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.sets import FeasibleSet, Polyhedron
 from stackjax.solvers._interior_point import InteriorPoint
@@ -15,8 +16,6 @@ from stackjax.solvers._newton import Newton
 from stackjax.solvers._projected_gradient import ProjectedGradient
 from stackjax.solvers._settings import DENSE
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 def check_game(game: Any) -> None:

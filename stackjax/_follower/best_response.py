@@ -11,9 +11,10 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import as_start, check_starts, concrete
+from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import (
     check_bounded,
     check_finite_utility,
@@ -26,8 +27,6 @@ from stackjax._game import Game, evaluate, scalar
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._quality import Quality
 from stackjax.solvers._solver import Maximum, Problem, Solver
-
-PyTree = Any
 
 
 class Multipliers(struct.PyTreeNode):
@@ -166,7 +165,7 @@ def best_response(
     check_game(game)
     response = as_start(response, "response")
     settings = follower_settings(solver, game.response_set, "solver", response)
-    action, context = (jax.tree.map(jnp.asarray, x) for x in (action, context))
+    action, context = as_arrays(action, "action"), as_arrays(context, "context")
     game.response_set.bounds(response)
     check_starts(starts, key)
     found = _best_response(game, action, context, response, settings, starts, key)

@@ -1,17 +1,14 @@
 """Multipliers in closed form, for the sets that have a projection."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.typing import PyTree
 from stackjax.sets import Ball, Box, FeasibleSet, Simplex
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._solver import Held
-
-PyTree = Any
 
 
 def held(

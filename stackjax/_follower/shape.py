@@ -1,7 +1,7 @@
 """How a follower's utility looks as a function of the response: is its answer the only one?"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,12 @@ from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.factor import factorise
 from stackjax._arrays.starts import spread
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.best_response import at_least_float32, flat, respond
 from stackjax._game import Game, evaluate, scalar
 from stackjax.solvers._implicit import detached
 from stackjax.solvers._settings import DENSE
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _SAMPLES, _PARTS, _SEARCHES = 32, 9, 4
 

@@ -23,11 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from stackjax._arrays.typing import Vector
 from stackjax.solvers._optimality import Active
 from stackjax.solvers.constrained._newton_kkt import curvature
 from stackjax.solvers.constrained._program import Iterate
-
-Vector = jax.Array
 
 
 class Parts(struct.PyTreeNode):

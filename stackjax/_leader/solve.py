@@ -10,9 +10,10 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import as_start, check_starts, concrete
+from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import (
     check_finite_utility,
     check_game,
@@ -36,7 +37,6 @@ from stackjax.solvers._settings import Complementarity, FirstOrder
 from stackjax.solvers._solver import Solver
 from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
 
-PyTree = Any
 LeaderSolver = Newton | FirstOrder | Complementarity
 
 
@@ -148,7 +148,7 @@ def solve(
     starts, settings = _method(game, solver, starts, key)
     action, response = as_start(action, "action"), as_start(response, "response")
     follower = follower_settings(follower_solver, game.response_set, "follower_solver", response)
-    context = jax.tree.map(jnp.asarray, context)
+    context = as_arrays(context, "context")
     game.action_set.bounds(action)
     game.response_set.bounds(response)
     solution = _solve(game, action, response, context, settings, follower, starts, key)

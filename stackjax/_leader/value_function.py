@@ -1,7 +1,5 @@
 """The leader's utility as a function of its action alone, and Newton's method on it."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,14 +7,13 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.best_response import at_least_float32, flat, respond
 from stackjax._game import Game, evaluate
 from stackjax.solvers._newton import Newton, on_box
 from stackjax.solvers._quality import Quality
 from stackjax.solvers._settings import FirstOrder
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 class Optimum(struct.PyTreeNode):

@@ -1,5 +1,6 @@
 """The certificate: constants estimated, bounds computed, said plainly when vacuous."""
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.certificates._certificate import Certificate, Constant, Statement
 from stackjax.certificates._certify import certify
 from stackjax.certificates._deployed import Deployed
@@ -15,6 +16,7 @@ __all__ = [
     "Discrepancies",
     "RealTurns",
     "Statement",
+    "Verdict",
     "certify",
     "discrepancies",
     "horizon_repair_bound",

@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-VERDICTS = ("holds", "fails", "vacuous", "not checked")
+from stackjax._arrays.verdict import Verdict
+
+_VERDICTS = (Verdict.HOLDS, Verdict.FAILS, Verdict.VACUOUS, Verdict.NOT_CHECKED)
 
 _WIDTH = 100
 
@@ -77,18 +79,20 @@ class Statement:
     bound: float = math.nan
     measured: float = math.nan
     quantity: str = ""
-    verdict: str = "not checked"
+    verdict: Verdict = Verdict.NOT_CHECKED
     note: str = ""
     turns_needed: float = math.nan
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict: got {self.verdict!r}, allowed are {', '.join(VERDICTS)}")
+        if self.verdict not in _VERDICTS:
+            allowed = ", ".join(map(repr, _VERDICTS))
+            raise ValueError(f"`verdict` must be one of {allowed}; got {self.verdict!r}.")
+        object.__setattr__(self, "verdict", Verdict(self.verdict))
 
     def __str__(self) -> str:
-        estimate = " (estimate)" if self.verdict == "holds" and "sampling" in self.how else ""
+        estimate = " (estimate)" if self.verdict == Verdict.HOLDS and "sampling" in self.how else ""
         head = f"{self.name} [{self.source}]: {(self.verdict + estimate).upper()}"
-        if self.verdict == "not checked":
+        if self.verdict == Verdict.NOT_CHECKED:
             return f"{head}, {self.note}" if self.note else head
         parts = []
         if not math.isnan(self.bound):
@@ -143,7 +147,7 @@ class Certificate:
         raise KeyError(f"{name!r}; the statements are {[s.name for s in self.statements]}")
 
     @property
-    def verdicts(self) -> dict[str, str]:
+    def verdicts(self) -> dict[str, Verdict]:
         """Each statement's verdict, by name."""
         return {statement.name: statement.verdict for statement in self.statements}
 
@@ -163,6 +167,11 @@ class Certificate:
             "statements": [_plain(statement) for statement in self.statements],
         }
         return json.dumps(body, allow_nan=False, indent=1)
+
+
+def verdict_of(broken: bool, vacuous: bool) -> Verdict:
+    """Of a bound: whether something broke it, or it says nothing."""
+    return Verdict.FAILS if broken else Verdict.VACUOUS if vacuous else Verdict.HOLDS
 
 
 def number(value: float) -> str:

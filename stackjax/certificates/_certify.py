@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from stackjax._arrays.arguments import as_start, check_key
+from stackjax._arrays.typing import PyTree
+from stackjax._arrays.verdict import Verdict
 from stackjax._follower.arguments import follower_settings
 from stackjax._game import Game
 from stackjax.certificates._certificate import Certificate, Statement
@@ -34,7 +36,6 @@ from stackjax.sets import Box
 from stackjax.solvers._solver import Solver
 from stackjax.stats._mean import METHODS
 
-PyTree = Any
 Turns = RealTurns | Mapping[str, Any] | None
 
 _PLAYERS = ("leader", "follower")
@@ -130,7 +131,7 @@ def certify(
     span = _ranges(plays)
     curved = curvature(plays, concavity, steps=steps)
     stability = stability_statement(plays, curved, steps=steps, pairs=pairs)
-    sensitivity = stability.bound if stability.verdict == "holds" else math.inf
+    sensitivity = stability.bound if stability.verdict == Verdict.HOLDS else math.inf
     played = None
     if deployed is not None and deployed.recorded is not None:
         played = repaired(deployed, contexts, response=response, solver=solver)

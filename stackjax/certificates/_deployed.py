@@ -10,12 +10,11 @@ from typing import Any
 import jax
 
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import Fields, Policy, PyTree
 from stackjax._follower.arguments import check_game
 from stackjax._game import Game
 from stackjax.fit._horizon import Horizon
 from stackjax.sets._empirical import ActionSet
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +48,10 @@ class Deployed:
     """
 
     game: Game
-    policy: Callable[..., PyTree]
+    policy: Policy
     recorded: ActionSet | Callable[..., ActionSet] | None = None
     repairs: str = "response"
-    alternatives: Mapping[str, Callable[..., PyTree]] = dataclasses.field(default_factory=dict)
+    alternatives: Mapping[str, Policy] = dataclasses.field(default_factory=dict)
     concavity: Callable[..., Any] | float | None = None
     horizon: Horizon | None = None
     states: PyTree = None
@@ -115,13 +114,13 @@ class Signal:
         action = self.policy(context)
         return jax.tree.map(lambda a, b: (self.keep * a + b).astype(b.dtype), action, self.offset)
 
-    def tree_flatten(self) -> tuple[tuple, tuple]:
+    def tree_flatten(self) -> tuple[Fields, Fields]:
         """The policy's arrays, `keep` and `offset` are leaves; a plain function is static."""
         children, plain = split_static((self.policy,))
         return (children, self.keep, self.offset), plain
 
     @classmethod
-    def tree_unflatten(cls, plain: tuple, children: tuple) -> Signal:
+    def tree_unflatten(cls, plain: Fields, children: Fields) -> Signal:
         """Rebuilds without validation."""
         policy, keep, offset = children
         return cls(join_static(plain, policy)[0], keep, offset)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._samples import Plays, Vector, View, lengths
 from stackjax.certificates._stability import Curvature
@@ -106,18 +107,20 @@ def existence_statement(plays: Plays, curvature: Curvature) -> Statement:
     ]
     unique = curvature.floor > 0 or curvature.value > 0
     if not np.asarray(plays.inside).any():
-        verdict, note = "not checked", "no feasible play was found to probe"
+        verdict, note = Verdict.NOT_CHECKED, "no feasible play was found to probe"
     elif open_box:
-        verdict, note = "fails", f"the {' and '.join(open_box)} set is unbounded: no compactness"
+        verdict = Verdict.FAILS
+        note = f"the {' and '.join(open_box)} set is unbounded: no compactness"
     elif seen.finite < 1:
-        verdict, note = "fails", f"a utility is not finite at {1 - seen.finite:.1%} of the plays"
+        verdict = Verdict.FAILS
+        note = f"a utility is not finite at {1 - seen.finite:.1%} of the plays"
     elif seen.jump > limit:
-        verdict, note = "fails", "a utility jumps: it is not continuous"
+        verdict, note = Verdict.FAILS, "a utility jumps: it is not continuous"
     elif unknown:
-        verdict = "not checked"
+        verdict = Verdict.NOT_CHECKED
         note = f"the {' and '.join(unknown)} set has no finite bounds: boundedness is not known"
     else:
-        verdict = "holds"
+        verdict = Verdict.HOLDS
         note = (
             "the follower's response is unique, its utility being strongly concave"
             if unique

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax.certificates._certificate import Constant, Statement
+from stackjax.certificates._certificate import Constant, Statement, verdict_of
 from stackjax.certificates._samples import Plays, Vector, View, largest
 from stackjax.certificates._stability import Curvature
 
@@ -117,7 +117,7 @@ def gap_statement(
     bound, measured = slope * radius, float(jnp.max(loss))
     far = float(jnp.max(distance))
     broken = measured > bound * 1.01 + 1e-5 or far > radius * 1.01 + 1e-4
-    verdict = "fails" if broken else "vacuous" if bound >= span[0] > 0 else "holds"
+    verdict = verdict_of(broken, bound >= span[0] > 0)
     return Statement(
         name=name,
         source=_SOURCE,

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._real_turns import RealTurns
 from stackjax.certificates._transfer import Discrepancies, one_sided, turns_for
@@ -73,7 +74,7 @@ def regret_statement(
         bound=bound,
         measured=measured,
         quantity=f"{quantity}, eps + projection + 2 delta",
-        verdict="vacuous" if bound >= turns.width else "holds",
+        verdict=Verdict.VACUOUS if bound >= turns.width else Verdict.HOLDS,
         note=f"over {len(turns.value)} policies; the trivial bound is {turns.width:.3g}",
         turns_needed=needed,
     )
@@ -145,7 +146,7 @@ def paired_statement(
         bound=bound,
         measured=max(float(limit.estimate.max()), 0.0),
         quantity=quantity,
-        verdict="vacuous" if bound >= turns.width else "holds",
+        verdict=Verdict.VACUOUS if bound >= turns.width else Verdict.HOLDS,
         note=f"over {len(turns.value)} policies; nearest rival {turns.labels[others[worst]]!r}",
         turns_needed=needed,
     )
@@ -177,14 +178,16 @@ def baseline_statement(
     bias = float(found.bias[turns.deployed] + found.bias[turns.baseline])
     mean = float(limit.estimate[0])
     low, high = float(limit.low[0]) - bias, float(limit.high[0]) + bias
-    verdict = "holds" if low > margin else "fails" if high <= margin else "vacuous"
+    verdict = (
+        Verdict.HOLDS if low > margin else Verdict.FAILS if high <= margin else Verdict.VACUOUS
+    )
     needed = math.nan
-    if verdict == "vacuous":
+    if verdict == Verdict.VACUOUS:
         deviation = float(units.std(ddof=1)) if units.shape[1] > 1 else math.inf
         target = mean - margin - bias
         needed = turns_for(turns, target, deviation, alpha, method, bounds=turns.difference_bounds)
     note = f"against {turns.labels[turns.baseline]!r}, margin {margin:.3g}"
-    if verdict == "vacuous":
+    if verdict == Verdict.VACUOUS:
         note += "; the turns do not decide"
     return Statement(
         name=name,

@@ -94,11 +94,16 @@ class RealTurns:
             if given is not None:
                 array = np.asarray(given, float)
                 if not np.isfinite(array).all():
-                    raise ValueError(f"{name}: {(~np.isfinite(array)).sum()} numbers not finite")
+                    raise ValueError(
+                        f"`{name}` must be finite; {(~np.isfinite(array)).sum()} numbers not "
+                        "finite."
+                    )
                 object.__setattr__(self, name, array)
         object.__setattr__(self, "episode", np.asarray(self.episode))
         if self.value.ndim != 2 or 0 in self.value.shape:
-            raise ValueError(f"value: need [P, N], neither empty; got shape {self.value.shape}")
+            raise ValueError(
+                f"`value` must be [P, N], neither empty; got shape {self.value.shape}."
+            )
         policies, turns = self.value.shape
         logged = self.propensity is not None
         shapes = {
@@ -112,42 +117,53 @@ class RealTurns:
         for name, shape in shapes.items():
             given = getattr(self, name)
             if given is not None and given.shape != shape:
-                raise ValueError(f"{name}: got shape {given.shape}, need {shape}")
+                raise ValueError(f"`{name}` must have shape {shape}; got shape {given.shape}.")
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"low, high: need finite bounds in order, got {self.low}, {self.high}")
+            raise ValueError(
+                f"`low` and `high` must be finite and in order; got {self.low} and {self.high}."
+            )
         if logged:
             self._check_probabilities()
         elif self.target is not None or self.predicted is not None or self.clip is not None:
-            raise ValueError("target, predicted and clip belong to logged turns: give `propensity`")
+            raise ValueError(
+                "`propensity` must be given with `target`, `predicted` or `clip`: these are "
+                "of logged turns."
+            )
         rows = {"deployed": self.deployed, "baseline": self.baseline}
         for name, row in rows.items():
             if row is not None and not 0 <= row < policies:
-                raise ValueError(f"{name}: got row {row}, the class has {policies} policies")
+                raise ValueError(
+                    f"`{name}` must be a row of the {policies} policies; got row {row}."
+                )
         if self.names is None:
             object.__setattr__(self, "names", tuple(f"policy {p}" for p in range(policies)))
         elif len(self.names) != policies:
-            raise ValueError(f"names: got {len(self.names)}, the class has {policies} policies")
+            raise ValueError(
+                f"`names` must be as many as the {policies} policies; got {len(self.names)}."
+            )
         if (self.lipschitz is None) != (self.radius is None):
-            raise ValueError("lipschitz and radius: give both or neither")
+            raise ValueError("`lipschitz` and `radius` must be given together; got one of them.")
         if min(self.lipschitz or 0.0, self.radius or 0.0) < 0:
-            raise ValueError("lipschitz and radius: must not be negative")
+            raise ValueError("`lipschitz` and `radius` must not be negative.")
 
     def _check_probabilities(self) -> None:
         propensity, target = self.propensity, self.target
         assert propensity is not None
         if target is None:
-            raise ValueError("target: logged turns need every policy's probability of the action")
+            raise ValueError(
+                "`target` must be given for logged turns: every policy's probability of the action."
+            )
         if not ((propensity > 0) & (propensity <= 1)).all():
-            raise ValueError(f"propensity: must be in (0, 1], got {propensity.min()}")
+            raise ValueError(f"`propensity` must be in (0, 1]; got {propensity.min()}.")
         if not ((target >= 0) & (target <= 1)).all():
-            raise ValueError(f"target: must be in [0, 1], got {target.min()} to {target.max()}")
+            raise ValueError(f"`target` must be in [0, 1]; got {target.min()} to {target.max()}.")
         if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip: must be positive, got {self.clip}")
+            raise ValueError(f"`clip` must be positive; got {self.clip}.")
         least = self.least_propensity
         if least is not None and not 0 < least <= propensity.min() * (1 + 1e-9):
             raise ValueError(
-                f"least_propensity: got {least}, a recorded one is {propensity.min()}, "
-                "and it must be positive"
+                f"`least_propensity` must be positive and at most the least that is recorded, "
+                f"{propensity.min()}; got {least}."
             )
 
     @property

@@ -12,14 +12,14 @@ from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import PyTree
+from stackjax._arrays.verdict import Verdict
 from stackjax._follower.best_response import best_response, filled_bounds
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed, Signal
 from stackjax.certificates._repair import play_turn
 from stackjax.fit._horizon import act, rollout
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _MOST = 27  # constant signals, or responses
 _NEARBY = 8  # local perturbations
@@ -198,7 +198,7 @@ def surrogate_statement(
         bound=eps.high,
         measured=eps.value,
         quantity="restricted regret eps_L",
-        verdict="vacuous" if eps.high >= scale > 0 else "holds",
+        verdict=Verdict.VACUOUS if eps.high >= scale > 0 else Verdict.HOLDS,
         note=f"{len(leader.names)} leaders (best {best!r}), {len(follower.names)} followers (best "
         f"{best_answer!r}), {count} {unit}",
     )

@@ -11,6 +11,8 @@ import numpy as np
 from flax import struct
 
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import PyTree
+from stackjax._arrays.verdict import Verdict
 from stackjax._follower.best_response import best_response
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed
@@ -19,8 +21,6 @@ from stackjax.certificates._samples import Plays, Vector, View, largest
 from stackjax.fit._horizon import act
 from stackjax.sets._empirical import project
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _SOURCE = "Prop. 5.3"
 
@@ -214,13 +214,13 @@ def repair_statement(
     if (~used).any():
         note += f"; {(~used).sum()} of {len(used)} contexts left out, the follower not converging"
     if not inside[used].all():
-        verdict, note = "fails", "a recorded action lies outside of the game's set"
+        verdict, note = Verdict.FAILS, "a recorded action lies outside of the game's set"
     elif not np.isfinite(loss).all() or (loss > bounds + slack).any():
-        verdict, note = "fails", f"a loss exceeds its bound; {note}"
+        verdict, note = Verdict.FAILS, f"a loss exceeds its bound; {note}"
     elif bound >= span > 0:
-        verdict = "vacuous"
+        verdict = Verdict.VACUOUS
     else:
-        verdict = "holds"
+        verdict = Verdict.HOLDS
     return Statement(
         name=name,
         source=_SOURCE,

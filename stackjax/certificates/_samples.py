@@ -14,12 +14,10 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.starts import shift, spread
+from stackjax._arrays.typing import PyTree, Vector
 from stackjax._follower.best_response import at_least_float32, best_response, filled_bounds
 from stackjax._game import Game, scalar
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
-Vector = jax.Array
 
 _TOLERANCE = 1e-4  # of violations, relative to 1 + |y|: what float32 can tell
 

@@ -13,13 +13,12 @@ from flax import struct
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.static import join_static, split_static
-from stackjax.certificates._certificate import Constant, Statement
+from stackjax._arrays.typing import PyTree
+from stackjax.certificates._certificate import Constant, Statement, verdict_of
 from stackjax.certificates._deployed import Deployed
 from stackjax.certificates._repair import distance_of, horizon_repair_bound, play_turn
 from stackjax.fit._horizon import committed
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 _STOPS = 4
 
@@ -167,7 +166,7 @@ def horizon_statement(
     weight = float(np.sum(discount ** np.arange(deployed.horizon.turns)))
     broken = (loss > bounds * 1.01 + 1e-4 * (1 + np.abs(np.asarray(played.value))[used])).any()
     bound = float(bounds.mean())
-    verdict = "fails" if broken else "vacuous" if bound >= span * weight > 0 else "holds"
+    verdict = verdict_of(bool(broken), bound >= span * weight > 0)
     labels = {"L_U": parts[0], "L_s": parts[1], "K_a": parts[2], "K_s": parts[3]}
     return Statement(
         name=name,

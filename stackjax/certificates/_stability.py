@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._samples import Plays, Vector, View, depends_on, direction, largest
 from stackjax.sets import Ball, Box, Polyhedron, Simplex
@@ -148,15 +149,14 @@ def stability_statement(plays: Plays, curved: Curvature, *, steps: int, pairs: i
     }
     quantity = "largest ||dr*|| / ||dl||"
     basis = f"mu {curved.how}, L {how}"
+    failed = partial(Statement, name, _SOURCE, assumption, basis, constants, verdict=Verdict.FAILS)
     rounding = 1e-3 * (abs(curved.floor) + 1e-6) if not math.isnan(curved.floor) else 0.0
     if not math.isnan(curved.floor) and curved.value < curved.floor - rounding:
         note = "the stated concavity bound is above a curvature that was seen"
-        return Statement(name, _SOURCE, assumption, basis, constants, verdict="fails", note=note)
+        return failed(note=note)
     if not curved.mu > 0:
         note = "the follower is not strongly concave: the response may jump"
-        return Statement(
-            name, _SOURCE, assumption, basis, constants, math.inf, math.nan, quantity, "fails", note
-        )
+        return failed(bound=math.inf, quantity=quantity, note=note)
     few = jax.tree.map(lambda leaf: leaf, plays).replace(
         index=plays.index[:pairs],
         action=plays.action[:pairs],
@@ -179,7 +179,7 @@ def stability_statement(plays: Plays, curved: Curvature, *, steps: int, pairs: i
         bound=bound,
         measured=measured,
         quantity=quantity,
-        verdict="fails" if broken else "holds",
+        verdict=Verdict.FAILS if broken else Verdict.HOLDS,
         note="a measured ratio exceeds the bound" if broken else "",
     )
 

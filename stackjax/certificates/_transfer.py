@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._real_turns import RealTurns
 from stackjax.stats._interval import Interval
@@ -159,19 +160,19 @@ def transfer_statement(
     note = f"{policies} policies, {designs}, {episodes} episodes; worst is {turns.labels[p]!r}"
     needed = math.nan
     if outside:
-        verdict, note = "fails", "a utility or value is outside of its stated bounds"
+        verdict, note = Verdict.FAILS, "a utility or value is outside of its stated bounds"
     elif missing:
-        verdict = "fails"
+        verdict = Verdict.FAILS
         note = f"the log lacks what they play: {', '.join(missing[:3])}"
     elif tolerance is not None and least > tolerance:
-        verdict = "fails"
+        verdict = Verdict.FAILS
         note += f"; the largest discrepancy exceeds the tolerance {tolerance:.3g}"
     elif delta >= width:
-        verdict = "vacuous"
+        verdict = Verdict.VACUOUS
         target = width - extra - abs(float(worst.mean[p])) - float(worst.bias[p])
         needed = turns_for(turns, target, float(worst.deviation[p]), alpha / policies, method)
     else:
-        verdict = "holds"
+        verdict = Verdict.HOLDS
     constants = {
         "delta": Constant(max(float(np.abs(d.mean).max()) for d in found), least, delta),
         "range": Constant(width, width, width),

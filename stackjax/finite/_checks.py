@@ -2,12 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stackjax._arrays.arguments import concrete
-
-Array = Any
+from stackjax._arrays.typing import Array
 
 
 def check_utilities(leader: Array, follower: Array) -> None:
@@ -86,7 +86,7 @@ def check_finite(name: str, value: Array) -> None:
         )
 
 
-def as_floats(name: str, value: Any) -> Array:
+def as_floats(name: str, value: Any) -> jax.Array:
     """A JAX array, at least float32. Raises TypeError unless it holds real numbers."""
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.floating) and not jnp.issubdtype(

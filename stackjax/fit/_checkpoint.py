@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import concrete
+from stackjax._arrays.arguments import check_type, concrete
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._fingerprint import fingerprint
-
-PyTree = Any
 
 _KEPT = 2
 
@@ -39,8 +38,7 @@ class Checkpoint:
     def __init__(
         self, folder: str | Path, inputs: dict[str, PyTree], steps: int, *, extend: bool
     ) -> None:
-        if not isinstance(folder, str | Path):
-            raise TypeError(f"`checkpoint` must be a path or None; got {folder!r}.")
+        check_type("checkpoint", folder, str | Path, "a path or None")
         if not concrete(inputs):
             raise TypeError(
                 "`checkpoint` writes to disk, which a fit inside jax.jit or jax.vmap cannot do."

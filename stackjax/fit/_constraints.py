@@ -1,19 +1,18 @@
 """Constraints on averages: what a leader's policy must keep on the whole, not in each context."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import concrete
+from stackjax._arrays.arguments import check_number, concrete
 from stackjax._arrays.modules import check_stateless
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import Fields, PyTree, Utility
 from stackjax._game import evaluate
-
-PyTree = Any
 
 _NUMBER = int | float | np.number | np.ndarray | jax.Array
 
@@ -46,7 +45,7 @@ class Average:
       0.5
     """
 
-    function: Callable[..., Any]
+    function: Utility
     _: dataclasses.KW_ONLY
     at_least: Any = None
     at_most: Any = None
@@ -74,12 +73,12 @@ class Average:
         """By how much a mean keeps the bound; negative where it breaks it."""
         return mean - self.at_least if self.at_most is None else self.at_most - mean
 
-    def tree_flatten(self) -> tuple[tuple, tuple]:
+    def tree_flatten(self) -> tuple[Fields, Fields]:
         """Bounds, and arrays inside a callable pytree, are leaves; plain functions are static."""
         return split_static((self.function, self.at_least, self.at_most))
 
     @classmethod
-    def tree_unflatten(cls, plain: tuple, children: tuple) -> "Average":
+    def tree_unflatten(cls, plain: Fields, children: Fields) -> "Average":
         """Rebuilds without validation, as JAX does it around tracers."""
         average = object.__new__(cls)
         for field, value in zip(("function", "at_least", "at_most"), join_static(plain, children)):
@@ -106,8 +105,7 @@ def check_averages(constraints: Any, dual_rate: Any) -> tuple[Average, ...]:
                 f"{type(constraint).__name__}."
             )
     if dual_rate is not None:
-        if isinstance(dual_rate, bool) or not isinstance(dual_rate, int | float):
-            raise TypeError(f"`dual_rate` must be a Python number or None; got {dual_rate!r}.")
+        check_number("dual_rate", dual_rate, otherwise=" or None")
         if not (dual_rate > 0 and np.isfinite(dual_rate)):
             raise ValueError(f"`dual_rate` must be positive and finite, or None; got {dual_rate}.")
         if not constraints:

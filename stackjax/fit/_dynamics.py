@@ -7,8 +7,7 @@ import jax
 
 from stackjax._arrays.modules import check_stateless
 from stackjax._arrays.static import join_static, split_static
-
-PyTree = Any
+from stackjax._arrays.typing import Fields
 
 
 @jax.tree_util.register_pytree_node_class
@@ -51,12 +50,12 @@ class Dynamics:
         self.context, self.step, self.commit = context, step, commit
         check_dynamics(self)
 
-    def tree_flatten(self) -> tuple[tuple, tuple]:
+    def tree_flatten(self) -> tuple[Fields, Fields]:
         """Arrays inside callable pytrees are leaves; plain functions are static."""
         return split_static((self.context, self.step, self.commit))
 
     @classmethod
-    def tree_unflatten(cls, plain: tuple, children: tuple) -> "Dynamics":
+    def tree_unflatten(cls, plain: Fields, children: Fields) -> "Dynamics":
         """Rebuilds without validation, as JAX does it around tracers."""
         dynamics = object.__new__(cls)
         dynamics.context, dynamics.step, dynamics.commit = join_static(plain, children)

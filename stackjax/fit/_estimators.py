@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-PyTree = Any
+from stackjax._arrays.arguments import check_number, check_type
+from stackjax._arrays.typing import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,7 @@ class GaussianResponse:
 
     def __post_init__(self) -> None:
         _check_positive("std", self.std)
-        if not isinstance(self.censored, bool):
-            raise TypeError(f"`censored` must be True or False; got {self.censored!r}.")
+        check_type("censored", self.censored, bool, "True or False")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,7 +147,6 @@ def check_estimator(estimator: Any) -> None:
 def _check_positive(name: str, value: Any) -> None:
     if value is None:
         return
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be a Python number or None; got {value!r}.")
+    check_number(name, value, otherwise=" or None")
     if not (value > 0 and np.isfinite(value)):
         raise ValueError(f"`{name}` must be positive and finite; got {value}.")

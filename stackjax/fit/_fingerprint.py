@@ -26,7 +26,9 @@ def fingerprint(value: Any) -> str:
     return digest.hexdigest()
 
 
-def _add(value: Any, put: Callable, raw: Callable[[bytes], None], seen: dict[int, Any]) -> None:
+def _add(
+    value: Any, put: Callable[..., None], raw: Callable[[bytes], None], seen: dict[int, Any]
+) -> None:
     each = lambda items: [_add(item, put, raw, seen) for item in items]
     if isinstance(value, _PLAIN):
         put(value)
@@ -68,7 +70,7 @@ def _add(value: Any, put: Callable, raw: Callable[[bytes], None], seen: dict[int
         each([getattr(value, "__dict__", None)])
 
 
-def _add_array(array: Any, put: Callable, raw: Callable[[bytes], None]) -> None:
+def _add_array(array: Any, put: Callable[..., None], raw: Callable[[bytes], None]) -> None:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     array = np.asarray(array)

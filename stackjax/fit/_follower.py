@@ -6,16 +6,16 @@ from typing import Any
 import jax
 import optax
 
+from stackjax._arrays.arguments import check_count, is_number
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._estimators import Estimator, ResponseRegression, check_estimator
 from stackjax.fit._history import History
 from stackjax.fit._likelihood import Noisy, objective_of
 from stackjax.fit._observations import Observations, Rows, as_rows, hold_out
-from stackjax.fit._options import Options, Validation, check_count
+from stackjax.fit._options import Options, Validation
 from stackjax.fit._training import Callback, train
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 # Looks at the validation rows in a fit of full length.
 _LOOKS = 100
@@ -141,7 +141,7 @@ def _validation(
                 "`validation` must hold rows like those of `observations`: structure, shapes and "
                 "dtypes differ."
             )
-    elif isinstance(validation, int | float) and not isinstance(validation, bool):
+    elif is_number(validation):
         rows, held = hold_out(rows, validation, jax.random.fold_in(options.key, _SPLIT))
     else:
         raise TypeError(

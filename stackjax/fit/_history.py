@@ -1,11 +1,9 @@
 """What a fit reports of its steps."""
 
-from typing import Any
-
 import jax
 from flax import struct
 
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 class History(struct.PyTreeNode):

@@ -10,10 +10,11 @@ import numpy as np
 from flax import struct
 from jax import lax
 
-from stackjax._arrays.arguments import as_start, check_key
+from stackjax._arrays.arguments import as_start, check_count, check_key, check_number
 from stackjax._arrays.finite import finite, shield
 from stackjax._arrays.modules import call
 from stackjax._arrays.static import join_static, split_static
+from stackjax._arrays.typing import Fields, PyTree
 from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._follower.best_response import like
 from stackjax._game import Game, evaluate
@@ -21,8 +22,6 @@ from stackjax.fit._constraints import Average, values_of
 from stackjax.fit._dynamics import check_dynamics
 from stackjax.fit._robust import Suboptimal, answer_to, check_follower
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 class Horizon(struct.PyTreeNode):
@@ -57,14 +56,9 @@ class Horizon(struct.PyTreeNode):
     hold: int = struct.field(pytree_node=False, default=1)
 
     def __post_init__(self) -> None:
-        for name in ("turns", "hold"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"`{name}` must be an integer; got {value!r}.")
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {value}.")
-        if isinstance(self.discount, bool) or not isinstance(self.discount, int | float):
-            raise TypeError(f"`discount` must be a Python number; got {self.discount!r}.")
+        check_count("turns", self.turns)
+        check_count("hold", self.hold)
+        check_number("discount", self.discount)
         if not 0 < self.discount <= 1:
             raise ValueError(f"`discount` must be in (0, 1]; got {self.discount}.")
 
@@ -179,14 +173,14 @@ def rollout(
 
 @partial(jax.jit, static_argnums=(7, 8))
 def _rollout(
-    children: tuple,
+    children: Fields,
     game: Game,
     horizon: Horizon,
     state: PyTree,
     response: PyTree,
     key: jax.Array,
     follower: Suboptimal | None,
-    plain: tuple,
+    plain: Fields,
     settings: Solver,
 ) -> Trajectory:
     (policy,) = join_static(plain, children)
@@ -274,7 +268,7 @@ def play(
     children, plain = split_static((policy,))
     propose = lambda p, d, s: committed(d, s, act(join_static(plain, p)[0], game, d.context(s)))
 
-    def turn(carry: tuple, t: jax.Array) -> tuple[tuple, tuple]:
+    def turn(carry: PyTree, t: jax.Array) -> tuple[PyTree, PyTree]:
         state, action, start, alive = carry
         # What reads a state that the session cannot be played in must not send 0 x NaN back to it.
         seen = children, dynamics, state, action

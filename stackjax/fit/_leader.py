@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import optax
 from flax import struct
 
 from stackjax._arrays.arguments import as_start
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import check_game, follower_settings
 from stackjax._follower.best_response import respond
 from stackjax._game import Game, evaluate
@@ -36,8 +36,6 @@ from stackjax.fit._robust import (
 from stackjax.fit._rows import as_batch, mean_of
 from stackjax.fit._training import Callback, train
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 def fit_leader(
@@ -188,7 +186,7 @@ class _Leadership(struct.PyTreeNode):
         members = isinstance(self.follower, Ensemble)
         each = self.follower.each if isinstance(self.follower, Ensemble) else self.follower
 
-        def one(row: tuple, start: PyTree) -> tuple:
+        def one(row: PyTree, start: PyTree) -> PyTree:
             number, context = row
             # Luck belongs to the row: the same whatever the policy, the minibatch, the member.
             luck = jax.random.fold_in(key, number)

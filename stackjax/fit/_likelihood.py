@@ -10,6 +10,7 @@ from jax.scipy.stats import norm
 
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.finite import finite, shield
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import follower_settings
 from stackjax._follower.best_response import like, respond
 from stackjax._game import Game, evaluate
@@ -20,7 +21,6 @@ from stackjax.fit._rows import mean_of
 from stackjax.sets import Box, FeasibleSet
 from stackjax.solvers._solver import Solver
 
-PyTree = Any
 Outcome = tuple[jax.Array, jax.Array, PyTree]
 
 

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from stackjax._arrays.arguments import as_start, check_key, concrete
-from stackjax.fit._rows import as_batch, check_columns
-
-PyTree = Any
+from stackjax._arrays.arguments import as_start, check_columns, check_key, concrete
+from stackjax._arrays.typing import PyTree
+from stackjax.fit._rows import CODES, as_batch
 
 
 class Observations(struct.PyTreeNode):
@@ -118,7 +117,7 @@ def as_rows(observations: Any, name: str) -> Rows:
         raise TypeError(
             f"`{name}` must be a stackjax.Observations; got {type(observations).__name__}."
         )
-    check_columns(observations, name)
+    check_columns(observations, name, CODES)
     given = jax.tree.map(jnp.asarray, observations.response)
     seen = jax.tree.map(lambda y: ~jnp.isnan(y), given)
     zeros = jax.tree.map(lambda y, known: jnp.where(known, y, jnp.zeros_like(y)), given, seen)

@@ -7,12 +7,11 @@ import jax
 import optax
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
+from stackjax._arrays.arguments import check_count, check_key, check_type
 from stackjax._arrays.modules import check_stateless, check_untied, partition
 from stackjax._arrays.reads import first_made
 from stackjax._arrays.static import split_static
-
-PyTree = Any
+from stackjax._arrays.typing import Fields, PyTree
 
 
 class Score(struct.PyTreeNode):
@@ -67,7 +66,7 @@ class Options(struct.PyTreeNode):
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     dual_rate: float | None = struct.field(pytree_node=False, default=None)
     constrained: int = struct.field(pytree_node=False, default=0)
-    reads: tuple = struct.field(pytree_node=False, default=())
+    reads: Fields = struct.field(pytree_node=False, default=())
 
     @classmethod
     def checked(
@@ -98,22 +97,15 @@ class Options(struct.PyTreeNode):
         check_count("steps", steps)
         if batch_size is not None:
             check_count("batch_size", batch_size)
-        if not isinstance(optimizer, optax.GradientTransformation | None):
-            raise TypeError(
-                "`optimizer` must be an optax.GradientTransformation such as optax.adam(0.01), or "
-                f"None; got {optimizer!r}."
-            )
+        check_type(
+            "optimizer",
+            optimizer,
+            optax.GradientTransformation | None,
+            "an optax.GradientTransformation such as optax.adam(0.01), or None",
+        )
         optimizer = _default_optimizer(steps) if optimizer is None else first_made(optimizer)
         _, reads = split_static((module,))
         return cls(key, steps, batch_size, optimizer, dual_rate, constrained, reads)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raises TypeError or ValueError unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1; got {value}.")
 
 
 @lru_cache

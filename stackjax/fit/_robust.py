@@ -10,14 +10,19 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import check_starts, concrete
+from stackjax._arrays.arguments import (
+    check_number,
+    check_starts,
+    check_type,
+    concrete,
+    is_number,
+)
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.best_response import answer, at_least_float32, filled_bounds, like, respond
 from stackjax._game import Game, evaluate
 from stackjax.sets import Box, Constrained
 from stackjax.solvers._interior_point import InteriorPoint
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 class Suboptimal(struct.PyTreeNode):
@@ -60,15 +65,11 @@ class Suboptimal(struct.PyTreeNode):
 
     def __post_init__(self) -> None:
         check_starts(self.starts, None)
-        if not isinstance(self.solver, InteriorPoint | None):
-            raise TypeError(
-                "Suboptimal: `solver` must be stackjax.InteriorPoint(...) or None; got "
-                f"{self.solver!r}."
-            )
-        number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)
+        wanted = "stackjax.InteriorPoint(...) or None"
+        check_type("solver", self.solver, InteriorPoint | None, wanted, owner="Suboptimal: ")
         if isinstance(self.delta, str | list | tuple | dict | bool) or self.delta is None:
             raise TypeError(f"Suboptimal: `delta` must be a number; got {self.delta!r}.")
-        if number and not (self.delta > 0 and np.isfinite(self.delta)):
+        if is_number(self.delta) and not (self.delta > 0 and np.isfinite(self.delta)):
             raise ValueError(f"Suboptimal: `delta` must be positive and finite; got {self.delta}.")
 
 
@@ -103,14 +104,11 @@ class Ensemble:
     each: Suboptimal | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.tail, bool) or not isinstance(self.tail, int | float):
-            raise TypeError(f"Ensemble: `tail` must be a Python number; got {self.tail!r}.")
+        check_number("tail", self.tail, owner="Ensemble: ")
         if not 0 <= self.tail <= 1:
             raise ValueError(f"Ensemble: `tail` must be in [0, 1]; got {self.tail}.")
-        if not isinstance(self.each, Suboptimal | None):
-            raise TypeError(
-                f"Ensemble: `each` must be stackjax.fit.Suboptimal(...) or None; got {self.each!r}."
-            )
+        wanted = "stackjax.fit.Suboptimal(...) or None"
+        check_type("each", self.each, Suboptimal | None, wanted, owner="Ensemble: ")
 
 
 jax.tree_util.register_dataclass(Ensemble, data_fields=["each"], meta_fields=["tail"])

@@ -1,18 +1,17 @@
 """Rows of data: what a fit may be given, and how their scores are averaged."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import concrete
+from stackjax._arrays.arguments import check_columns, concrete, list_advice
 from stackjax._arrays.blocks import check_layout
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._options import Score
 
-PyTree = Any
-_KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}
+CODES = " (np.unique(column, return_inverse=True)[1], or one column for each)"
 One = Callable[[PyTree, PyTree], tuple[jax.Array, jax.Array, PyTree]]
 
 
@@ -46,21 +45,10 @@ def mean_of(one: One, rows: PyTree, starts: PyTree, weight: jax.Array | None = N
     )
 
 
-def check_columns(data: PyTree, name: str) -> None:
-    """Raises TypeError unless all columns hold numbers."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        kind = "f" if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype.kind
-        if kind in _KINDS:
-            raise TypeError(
-                f"`{name}{jax.tree_util.keystr(path)}` must hold numbers; got {_KINDS[kind]}. Code "
-                "categories as numbers (np.unique(column, return_inverse=True)[1], or one column "
-                "for each), and times as seconds."
-            )
-
-
 def as_batch(data: PyTree, name: str) -> PyTree:
     """Arrays with one leading axis in common, all of them numbers."""
-    check_columns(data, name)
+    check_columns(data, name, CODES)
+    advice = list_advice(data)
     data = jax.tree.map(jnp.asarray, data)
     leaves = jax.tree_util.tree_leaves_with_path(data)
     sizes = {name + jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}
@@ -68,7 +56,7 @@ def as_batch(data: PyTree, name: str) -> PyTree:
         raise ValueError(f"`{name}` is empty: there is nothing to fit.")
     if () in sizes.values() or len(set(sizes.values())) > 1:
         listed = ", ".join(f"{k}: {v[0] if v else 'none'}" for k, v in sizes.items())
-        raise ValueError(f"`{name}` must share one leading axis (rows); got {listed}.")
+        raise ValueError(f"`{name}` must share one leading axis (rows); got {listed}.{advice}")
     check_layout(data, f"`{name}`")
     for path, leaf in leaves if concrete(data) else ():
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)

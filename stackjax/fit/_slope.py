@@ -1,7 +1,5 @@
 """Whether a fit still gains: the best step yet, and a running mean of slopes."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,7 +10,6 @@ from stackjax.fit._options import (
     Options,
 )
 
-PyTree = Any
 Arrays = list[jax.Array]
 
 # The slope at the end: a mean over about this share of the steps, and what counts as none, in

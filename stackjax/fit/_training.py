@@ -16,6 +16,7 @@ from flax import struct
 
 from stackjax._arrays.finite import finite
 from stackjax._arrays.modules import is_floating, partition
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._checkpoint import Checkpoint
 from stackjax.fit._history import History
 from stackjax.fit._lagrangian import Prices, Terms
@@ -27,8 +28,6 @@ from stackjax.fit._options import (
 )
 from stackjax.fit._progress import chunks
 from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Slope, priced
-
-PyTree = Any
 
 # Steps on end without a follower that converged, after which a fit has diverged.
 _PATIENCE = 20

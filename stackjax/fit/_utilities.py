@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jax.flatten_util import ravel_pytree
 
-from stackjax.fit._options import check_count
-
-PyTree = Any
+from stackjax._arrays.arguments import check_count, check_number
+from stackjax._arrays.typing import PyTree
 
 
 def _rising(x: jax.Array) -> jax.Array:
@@ -24,6 +23,9 @@ def _rising(x: jax.Array) -> jax.Array:
     Source: Barron, Squareplus, arXiv 2112.11687, 2021.
     """
     return (x + jnp.sqrt(x * x + 4)) / 2
+
+
+_Sizes = tuple[int, int, int]  # of action, response and context
 
 
 class _Layer(nnx.Module):
@@ -96,8 +98,7 @@ class ConcaveUtility(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.sizes = _checked(action_size, response_size, context_size, hidden, layers)
-        if not isinstance(floor, int | float) or isinstance(floor, bool):
-            raise TypeError(f"`floor` must be a Python number; got {floor!r}.")
+        check_number("floor", floor)
         if not floor > 0:
             raise ValueError(f"`floor` must be positive; got {floor}.")
         self.floor = float(floor)
@@ -189,12 +190,9 @@ def probe_concavity(utility: Any, action: PyTree, response: PyTree, context: PyT
     return Concavity(value, jnp.mean(~below, dtype=value.dtype))
 
 
-def _checked(action: Any, response: Any, context: Any, hidden: Any, layers: Any) -> tuple:
+def _checked(action: int, response: int, context: int, hidden: int, layers: int) -> _Sizes:
     for name, size in (("action_size", action), ("context_size", context)):
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"`{name}` must be an integer; got {size!r}.")
-        if size < 0:
-            raise ValueError(f"`{name}` must be at least 0; got {size}.")
+        check_count(name, size, least=0)
     for name, size in (("response_size", response), ("hidden", hidden), ("layers", layers)):
         check_count(name, size)
     if action + context == 0:
@@ -203,7 +201,7 @@ def _checked(action: Any, response: Any, context: Any, hidden: Any, layers: Any)
 
 
 def _vectors(
-    sizes: tuple, action: PyTree, response: PyTree, context: PyTree
+    sizes: _Sizes, action: PyTree, response: PyTree, context: PyTree
 ) -> tuple[jax.Array, jax.Array]:
     """The response, and action and context behind each other.
 

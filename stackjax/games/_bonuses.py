@@ -1,18 +1,16 @@
 """A follower who splits a budget."""
 
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, best_of, check_positive, uniform
 from stackjax.sets import Simplex
 from stackjax.solvers._settings import Complementarity
-
-PyTree = Any
 
 
 def bonuses(*, tasks: int = 3, spread: float = 1.0, cost: float = 1.0) -> ClosedFormGame:

@@ -2,16 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._settings import Complementarity
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, uniform
 from stackjax.sets import Box
 
-PyTree = dict[str, jax.Array]
+Worth = dict[str, jax.Array]
 
 
 def contest() -> ClosedFormGame:
@@ -32,30 +32,30 @@ def contest() -> ClosedFormGame:
       0.5 0.5
     """
 
-    def leader_utility(a: jax.Array, r: jax.Array, worth: PyTree) -> jax.Array:
+    def leader_utility(a: jax.Array, r: jax.Array, worth: Worth) -> jax.Array:
         return worth["leader"] * a / (a + r) - a
 
-    def follower_utility(a: jax.Array, r: jax.Array, worth: PyTree) -> jax.Array:
+    def follower_utility(a: jax.Array, r: jax.Array, worth: Worth) -> jax.Array:
         return worth["follower"] * r / (a + r) - r
 
-    def best_response(a: jax.Array, worth: PyTree) -> jax.Array:
+    def best_response(a: jax.Array, worth: Worth) -> jax.Array:
         return jnp.maximum(jnp.sqrt(worth["follower"] * a) - a, 0)
 
-    def sensitivity(a: jax.Array, worth: PyTree) -> jax.Array:
+    def sensitivity(a: jax.Array, worth: Worth) -> jax.Array:
         slope = jnp.sqrt(worth["follower"] / a) / 2 - 1
         return jnp.where(worth["follower"] > a, slope, 0.0)
 
-    def equilibrium(worth: PyTree) -> tuple[jax.Array, jax.Array]:
+    def equilibrium(worth: Worth) -> tuple[jax.Array, jax.Array]:
         shared = worth["leader"] ** 2 / (4 * worth["follower"])
         a = jnp.maximum(jnp.minimum(shared, worth["follower"]), 0.01)
         return a, best_response(a, worth)
 
-    def nash(worth: PyTree) -> tuple[jax.Array, jax.Array]:
+    def nash(worth: Worth) -> tuple[jax.Array, jax.Array]:
         total = worth["leader"] + worth["follower"]
         a = worth["leader"] ** 2 * worth["follower"] / total**2
         return a, best_response(a, worth)
 
-    def contexts(key: jax.Array, n: int) -> PyTree:
+    def contexts(key: jax.Array, n: int) -> Worth:
         first, second = jax.random.split(key)
         return {"leader": uniform(first, (n,), 1.0, 2.0), "follower": uniform(second, (n,), 1, 2)}
 

@@ -1,16 +1,13 @@
 """A follower who stays within half-spaces."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, best_of, check_positive, uniform
 from stackjax.sets import Polyhedron
 from stackjax.solvers._settings import Complementarity
-
-PyTree = Any
 
 
 def halfspaces(

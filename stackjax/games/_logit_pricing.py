@@ -1,16 +1,13 @@
 """Prices for customers who choose by logit."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, check_at_least, check_positive, uniform
 from stackjax.sets import Simplex
 from stackjax.solvers._settings import Complementarity
-
-PyTree = Any
 
 
 def logit_pricing(*, products: int = 2, noise: float = 1.0) -> ClosedFormGame:

@@ -1,15 +1,12 @@
 """A contract."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, uniform
 from stackjax.sets import Box
-
-PyTree = Any
 
 
 def principal_agent() -> ClosedFormGame:

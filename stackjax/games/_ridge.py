@@ -1,15 +1,13 @@
 """A hyperparameter."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, check_at_least
 from stackjax.sets import Box
 
-PyTree = Any
 LIMIT = 3.0
 
 

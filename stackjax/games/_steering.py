@@ -1,16 +1,13 @@
 """A follower on a ball."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, check_at_least, check_positive, uniform
 from stackjax.sets import Ball
 from stackjax.solvers._settings import Complementarity
-
-PyTree = Any
 
 
 def steering(*, size: int = 3, force: float = 0.5, radius: float = 2.0) -> ClosedFormGame:

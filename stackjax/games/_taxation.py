@@ -1,16 +1,14 @@
 """Taxes."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, check_at_least, uniform
 from stackjax.sets import Box, Constrained
 from stackjax.solvers._settings import Complementarity
 
-PyTree = Any
 HIGHEST_RATE = 0.95
 
 

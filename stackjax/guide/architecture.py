@@ -6,7 +6,7 @@ Imports lead downwards only; `tests/project/test_structure.py` holds the order. 
 
 | room | what it knows |
 |---|---|
-| `_arrays` | no game: pytrees, factorisations, functions split into components, blocks of a batch |
+| `_arrays` | no game: pytrees, factorisations, components, batches; checks, verdicts, types |
 | `stats` | intervals: means, ratios, bootstrap, many hypotheses at once, at any time |
 | `sets` | feasible sets: bounds, residuals, projections; recorded actions and their hull |
 | `_game` | `Game`: two utilities and two sets |
@@ -44,8 +44,8 @@ program in which the follower's optimality conditions are constraints (`_leader/
 
 A solver that does not converge returns its best point with `converged=False`, the residual and
 finite derivatives. What the host can see before the work (types, shapes, an empty polyhedron, a
-utility that rises without end) is an error that names the argument, what was given and what is
-allowed. Nothing is NaN in a gradient.
+utility that rises without end) is an error that names the argument, what is allowed and what was
+given: "`name` must be ...; got ...". Nothing is NaN in a gradient.
 
 ## Equations
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from stackjax._arrays.arguments import as_start
+from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import check_game
 from stackjax._follower.best_response import best_response
 from stackjax._game import Game, evaluate
 from stackjax.solvers._solver import Solver
-
-PyTree = Any
 
 
 class Price(struct.PyTreeNode):

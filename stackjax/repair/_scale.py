@@ -63,18 +63,20 @@ def sensitivity_scale(
       Array([0.025, 0.1  ], dtype=float32)
     """
     if not loss > 0 or not np.isfinite(loss):
-        raise ValueError(f"loss: got {loss}, must be positive and finite")
+        raise ValueError(f"`loss` must be positive and finite; got {loss}.")
     if order not in (1, 2):
-        raise ValueError(f"order: got {order}, allowed are 1 and 2")
+        raise ValueError(f"`order` must be 1 or 2; got {order}.")
     if not 0 < floor <= 1:
-        raise ValueError(f"floor: got {floor}, must lie in (0, 1]")
+        raise ValueError(f"`floor` must lie in (0, 1]; got {floor}.")
     check_rows("actions", jax.tree.map(jnp.asarray, actions), None)
     for leaf in jax.tree.leaves(actions):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(f"actions: must be floating point, got {jnp.result_type(leaf)}")
+            raise TypeError(f"`actions` must be floating point; got {jnp.result_type(leaf)}.")
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((actions, arguments))}
     if len(counts) != 1:
-        raise ValueError(f"arguments: leading axes differ, got {sorted(counts)}")
+        raise ValueError(
+            f"the arguments of `utility` must share their leading axis; got {sorted(counts)}."
+        )
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], actions))
 
     def derivative(action: Any, *rest: Any) -> jax.Array:
@@ -88,12 +90,14 @@ def sensitivity_scale(
     slopes = jax.vmap(derivative)(actions, *arguments)
     sound = jnp.all(jnp.isfinite(slopes), axis=1)
     if not isinstance(slopes, Tracer) and not sound.all():
-        raise ValueError(f"utility: its derivative is not finite at {(~sound).sum()} of the plays")
+        raise ValueError(
+            f"`utility` must have finite derivatives; got others at {(~sound).sum()} of the plays"
+        )
     count = jnp.maximum(jnp.sum(sound), 1)
     # In units of the largest, whose square may be beyond the dtype.
     largest = jnp.max(jnp.where(sound[:, None], jnp.abs(slopes), 0))
     if not isinstance(largest, Tracer) and largest == 0:
-        raise ValueError("utility: it does not respond to the actions, every derivative is 0")
+        raise ValueError("`utility` must respond to the actions; every derivative is 0.")
     relative = jnp.where(sound[:, None], slopes, 0) / jnp.where(largest > 0, largest, 1)
     mean = jnp.sqrt(jnp.sum(relative**2, axis=0) / count)
     sensitivity = largest * jnp.maximum(mean, floor * jnp.max(mean))

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-PyTree = Any
+from stackjax._arrays.typing import Array, PyTree
 
 
 def ravel(point: PyTree) -> jax.Array:
@@ -25,7 +25,7 @@ def check_numbers(owner: str, name: str, value: PyTree) -> None:
             raise TypeError(f"{owner}: `{name}` must hold numbers; got {leaf!r}.")
 
 
-def as_array(owner: str, name: str, value: Any) -> jax.Array | np.ndarray:
+def as_array(owner: str, name: str, value: Any) -> Array:
     """An array as it is; a number or a list of numbers as one. Raises TypeError otherwise."""
     check_numbers(owner, name, value)
     if isinstance(value, jax.Array | np.ndarray):
@@ -43,7 +43,11 @@ def concrete(value: PyTree) -> list[np.ndarray]:
 
 
 def broadcast(
-    owner: str, name: str, value: PyTree, point: PyTree, shape: Callable = jnp.shape
+    owner: str,
+    name: str,
+    value: PyTree,
+    point: PyTree,
+    shape: Callable[..., tuple[int, ...]] = jnp.shape,
 ) -> PyTree:
     """`value` at every leaf `y` of `point`, broadcast to `shape(y)` and in the dtype of `y`."""
 

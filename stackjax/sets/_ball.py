@@ -1,17 +1,16 @@
 """A Euclidean ball."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from stackjax._arrays.typing import PyTree
 from stackjax.sets._arguments import broadcast, check_numbers, concrete, ravel
 from stackjax.sets._base import FeasibleSet
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
 from stackjax._arrays.static import join_static, split_static
-
-PyTree = Any
+from stackjax._arrays.typing import Fields, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,17 +117,17 @@ class FeasibleSet(abc.ABC):
         return dataclasses.replace(self, **changes)
 
 
-def _flatten(feasible: FeasibleSet) -> tuple[tuple, tuple]:
+def _flatten(feasible: FeasibleSet) -> tuple[Fields, Fields]:
     return split_static([getattr(feasible, field.name) for field in dataclasses.fields(feasible)])
 
 
-def _flatten_with_keys(feasible: FeasibleSet) -> tuple[tuple, tuple]:
+def _flatten_with_keys(feasible: FeasibleSet) -> tuple[Fields, Fields]:
     children, plain = _flatten(feasible)
     keys = [GetAttrKey(field.name) for field in dataclasses.fields(feasible)]
     return tuple(zip(keys, children)), plain
 
 
-def _unflatten(cls: type[FeasibleSet], plain: tuple, children: Any) -> FeasibleSet:
+def _unflatten(cls: type[FeasibleSet], plain: Fields, children: Any) -> FeasibleSet:
     feasible = object.__new__(cls)
     for field, value in zip(dataclasses.fields(cls), join_static(plain, children)):
         object.__setattr__(feasible, field.name, value)

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.typing import PyTree
 from stackjax.sets._arguments import broadcast, check_numbers, concrete, ravel
 from stackjax.sets._base import FeasibleSet
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)

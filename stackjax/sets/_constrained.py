@@ -1,19 +1,15 @@
 """Smooth constraints."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from stackjax._arrays.modules import call, check_stateless
+from stackjax._arrays.typing import Constraint, PyTree
 from stackjax.sets._arguments import ravel
 from stackjax.sets._base import FeasibleSet
 from stackjax.sets._box import Box, check_box
-
-PyTree = Any
-Constraint = Callable[..., Any]  # (action, response, context) -> pytree of arrays
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.arguments import check_columns, list_advice
 from stackjax.sets._base import FeasibleSet
 from stackjax.sets._hull import nearest_in_hull
 from stackjax.sets._nearest import check_finite, check_rows, length, matrix, nearest, root
@@ -138,19 +139,20 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
       >>> sj.project(jnp.array([0.2, 0.9]), sj.ActionSet(jnp.array([[0.0, 0.0], [0.0, 1.0]]))).index
       Array(1, dtype=int32)
     """
+    check_columns(action, "action")
     if isinstance(action_set, ActionSet):
         return _onto_rows(action, action_set)
     if isinstance(action_set, ConvexHull):
         return _onto_hull(action, action_set)
-    if not isinstance(action_set, FeasibleSet) or not action_set.projectable:
+    if not _projectable(action_set):
         raise TypeError(
-            "action_set: must be an ActionSet, ConvexHull, Box, Simplex or Ball, got "
-            f"{type(action_set).__name__}"
+            "`action_set` must be an ActionSet, ConvexHull, Box, Simplex or Ball; got "
+            f"{type(action_set).__name__}."
         )
     check_finite("action", action)
     action = jax.tree.map(_floating, action)
     if not jax.tree.leaves(action):
-        raise ValueError("action: it is empty, there is nothing to project")
+        raise ValueError("`action` must hold a number; it is empty, there is nothing to project.")
     known = _all_finite(action)
     safe = jax.tree.map(lambda leaf: jnp.where(known, leaf, 0), action)
     moved = action_set.project(safe)
@@ -161,6 +163,10 @@ def project(action: Any, action_set: ActionSet | ConvexHull | FeasibleSet) -> Pr
         distance=jnp.where(known, distance, jnp.inf),
         converged=known,
     )
+
+
+def _projectable(feasible: Any) -> bool:
+    return isinstance(feasible, FeasibleSet) and feasible.projectable
 
 
 def _onto_rows(action: Any, action_set: ActionSet) -> Projection:
@@ -206,13 +212,18 @@ def _scaled(action: Any, rows: Any, scale: Any) -> tuple[jax.Array, jax.Array]:
       ValueError: the action is not shaped as a row, is not finite, or the set is empty.
     """
     if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(rows)):
-        raise TypeError("action_set: its rows must be arrays, got bare numbers; use `jnp.array`")
+        raise TypeError(
+            "`action_set` must hold rows that are arrays; got bare numbers. Give jnp.array([...])."
+        )
     points, shape = matrix(rows, lead=1), jax.tree.map(jnp.shape, action)
     wanted = jax.tree.map(lambda leaf: leaf.shape[1:], rows)
     if jax.tree.structure(action) != jax.tree.structure(rows) or shape != wanted:
-        raise ValueError(f"action: got shape {shape}, a row of the action set has {wanted}")
+        raise ValueError(
+            f"`action` must have the shape of a row of the action set, {wanted}; got shape {shape}."
+            f"{list_advice(action)}"
+        )
     if points.shape[0] == 0:
-        raise ValueError("action_set: the set is empty, need at least one recorded action")
+        raise ValueError("`action_set` must hold at least one recorded action; it is empty.")
     check_finite("action", action)
     query = matrix(action, lead=0)
     if scale is not None:

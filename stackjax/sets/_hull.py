@@ -26,6 +26,8 @@ from jax.scipy.linalg import solve_triangular
 
 from stackjax.sets._nearest import length, nearest, smallest
 
+_Weighed = tuple[jax.Array, jax.Array, jax.Array]  # points in use, their weights, the end
+
 
 class HullPoint(struct.PyTreeNode):
     """The projection onto a hull of points in d dimensions.
@@ -136,7 +138,7 @@ def _shrink(
     none = float(jnp.finfo(weights.dtype).eps)
     index = jnp.arange(len(used))
 
-    def body(carry: tuple) -> tuple:
+    def body(carry: _Weighed) -> _Weighed:
         used, weights, _ = carry
         wanted = _affine_weights(corral, used, target)
         inside = ~jnp.any(used & (wanted <= none))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+_Scored = tuple[jax.Array, jax.Array]
 _CHUNK = 1024  # rows compared at a time
 
 
@@ -34,7 +35,7 @@ def smallest(
     # The padding repeats the last row: a tie with it goes to the smaller index, the row itself.
     padded = jnp.concatenate([rows, jnp.repeat(rows[-1:], chunks * _CHUNK - count, axis=0)])
 
-    def visit(best: tuple, item: tuple) -> tuple[tuple, None]:
+    def visit(best: _Scored, item: _Scored) -> tuple[_Scored, None]:
         start, chunk = item
         scores = score(chunk)
         local = jnp.argmin(scores).astype(jnp.int32)
@@ -88,17 +89,17 @@ def check_rows(name: str, rows: Any, scale: Any) -> None:
     lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
     if not leaves or len(lengths) != 1 or None in lengths:
         raise ValueError(
-            f"{name}: needs arrays with one common leading axis, "
-            f"got shapes {[leaf.shape for leaf in leaves]}"
+            f"`{name}` must hold arrays with one common leading axis; got shapes "
+            f"{[leaf.shape for leaf in leaves]}."
         )
     if 0 in lengths:
-        raise ValueError(f"{name}: the set is empty, need at least one recorded action")
+        raise ValueError(f"`{name}` must hold at least one recorded action; it is empty.")
     check_finite(name, rows)
     if scale is not None:
         check_finite("scale", scale)
         for leaf in jax.tree.leaves(scale):
             if not isinstance(leaf, Tracer) and not np.all(np.asarray(leaf) > 0):
-                raise ValueError(f"scale: must be positive, got {leaf}")
+                raise ValueError(f"`scale` must be positive; got {leaf}.")
 
 
 def check_finite(name: str, tree: Any) -> None:
@@ -108,4 +109,4 @@ def check_finite(name: str, tree: Any) -> None:
             continue
         finite = np.isfinite(np.asarray(leaf))
         if not finite.all():
-            raise ValueError(f"{name}: {(~finite).sum()} numbers are not finite")
+            raise ValueError(f"`{name}` must be finite; {(~finite).sum()} numbers are not finite.")

@@ -10,12 +10,12 @@ import numpy as np
 from jax import lax
 
 from stackjax._arrays.modules import call, check_stateless
+from stackjax._arrays.typing import PyTree
 from stackjax.sets._arguments import as_array, concrete, ravel
 from stackjax.sets._base import FeasibleSet
 from stackjax.sets._box import Box, check_box
 from stackjax.sets._linear_program import satisfiable
 
-PyTree = Any
 # An array, or (action, context) -> array.
 Term = jax.typing.ArrayLike | Sequence[Any] | Callable[..., Any] | None
 

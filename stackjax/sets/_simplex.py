@@ -1,7 +1,7 @@
 """Shares of a total."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ import numpy as np
 from jax import lax
 from optax.projections import projection_simplex
 
+from stackjax._arrays.arguments import list_advice
+from stackjax._arrays.typing import PyTree
 from stackjax.sets._arguments import broadcast, check_numbers, concrete, ravel
 from stackjax.sets._base import FeasibleSet
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Simplex(FeasibleSet):
         for y in jax.tree.leaves(point):
             if not jnp.ndim(y) or not jnp.shape(y)[-1]:
                 raise ValueError(
-                    "Simplex: a point needs a last axis with at least one share; got a leaf of "
-                    f"shape {jnp.shape(y)}."
+                    "Simplex: a point must have a last axis with at least one share; got a leaf of "
+                    f"shape {jnp.shape(y)}.{list_advice(point)}"
                 )
         return broadcast("Simplex", "total", self.total, point, lambda y: jnp.shape(y)[:-1])

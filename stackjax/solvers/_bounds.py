@@ -1,13 +1,11 @@
 """A box as two vectors, and lengths, blocked coordinates and Newton steps in it."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from stackjax.solvers._second_order import Model, Point
-
-PyTree = Any
 
 
 class Bounds(NamedTuple):

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-PyTree = Any
+from stackjax._arrays.typing import PyTree
 
 
 def detached(search: Callable[[jax.Array], tuple[jax.Array, PyTree]], start: jax.Array) -> Any:

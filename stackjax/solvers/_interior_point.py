@@ -13,8 +13,6 @@ from stackjax.solvers._settings import check_settings
 from stackjax.solvers._solver import Maximum, Problem, Solver
 from stackjax.solvers.constrained._search import KktReport, find
 
-PyTree = Any
-
 
 @dataclasses.dataclass(frozen=True)
 class InteriorPoint(Solver):

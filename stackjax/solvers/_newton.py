@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from stackjax._arrays.blocks import BLOCK, SMALL_BLOCK, closed_in_blocks, member
 from stackjax._arrays.components import componentwise
 from stackjax._arrays.factor import UNROLLED
 from stackjax._arrays.finite import shield
+from stackjax._arrays.typing import PyTree
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._implicit import detached, differentiate
 from stackjax.solvers._newton_cg import matrix_free, on_face
@@ -19,8 +19,6 @@ from stackjax.solvers._newton_search import Minimum, minimise
 from stackjax.solvers._second_order import dense
 from stackjax.solvers._settings import DENSE, SMALL, check_settings
 from stackjax.solvers._solver import Maximum, Problem, Solver
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ search goes on, from there if that holds and from the start if not, safeguarded
 (`_safeguarded.py`).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flax import struct
 
 from stackjax._arrays.components import kept
 from stackjax._arrays.factor import Factor
+from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import SHRINK, natural, resolution, solved
 from stackjax.solvers._quality import Quality
@@ -28,7 +29,6 @@ from stackjax.solvers._settings import tolerance
 if TYPE_CHECKING:
     from stackjax.solvers._newton import Newton
 
-PyTree = Any
 
 # Full steps tried before safeguards: twice what concave utilities usually need.
 FULL_STEPS = 15

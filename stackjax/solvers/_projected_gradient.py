@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +9,13 @@ from jax import lax
 
 from stackjax._arrays.blocks import SMALL_BLOCK, closed_in_blocks, members
 from stackjax._arrays.finite import shield
+from stackjax._arrays.typing import PyTree
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._face import face_at
 from stackjax.solvers._implicit import detached, differentiate_projected
 from stackjax.solvers._projected_search import Descent, descend
 from stackjax.solvers._settings import check_settings
 from stackjax.solvers._solver import Maximum, Problem, Solver
-
-PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)

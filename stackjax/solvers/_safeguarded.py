@@ -11,17 +11,16 @@ Where the Hessian is not positive definite its pivots are made positive, which k
 descent.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import resolution, solved
 from stackjax.solvers._second_order import Model, Point
-
-PyTree = Any
 
 # Of a decrease to first order, the part that is asked for (Armijo).
 _ARMIJO = 1e-4

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax._arrays.factor import Factor, diagonal, factorise, restrict
+from stackjax._arrays.typing import PyTree
 from stackjax.solvers._judge import rounding
-
-PyTree = Any
 
 
 class Point(struct.PyTreeNode):

@@ -41,14 +41,16 @@ def clustered_ratio(
     """
     over, under = np.asarray(over, float), np.asarray(under, float)
     if over.shape != under.shape or over.ndim != 1:
-        raise ValueError(f"over {over.shape} and under {under.shape} must both be [E]")
+        raise ValueError(
+            f"`over` and `under` must both be [E]; got {over.shape} and {under.shape}."
+        )
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level: got {level}, must lie in (0, 1)")
+        raise ValueError(f"`level` must lie in (0, 1); got {level}.")
     count = len(over)
     if count < 2:
-        raise ValueError(f"over: got {count} episodes, need at least 2")
+        raise ValueError(f"`over` must have at least 2 episodes; got {count}.")
     if not (under > 0).all():
-        raise ValueError(f"under: must be positive, got {under.min()}")
+        raise ValueError(f"`under` must be positive; got {under.min()}.")
     weights = _redraws(count, draws, seed)
     ratios = (weights @ over) / (weights @ under)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
@@ -86,7 +88,9 @@ def clustered_mean(
     """
     values, present = np.asarray(values, float), np.asarray(present, bool)
     if values.shape != present.shape or values.ndim != 2:
-        raise ValueError(f"values {values.shape} and present {present.shape} must both be [E, T]")
+        raise ValueError(
+            f"`values` and `present` must both be [E, T]; got {values.shape} and {present.shape}."
+        )
     counts = present.sum(1)
     sums = np.where(present, values, 0.0).sum(1)
     return clustered_ratio(sums[counts > 0], counts[counts > 0], seed=seed, level=level)

@@ -65,13 +65,15 @@ def mean_interval(
     check_alpha(alpha)
     _check_method(method)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"low, high: need finite bounds in order, got {low} and {high}")
+        raise ValueError(f"`low` and `high` must be finite and in order; got {low} and {high}.")
     if values.ndim == 0 or values.shape[-1] == 0:
-        raise ValueError(f"values: need [..., n] with n of at least 1, got shape {values.shape}")
+        raise ValueError(
+            f"`values` must be [..., n] with n of at least 1; got shape {values.shape}."
+        )
     slack = 1e-6 * (high - low)  # rounding of what was computed in float32
     if not ((values >= low - slack) & (values <= high + slack)).all():
         raise ValueError(
-            f"values: must lie in [{low}, {high}], got {np.min(values)} to {np.max(values)}"
+            f"`values` must lie in [{low}, {high}]; got {np.min(values)} to {np.max(values)}."
         )
     values = np.clip(values, low, high)
     mean, count = values.mean(-1), values.shape[-1]
@@ -148,12 +150,12 @@ def draws_needed(
 def check_alpha(alpha: float) -> None:
     """Raises ValueError unless `alpha` is in (0, 1)."""
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        raise ValueError(f"alpha: must lie strictly between 0 and 1, got {alpha!r}")
+        raise ValueError(f"`alpha` must lie strictly between 0 and 1; got {alpha!r}.")
 
 
 def _check_method(method: str) -> None:
     if method not in METHODS:
-        raise ValueError(f"method: got {method!r}, allowed are {', '.join(METHODS)}")
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
 
 
 def _betting(x: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:

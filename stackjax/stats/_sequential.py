@@ -69,9 +69,9 @@ def bounded_sequence(
     """
     x = _checked(values, level)
     if not low < high:
-        raise ValueError(f"low must be below high, got {low} and {high}")
+        raise ValueError(f"`low` must be below `high`; got {low} and {high}.")
     if x.size and not (low <= x.min() and x.max() <= high):
-        raise ValueError(f"values must lie in [{low}, {high}], got [{x.min()}, {x.max()}]")
+        raise ValueError(f"`values` must lie in [{low}, {high}]; got [{x.min()}, {x.max()}].")
     if not x.size:
         return ConfidenceSequence(x, x, x)
     x = (x - low) / (high - low)
@@ -118,7 +118,7 @@ def mixture_sequence(
     """
     x = _checked(values, level)
     if not (np.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma must be positive, got {sigma}")
+        raise ValueError(f"`sigma` must be positive; got {sigma}.")
     return _mixture(x, np.full(x.shape, float(sigma)), level, tight_at)
 
 
@@ -161,7 +161,7 @@ def asymptotic_sequence(
 
 def _mixture(x: np.ndarray, sigma: np.ndarray, level: float, tight_at: int) -> ConfidenceSequence:
     if tight_at < 1:
-        raise ValueError(f"tight_at must be at least 1, got {tight_at}")
+        raise ValueError(f"`tight_at` must be at least 1; got {tight_at}.")
     if not x.size:
         return ConfidenceSequence(x, x, x)
     alpha = 1.0 - level
@@ -176,9 +176,9 @@ def _mixture(x: np.ndarray, sigma: np.ndarray, level: float, tight_at: int) -> C
 def _checked(values: np.ndarray, level: float) -> np.ndarray:
     x = np.asarray(values, float)
     if x.ndim != 1 or not np.isfinite(x).all():
-        raise ValueError(f"values must be [n] finite numbers, got shape {x.shape}")
+        raise ValueError(f"`values` must be [n] finite numbers; got shape {x.shape}.")
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie in (0, 1), got {level}")
+        raise ValueError(f"`level` must lie in (0, 1); got {level}.")
     return x
 
 
@@ -209,9 +209,12 @@ def effect_scores(outcome: np.ndarray, governed: np.ndarray, share: np.ndarray) 
     """
     y, a, p = np.asarray(outcome, float), np.asarray(governed, bool), np.asarray(share, float)
     if not (y.shape == a.shape == p.shape) or y.ndim != 1:
-        raise ValueError(f"outcome {y.shape}, governed {a.shape} and share {p.shape}: must be [n]")
+        raise ValueError(
+            f"`outcome`, `governed` and `share` must be [n]; got {y.shape}, {a.shape} and "
+            f"{p.shape}."
+        )
     if not ((p > 0) & (p < 1)).all():
-        raise ValueError("share must lie in (0, 1) for every session")
+        raise ValueError("`share` must lie in (0, 1) for every session.")
     means = []
     for arm in (a, ~a):
         total = np.concatenate([[0.0], np.cumsum(np.where(arm, y, 0.0))[:-1]])[: y.size]

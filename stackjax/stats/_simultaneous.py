@@ -77,18 +77,24 @@ def simultaneous_bounds(
     """
     values, episode = np.asarray(values, float), np.asarray(episode)
     if values.ndim != 2 or episode.shape != values.shape[:1]:
-        raise ValueError(f"values {values.shape} must be [T, M] and episode {episode.shape} [T]")
+        raise ValueError(
+            f"`values` must be [T, M] and `episode` [T]; got {values.shape} and {episode.shape}."
+        )
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level: got {level}, must lie in (0, 1)")
+        raise ValueError(f"`level` must lie in (0, 1); got {level}.")
     if np.isinf(values).any():
-        raise ValueError(f"values: {np.isinf(values).sum()} numbers are infinite")
+        raise ValueError(
+            f"`values` must not be infinite; {np.isinf(values).sum()} numbers are infinite."
+        )
     for name, given in (("upper", upper), ("unit", unit)):
         if np.shape(given) not in ((), values.shape[1:]):
-            raise ValueError(f"{name}: shape {np.shape(given)}, must be one or {values.shape[1:]}")
+            raise ValueError(
+                f"`{name}` must be one number or {values.shape[1:]}; got shape {np.shape(given)}."
+            )
     if not (np.isfinite(unit) & (np.asarray(unit) >= 0)).all():
-        raise ValueError(f"unit: got {unit}, must be finite and not negative")
+        raise ValueError(f"`unit` must be finite and not negative; got {unit}.")
     if draws < 1:
-        raise ValueError(f"draws: got {draws}, must be at least 1")
+        raise ValueError(f"`draws` must be at least 1; got {draws}.")
     _, number = np.unique(episode, return_inverse=True)
     present = ~np.isnan(values)
     counts, sums = np.zeros((2, number.max(initial=-1) + 1, values.shape[1]))
@@ -97,7 +103,8 @@ def simultaneous_bounds(
     clusters = (counts > 0).sum(0)
     if len(clusters) and clusters.min() < 2:
         raise ValueError(
-            f"values: mean {clusters.argmin()} counts {clusters.min()} episodes, need at least 2"
+            f"`values` must have at least 2 episodes for each mean; mean "
+            f"{clusters.argmin()} counts {clusters.min()}."
         )
     if not len(clusters):
         return Bounds(np.zeros(0), np.zeros(0), 0.0)

@@ -165,12 +165,12 @@ def test_the_bound_of_a_rare_event_holds_where_a_few_were_seen(rate):
     ("change", "message"),
     [
         ({"values": np.full((4, 1), np.inf)}, "4 numbers are infinite"),
-        ({"unit": -1.0}, "unit: got -1.0"),
-        ({"upper": np.ones(3, bool)}, "upper: shape"),
-        ({"draws": 0}, "draws: got 0"),
+        ({"unit": -1.0}, "`unit` must .*; got -1.0"),
+        ({"upper": np.ones(3, bool)}, "`upper` must .*; got shape"),
+        ({"draws": 0}, "`draws` must .*; got 0"),
         ({"values": np.zeros(4)}, r"must be \[T, M\]"),
-        ({"level": 1.0}, "level: got 1.0"),
-        ({"episode": np.zeros(4)}, "mean 0 counts 1 episodes, need at least 2"),
+        ({"level": 1.0}, "`level` must .*; got 1.0"),
+        ({"episode": np.zeros(4)}, "at least 2 episodes for each mean; mean 0 counts 1"),
     ],
 )
 def test_wrong_bounds(change, message):

@@ -108,11 +108,11 @@ def test_bootstrap_covers_clustered_means_and_ignoring_clusters_does_not():
 
 
 def test_interval_errors():
-    with pytest.raises(ValueError, match="need at least 2"):
+    with pytest.raises(ValueError, match="`over` must have at least 2"):
         clustered_mean(np.ones((1, 3)), np.ones((1, 3)), seed=0)
-    with pytest.raises(ValueError, match="level: got 95"):
+    with pytest.raises(ValueError, match="`level` must .*; got 95"):
         clustered_mean(np.ones((4, 3)), np.ones((4, 3)), seed=0, level=95)
-    with pytest.raises(ValueError, match=r"\(4, 3\) and present \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"`present` must both be .*; got \(4, 3\) and \(4, 2\)"):
         clustered_mean(np.ones((4, 3)), np.ones((4, 2)), seed=0)
     with pytest.raises(ValueError, match="must be positive"):
         clustered_ratio(np.ones(3), np.zeros(3), seed=0)

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stackjax.certificates import Certificate, Constant, RealTurns, Statement, discrepancies
+from stackjax.certificates import (
+    Certificate,
+    Constant,
+    RealTurns,
+    Statement,
+    Verdict,
+    discrepancies,
+)
 from stackjax.certificates._real_regret import (
     baseline_statement,
     paired_statement,
@@ -52,7 +59,7 @@ def logged_of(seed=0, episodes=60, actions=3, **changes: Any) -> tuple[RealTurns
 
 
 def test_draws_of_an_unknown_method_are_refused():
-    with pytest.raises(ValueError, match="'student', allowed are hoeffding"):
+    with pytest.raises(ValueError, match="must be one of hoeffding.*; got 'student'"):
         draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="student")
 
 
@@ -126,7 +133,7 @@ def test_one_draw_and_constant_draws(method):
         ({"alpha": 1.0}, "strictly between"),
         ({"alpha": True}, "strictly between"),
         ({"low": 1.0, "high": 1.0}, "in order"),
-        ({"method": "guess"}, "allowed are"),
+        ({"method": "guess"}, "`method` must be one of"),
     ],
 )
 def test_wrong_intervals_are_refused(change, message):
@@ -309,15 +316,15 @@ def test_the_sum_is_eps_plus_projection_plus_twice_delta():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"episode": np.zeros(3)}, "episode: got shape"),
-        ({"value": np.zeros((0, 4))}, "value: need"),
+        ({"episode": np.zeros(3)}, "`episode` must .*; got shape"),
+        ({"value": np.zeros((0, 4))}, "`value` must be"),
         ({"value": np.full((2, 4), np.nan)}, "not finite"),
         ({"low": 1.0}, "in order"),
-        ({"deployed": 5}, "deployed: got row 5"),
-        ({"names": ("a",)}, "names: got 1"),
+        ({"deployed": 5}, "`deployed` must .*; got row 5"),
+        ({"names": ("a",)}, "`names` must .*; got 1"),
         ({"target": np.zeros((2, 4))}, "propensity"),
         ({"propensity": np.full(4, 0.5), "utility": np.zeros(4)}, "target"),
-        ({"lipschitz": 1.0}, "both or neither"),
+        ({"lipschitz": 1.0}, "must be given together"),
     ],
 )
 def test_wrong_turns_are_refused(change, message):
@@ -332,9 +339,9 @@ def test_wrong_turns_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"propensity": np.zeros(240)}, r"propensity: must be in \(0, 1\]"),
-        ({"target": np.full((3, 240), 2.0)}, "target: must be in"),
-        ({"clip": 0.0}, "clip: must be positive"),
+        ({"propensity": np.zeros(240)}, r"`propensity` must be in \(0, 1\]"),
+        ({"target": np.full((3, 240), 2.0)}, "`target` must be in"),
+        ({"clip": 0.0}, "`clip` must be positive"),
         ({"least_propensity": 0.9}, "least_propensity"),
     ],
 )
@@ -346,7 +353,7 @@ def test_wrong_probabilities_are_refused(change, message):
 def test_certificates_print_and_serialise():
     one = Statement(
         "Stability", "Prop. 5.2", "a", "by sampling", {"mu": Constant(1.0, 0.5, 2.0)},
-        np.inf, np.nan, "ratio", "holds", "note", 12.0,
+        np.inf, np.nan, "ratio", Verdict.HOLDS, "note", 12.0,
     )  # fmt: skip
     two = Statement("Transfer", "Thm 5.4", "b", note="no turns")
     found = Certificate((one, two), 0.9, {"transfer": 1.0})
@@ -359,5 +366,5 @@ def test_certificates_print_and_serialise():
     assert found.verdicts == {"Stability": "holds", "Transfer": "not checked"}
     with pytest.raises(KeyError, match="the statements are"):
         found["Regret"]
-    with pytest.raises(ValueError, match="allowed are"):
-        Statement("x", "y", "z", verdict="maybe")
+    with pytest.raises(ValueError, match="`verdict` must be one of 'holds', .*; got 'maybe'"):
+        Statement("x", "y", "z", verdict="maybe")  # pyright: ignore[reportArgumentType]

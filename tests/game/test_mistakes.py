@@ -1,5 +1,6 @@
 """Frequent mistakes are answered in the user's own terms, with the way out."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -150,3 +151,64 @@ def test_strict_promotion_of_dtypes(kind):
         mixed = sj.Game(follow, lambda a, r, x: follow(a, r, x) + jnp.ones((), "int32") * r[0])
         with pytest.raises(ValueError, match="no available implicit dtype promotion"):
             sj.best_response(mixed, jnp.array(2.0), None, response=jnp.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("context", "place", "kind"),
+    [
+        ("high", "context", "strings"),
+        ({"demand": 1.0, "season": "summer"}, r"context\['season'\]", "strings"),
+        (np.array(["a", "b"]), "context", "strings"),
+        (np.array(["2026-01-05"], "datetime64[D]"), "context", "dates"),
+        (object(), "context", "objects"),
+    ],
+)
+def test_contexts_hold_numbers(context, place, kind):
+    game = sj.Game(lambda a, r, x: -(a**2) + r, lambda a, r, x: -((r - a) ** 2))
+    one = jnp.array(1.0)
+    with pytest.raises(TypeError, match=f"`{place}` must hold numbers; got {kind}"):
+        sj.solve(game, action=one, response=one, context=context)
+    with pytest.raises(TypeError, match=f"`{place}` must hold numbers; got {kind}"):
+        sj.best_response(game, one, context, response=one)
+    with pytest.raises(TypeError, match=f"`{place}` must hold numbers; got {kind}"):
+        sj.check(game, SimpleNamespace(action=one, response=one), context)
+
+
+@pytest.mark.parametrize("name", ["action", "response", "context"])
+def test_a_list_where_an_array_is_meant(name):
+    two = jnp.ones(2)
+    game = sj.Game(
+        lambda a, r, x: -jnp.sum((a - x) ** 2), lambda a, r, x: -jnp.sum((r - a * x) ** 2)
+    )
+    given = {"action": two, "response": two, "context": two, name: [1.0, 2.0]}
+    with pytest.raises(TypeError, match=f"`{name}` must be one array .*got a list"):
+        sj.solve(game, **given)
+    with pytest.raises(TypeError, match=f"`{name}` must be one array .*got a list"):
+        sj.best_response(game, given["action"], given["context"], response=given["response"])
+
+
+def test_a_list_of_numbers_may_be_a_pytree():
+    game = sj.Game(lambda a, r, x: -(a**2) + r, lambda a, r, x: -((r - a * x[0] - x[1]) ** 2))
+    found = sj.best_response(game, 1.0, [2.0, 3.0], response=jnp.array(0.0))
+    assert found.converged and np.isclose(found.value, 5.0)
+
+
+def test_other_errors_of_a_utility_pass():
+    game = sj.Game(lambda a, r, x: a, lambda a, r, x: -(r**2) + x.missing)
+    with pytest.raises(AttributeError, match="missing"):
+        sj.best_response(game, 1.0, jnp.ones(2), response=jnp.array(0.0))
+
+
+@pytest.mark.parametrize(
+    "onto", [sj.ActionSet(jnp.eye(2)), sj.sets.ConvexHull(jnp.eye(2)), sj.Simplex()]
+)
+def test_lists_are_not_projected_onto_rows(onto):
+    with pytest.raises(ValueError, match=r"give one array, jnp\.array"):
+        sj.project([0.2, 0.9], onto)
+
+
+def test_lists_are_no_rows_of_data():
+    game = sj.Game(lambda a, r, x: a, lambda a, r, x: -(r**2))
+    policy = jax.tree_util.Partial(lambda w, x: w, ZERO)
+    with pytest.raises(ValueError, match=r"rows.*give one array, jnp\.array"):
+        sj.fit_leader(policy, game, [1.0, 2.0], response=ZERO, key=KEY, steps=1)

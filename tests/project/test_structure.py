@@ -1,6 +1,7 @@
 """The package's floors: imports lead downwards, rooms and files stay small."""
 
 import ast
+import inspect
 import pathlib
 
 import pytest
@@ -71,3 +72,16 @@ def test_rooms_and_files_are_small():
     assert {str(f): len(e) for f, e in entries.items() if len(e) > 20} == {}
     lines = {name: len(path.read_text().splitlines()) for name, path in FILES.items()}
     assert {name: n for name, n in lines.items() if n > 400} == {}
+
+
+def test_rooms_that_type_checkers_see_are_those_that_load_on_first_use():
+    rooms = {path.name for path in HOUSE.iterdir() if path.is_dir() and path.name[0] != "_"}
+    (block,) = (
+        node for node in ast.parse(FILES["stackjax"].read_text()).body if isinstance(node, ast.If)
+    )
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name for node in imports for alias in node.names}
+    assert rooms == seen == stackjax._ROOMS
+    assert rooms - {"plot"} == {
+        x for x in stackjax.__all__ if inspect.ismodule(getattr(stackjax, x))
+    }

@@ -455,7 +455,7 @@ def test_a_wrong_command_says_what_is_wrong(tmp_path, capsys):
     base = ["--upstream", "http://127.0.0.1:9/v1", "--policy", str(tmp_path)]
     for extra, message in (
         ([], "holds no policy"),
-        (["--mode", "loud"], "mode must be one of"),
+        (["--mode", "loud"], "`mode` must be one of"),
         (["--mode", "on", "--share", "0.5"], "share"),
         (["--upstream", "nowhere"], "absolute http"),
         (["--log", "x.txt"], ".jsonl"),

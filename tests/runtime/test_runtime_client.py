@@ -244,9 +244,9 @@ def test_off_does_nothing_at_all():
 def test_other_things_are_refused():
     governor = Governor(StubPolicy())
     for wrong in (None, "client", object()):
-        with pytest.raises(TypeError, match="client must be an openai"):
+        with pytest.raises(TypeError, match="`client` must be an openai"):
             govern_client(wrong, governor)
-    with pytest.raises(TypeError, match="no field tsk"):
+    with pytest.raises(TypeError, match="`defaults` must have fields of .*; got tsk"):
         govern_client(openai.OpenAI(api_key="k"), governor, defaults={"tsk": "simple_qa"})
     with pytest.raises(ValueError, match="poetry"):
         govern_client(openai.OpenAI(api_key="k"), governor, defaults={"task": "poetry"})

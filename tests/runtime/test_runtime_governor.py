@@ -326,7 +326,7 @@ def test_wrong_input_is_refused_by_name():
             made.set_rollout("on")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="action"):
         Governor(StubPolicy(), fallback=(0.0, 2.0, 0.0))
-    with pytest.raises(ValueError, match="tokens must not be negative"):
+    with pytest.raises(ValueError, match="tokens` must not be negative"):
         Usage(-1, 0)
     with pytest.raises(ValueError, match="deadline"):
         Limits(deadline=-1)
@@ -341,7 +341,7 @@ def test_wrong_input_is_refused_by_name():
     for wrong, error, match in (
         (("policies/first",), TypeError, "load_policy"),
         ((StubPolicy(), {"rollout": "on"}), TypeError, "Rollout"),
-        ((StubPolicy(), {"fallback": 0.5}), ValueError, "fallback must be three"),
+        ((StubPolicy(), {"fallback": 0.5}), ValueError, "`fallback` must be three"),
         ((StubPolicy(), {"log": "log.jsonl.gz"}), ValueError, ".jsonl"),
     ):
         with pytest.raises(error, match=match):

@@ -154,7 +154,7 @@ def test_mismatches_of_the_manifest_are_named(policy, saved, tmp_path):
     for wrong in ({"structure": {}}, {"structure": 3}, {"calibration": {}}, {"fingerprint": None}):
         with pytest.raises(ValueError, match="polic|manifest|controller"):
             load_policy(changed(**wrong))
-    with pytest.raises(ValueError, match="no parts"):
+    with pytest.raises(ValueError, match="`expect` must name parts"):
         load_policy(saved, expect={"soul": "0"})
     with pytest.raises(FileNotFoundError, match="holds no policy"):
         load_policy(tmp_path / "absent")
@@ -199,13 +199,13 @@ def test_a_turn_that_nobody_rated_is_not_wrong(policy):
     quality, _ = jax.vmap(policy.controller.surrogate.predict)(turns.state, turns.executed)
     assert found.quality_mean == pytest.approx(float((1.0 - quality).mean()), abs=1e-5)
     bare = [dataclasses.replace(r, extra={**r.extra, "quality": None}) for r in rows]
-    with pytest.raises(ValueError, match="with a quality, got 0"):
+    with pytest.raises(ValueError, match="with a quality; got 0"):
         recalibrated(policy, bare)
     with pytest.raises(TypeError, match="got Turns"):
         recalibrated(policy, turns)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="of a runtime"):
         recalibrated(policy, synthetic_log(1, random=2, heuristic=0, factorial=0))
-    with pytest.raises(ValueError, match="no complete turn"):
+    with pytest.raises(ValueError, match="`records` must hold at least 2 complete turns"):
         recalibrated(policy, [])
 
 

@@ -100,7 +100,7 @@ def test_empty_and_wrong_input():
         asymptotic_sequence(np.zeros(2), tight_at=0)
     with pytest.raises(ValueError, match="share"):
         effect_scores(np.zeros(2), np.zeros(2, bool), np.array([0.5, 1.0]))
-    with pytest.raises(ValueError, match="share differs"):
+    with pytest.raises(ValueError, match="`share` must be the same"):
         compare_sessions([SessionOutcome(True, 0.5, 1.0, 1.0), SessionOutcome(True, 0.1, 1.0, 1.0)])
     with pytest.raises(ValueError, match="quality"):
         compare_sessions([SessionOutcome(True, 0.5, 1.0, 1.5)])

@@ -187,7 +187,7 @@ def test_what_is_not_finite_inside_jit():
     ("points", "scale", "message"),
     [
         (np.zeros((0, 3)), None, "empty"),
-        (np.array([[0.0, np.inf]]), None, "points: 1 numbers are not finite"),
+        (np.array([[0.0, np.inf]]), None, "`points` must be finite; 1 numbers"),
         (np.zeros((2, 2)), np.array([1.0, -1.0]), "positive"),
         (np.zeros(()), None, "leading axis"),
     ],
@@ -199,7 +199,7 @@ def test_a_bad_hull_is_refused(points, scale, message):
 
 def test_a_bad_action_is_refused():
     hull = ConvexHull(jnp.zeros((4, 3)))
-    with pytest.raises(ValueError, match=r"shape \(2,\), a row of the action set has \(3,\)"):
+    with pytest.raises(ValueError, match=r"`action` must .* row .*\(3,\); got shape \(2,\)"):
         project(jnp.zeros(2), hull)
     with pytest.raises(ValueError, match="not finite"):
         project(jnp.array([0.0, jnp.nan, 0.0]), hull)

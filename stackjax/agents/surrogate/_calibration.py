@@ -7,13 +7,13 @@ fitted without its episode. Intervals are clustered by episode.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.agents.surrogate._accuracy import (
     Accuracy,
     check_turns,
@@ -81,7 +81,7 @@ class Drift:
       ('fails', -0.167, 1.2)
     """
 
-    verdict: Literal["holds", "fails", "undecided"]
+    verdict: Verdict
     level: float
     bias: Interval
     slope: Interval
@@ -217,11 +217,11 @@ def check_drift(
     )
     near = [-margin <= low and high <= margin for low, high, margin in tests]
     moved = [low > 0 or high < 0 for low, high, _ in tests]
-    verdict = "undecided"
+    verdict = Verdict.UNDECIDED
     if all(near):
-        verdict = "holds"
+        verdict = Verdict.HOLDS
     elif any(m and not n for m, n in zip(moved, near)):
-        verdict = "fails"
+        verdict = Verdict.FAILS
     bias_change = slope_change = changed = None
     if calibration is not None:
         then = calibration.after

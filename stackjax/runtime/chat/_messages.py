@@ -98,7 +98,7 @@ def compact(messages: list[Any], share: float) -> list[Any]:
       ['system', 'user']
     """
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share must lie in [0, 1], got {share}")
+        raise ValueError(f"`share` must lie in [0, 1]; got {share}.")
     if grammar_error(messages) is not None:
         return messages
     turns = split_turns(messages)

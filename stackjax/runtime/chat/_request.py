@@ -74,9 +74,11 @@ class ChatAdapter:
 
     def __post_init__(self) -> None:
         if set(self.styles) != set(STYLES):
-            raise ValueError(f"styles must have the levels {list(STYLES)}, got {list(self.styles)}")
+            raise ValueError(
+                f"`styles` must have the levels {list(STYLES)}; got {list(self.styles)}."
+            )
         if self.tool_calls < 1:
-            raise ValueError(f"tool_calls must be at least 1, got {self.tool_calls}")
+            raise ValueError(f"`tool_calls` must be at least 1; got {self.tool_calls}.")
 
     @property
     def version(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from stackjax.runtime.gateway._identify import checked_defaults
@@ -66,11 +66,11 @@ def make_app(
     except ImportError as error:
         raise ImportError(NEEDS) from error
     if admin_token is not None and not admin_token.strip():
-        raise ValueError("admin_token must not be empty; pass None for no switching endpoints")
+        raise ValueError("`admin_token` must not be empty; pass None for no switching endpoints.")
     relay = Relay(governor, upstream, checked_defaults(defaults))
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
+    async def lifespan(app: Any) -> AsyncGenerator[None]:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=256)
         timeout = httpx.Timeout(upstream.read, connect=upstream.connect, pool=upstream.connect)
         async with httpx.AsyncClient(

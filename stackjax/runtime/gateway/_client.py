@@ -65,7 +65,7 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
         raise ImportError("govern_client needs the openai client: `pip install openai`") from error
     if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
         raise TypeError(
-            f"client must be an openai.OpenAI or openai.AsyncOpenAI, got {type(client).__name__}"
+            f"`client` must be an openai.OpenAI or openai.AsyncOpenAI; got {type(client).__name__}."
         )
     kind: Any = type(client)
     chat_type = _chat_type(
@@ -109,6 +109,9 @@ def _chat_type(is_async: bool, governor: Governor, defaults: dict[str, Any]) -> 
     return made
 
 
+_Begin = Callable[[dict[str, Any]], tuple[Turn, dict[str, Any]]]
+
+
 def _start(
     governor: Governor, defaults: Mapping[str, Any], arguments: dict[str, Any]
 ) -> tuple[Turn, dict[str, Any]]:
@@ -132,7 +135,7 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that were given a value, for reading."""
     from openai import NotGiven
 
-    omitted: tuple = (NotGiven,)
+    omitted: tuple[type, ...] = (NotGiven,)
     try:
         from openai import Omit
 
@@ -156,7 +159,7 @@ def _as_mapping(message: Any) -> Any:
         return message
 
 
-def _call(start: Callable, send: Callable, arguments: dict[str, Any]) -> Any:
+def _call(start: _Begin, send: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     import openai
 
     turn, arguments = start(arguments)
@@ -182,7 +185,7 @@ def _call(start: Callable, send: Callable, arguments: dict[str, Any]) -> Any:
     return _observed(turn, result, began, is_async=False)
 
 
-async def _acall(start: Callable, send: Callable, arguments: dict[str, Any]) -> Any:
+async def _acall(start: _Begin, send: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     import openai
 
     turn, arguments = start(arguments)

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from stackjax.agents.tasks._tasks import TASK_TYPES
@@ -46,7 +46,7 @@ _FORCED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def session_scope(identifier: str, **fields: Any) -> Iterator[SessionMetadata]:
+def session_scope(identifier: str, **fields: Any) -> Generator[SessionMetadata]:
     """Names the session of all requests that a governed client sends inside of the block.
 
     Args:
@@ -86,10 +86,12 @@ def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(SessionMetadata)]
     unknown = [name for name in made if name not in names]
     if unknown:
-        raise TypeError(f"defaults: no field {', '.join(map(str, unknown))}; there are {names}")
+        raise TypeError(
+            f"`defaults` must have fields of {names}; got {', '.join(map(str, unknown))}."
+        )
     if made.get("task") is not None and made["task"] not in TASK_TYPES:
         allowed = ", ".join(TASK_TYPES)
-        raise ValueError(f"defaults: got task {made['task']!r}, allowed are {allowed}")
+        raise ValueError(f"`defaults` must have a task of {allowed}; got {made['task']!r}.")
     return made
 
 

@@ -12,7 +12,7 @@ from stackjax.runtime.chat._usage import AnswerReader
 from stackjax.runtime.gateway._bridge import Turn
 from stackjax.runtime.gateway._client import REFUSALS
 from stackjax.runtime.gateway._identify import HEADERS, told_by_headers
-from stackjax.runtime.gateway._upstream import Upstream
+from stackjax.runtime.gateway._upstream import Headers, Upstream
 from stackjax.runtime.governor._governor import Governor
 from stackjax.runtime.governor._observer import Usage
 
@@ -54,13 +54,13 @@ class Relay:
         path = scope.get("raw_path") or scope["path"].encode()
         target = self.upstream.target(path.decode("latin-1"), scope.get("query_string", b""))
         if target is None:
-            await self._error(send, 404)
+            await self.refuse(send, 404)
             return
         body = await _read(scope, receive)
         if body is None:
             return
         if isinstance(body, int):
-            await self._error(send, body)
+            await self.refuse(send, body)
             return
         relay = asyncio.ensure_future(self._serve(scope, target, body, send))
         gone = asyncio.ensure_future(_disconnect(receive))
@@ -94,7 +94,7 @@ class Relay:
         finally:
             exchange.finish()
 
-    async def _error(self, send: Any, status: int) -> None:
+    async def refuse(self, send: Any, status: int) -> None:
         """Answers with an error of our own, in the form that clients of the API know."""
         kind, message = _ERRORS[status]
         self.governor.metrics.count("requests", f"{status // 100}xx")
@@ -115,7 +115,7 @@ class _Exchange:
         self.failure: str | None = None
 
     async def run(
-        self, method: str, target: str, headers: list, sent: bytes, original: bytes
+        self, method: str, target: str, headers: Headers, sent: bytes, original: bytes
     ) -> None:
         import httpx
 
@@ -156,7 +156,7 @@ class _Exchange:
         except (httpx.HTTPError, httpx.InvalidURL):
             await self._fail(502, "connection", started)
 
-    async def _request(self, method: str, target: str, headers: list, body: bytes) -> Any:
+    async def _request(self, method: str, target: str, headers: Headers, body: bytes) -> Any:
         import httpx
 
         # Built by hand: the client's own defaults (user-agent, accept) must not be added.
@@ -173,7 +173,7 @@ class _Exchange:
         """Tells the client, or, within an answer, leaves it unfinished: the server hangs up."""
         self.failure = reason
         if not started:
-            await self._relay._error(self._send, status)
+            await self._relay.refuse(self._send, status)
 
     def finish(self) -> None:
         """Books the turn."""

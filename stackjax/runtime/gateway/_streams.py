@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from stackjax.runtime.chat._usage import streamed_calls_of, usage_of
@@ -42,7 +42,7 @@ class _Tally:
         self._turn, self._began = turn, began
         self._counts: tuple[int, int] | None = None
         self._chunks = 0
-        self._calls: set = set()
+        self._calls: set[tuple[Any, Any]] = set()
         self._ended = False
         self.failure: str | None = None
 
@@ -103,7 +103,7 @@ async def _awatch(tally: _Tally, chunks: AsyncIterator[Any]) -> AsyncIterator[An
         tally.end()
 
 
-def _closing(tally: _Tally, close: Callable) -> Callable:
+def _closing(tally: _Tally, close: Callable[[], Any]) -> Callable[[], None]:
     def closed() -> None:
         try:
             close()
@@ -113,7 +113,7 @@ def _closing(tally: _Tally, close: Callable) -> Callable:
     return closed
 
 
-def _aclosing(tally: _Tally, close: Callable) -> Callable:
+def _aclosing(tally: _Tally, close: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[None]]:
     async def closed() -> None:
         try:
             await close()

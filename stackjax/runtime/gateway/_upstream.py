@@ -51,23 +51,27 @@ class Upstream:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"upstream must be an absolute http(s) URL, got {self.url!r}")
+            raise ValueError(f"`upstream` must be an absolute http(s) URL; got {self.url!r}.")
         if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("upstream must hold no query, fragment or credentials")
+            raise ValueError("`upstream` must hold no query, fragment or credentials.")
         try:
             _ = parts.port
         except ValueError as error:
-            raise ValueError(f"upstream: {error}, got {self.url!r}") from error
+            raise ValueError(
+                f"`upstream` must be an absolute http(s) URL; got {self.url!r}: {error}."
+            ) from error
         if not (self.connect > 0 and self.read > 0):
             raise ValueError(
-                f"connect and read must be positive, got {self.connect} and {self.read}"
+                f"`connect` and `read` must be positive; got {self.connect} and {self.read}."
             )
         if isinstance(self.allow, str):
-            raise ValueError(f"allow must be a collection of names, got the text {self.allow!r}")
+            raise ValueError(f"`allow` must be a collection of names; got the text {self.allow!r}.")
         allow = frozenset(name.strip().lower() for name in self.allow)
         wrong = {n for n in allow if n in _CONNECTION or n.startswith("x-stackjax-")}
         if wrong:
-            raise ValueError(f"allow: {', '.join(sorted(wrong))} cannot be passed on")
+            raise ValueError(
+                f"`allow` must not name {', '.join(sorted(wrong))}: these cannot be passed on."
+            )
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "allow", allow)
 

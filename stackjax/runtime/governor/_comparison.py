@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.stats._sequential import (
     ConfidenceSequence,
     asymptotic_sequence,
     bounded_sequence,
     effect_scores,
 )
-
-Verdict = Literal["continue", "harm", "success"]
 
 
 class SessionOutcome(NamedTuple):
@@ -74,8 +73,8 @@ class StopRule:
     def __post_init__(self) -> None:
         if not (0 <= self.margin < 1 and 0 < self.level < 1 and self.minimum >= 1):
             raise ValueError(
-                "margin must lie in [0, 1), level in (0, 1), minimum be at least 1; "
-                f"got {self.margin}, {self.level}, {self.minimum}"
+                "`margin` must lie in [0, 1), `level` in (0, 1), `minimum` be at least 1; got "
+                f"{self.margin}, {self.level}, {self.minimum}."
             )
 
 
@@ -92,7 +91,7 @@ class Comparison:
       quality: Effect on quality, governed minus untouched: exact empirical-Bernstein sequence.
       tokens: Effect on tokens, over sessions with an answered turn: asymptotic sequence.
       failures: Effect on the share of failed turns: exact empirical-Bernstein sequence.
-      verdict: ``"continue"``, ``"harm"`` or ``"success"``.
+      verdict: 'continue', 'harm' or 'success'.
       stopped_at: Session, counted from 1, at which the verdict first fell; None without one.
 
     Example:
@@ -137,14 +136,16 @@ def compare_sessions(
     governed = np.array([o.governed for o in outcomes], bool)
     share = np.array([o.share for o in outcomes], float)
     if share.size and np.ptp(share) > 1e-6:
-        raise ValueError(f"share differs between sessions: {share.min():g} to {share.max():g}")
+        raise ValueError(
+            f"`share` must be the same for all sessions; got {share.min():g} to {share.max():g}."
+        )
     rated = np.array([o.quality is not None for o in outcomes], bool)
     told = np.array([o.quality for o in outcomes if o.quality is not None], float)
     if told.size and not ((told >= 0) & (told <= 1)).all():
-        raise ValueError("quality must lie in [0, 1] for every session")
+        raise ValueError("`quality` must lie in [0, 1] for every session.")
     failed = np.array([o.failed for o in outcomes], float)
     if not ((failed >= 0) & (failed <= 1)).all():
-        raise ValueError("failed must lie in [0, 1] for every session")
+        raise ValueError("`failed` must lie in [0, 1] for every session.")
     counted = np.array([o.tokens is not None for o in outcomes], bool)
     used = np.array([o.tokens for o in outcomes if o.tokens is not None], float)
     tokens = effect_scores(used, governed[counted], share[counted])
@@ -185,7 +186,7 @@ def _verdict(
 ) -> tuple[Verdict, int | None]:
     """The first verdict and its session."""
     if not governed.size:
-        return "continue", None
+        return Verdict.CONTINUE, None
     quality, tokens, failures = bounds
     enough = np.minimum(np.cumsum(governed), np.cumsum(~governed)) >= rule.minimum
     harm = (quality[1] < -rule.margin) | (tokens[0] > 0) | (failures[0] > rule.margin)
@@ -193,6 +194,6 @@ def _verdict(
     harm, success = enough & harm, enough & success
     ended = np.flatnonzero(harm | success)
     if not ended.size:
-        return "continue", None
+        return Verdict.CONTINUE, None
     first = int(ended[0])
-    return ("harm" if harm[first] else "success"), first + 1
+    return (Verdict.HARM if harm[first] else Verdict.SUCCESS), first + 1

@@ -31,11 +31,13 @@ class DeadlineWorker:
     def __init__(self, deadline: float = 0.005, *, threads: int = 1, backlog: int = 256) -> None:
         if not 0 < deadline < math.inf or threads < 1 or backlog < 1:
             raise ValueError(
-                "deadline must be positive, threads and backlog at least 1; "
-                f"got {deadline}, {threads}, {backlog}"
+                f"`deadline` must be positive, `threads` and `backlog` at least 1; got {deadline}, "
+                f"{threads}, {backlog}."
             )
         self.deadline = deadline
-        self._queue: queue.Queue[tuple[Future, Callable[[], Any]] | None] = queue.Queue(backlog)
+        self._queue: queue.Queue[tuple[Future[Any], Callable[[], Any]] | None] = queue.Queue(
+            backlog
+        )
         self._busy_since: list[float | None] = [None] * threads
         self._closed = False
         for number in range(threads):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stackjax._arrays.arguments import is_number
 from stackjax.agents.executor._adapter import executed_action
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.chat._request import ChatAdapter
@@ -85,10 +86,12 @@ class Governor:
         for name in ("calibration", "fingerprint", "recommend"):
             if not hasattr(policy, name):
                 kind = type(policy).__name__
-                raise TypeError(f"policy must be a Policy (see load_policy): {kind} has no {name}")
+                raise TypeError(
+                    f"`policy` must be a Policy (see load_policy): {kind} has no {name}."
+                )
         _rollout(rollout)
         if log is not None and Path(log).suffix != ".jsonl":
-            raise ValueError(f"log must be a .jsonl file, got {os.fspath(log)}")
+            raise ValueError(f"`log` must be a .jsonl file; got {os.fspath(log)}.")
         self.policy, self.limits = policy, limits
         self.fallback = None if fallback is None else _cell("fallback", fallback)
         self.own_cell = _cell("own_cell", own_cell)
@@ -238,10 +241,10 @@ class Governor:
         Raises:
           ValueError: If the quality is not in [0, 1].
         """
-        if isinstance(quality, bool) or not isinstance(quality, int | float):
-            raise ValueError(f"quality must be a number, got {type(quality).__name__}")
+        if not is_number(quality):
+            raise ValueError(f"`quality` must be a number; got {type(quality).__name__}.")
         if not 0.0 <= quality <= 1.0:
-            raise ValueError(f"quality must lie in [0, 1], got {quality}")
+            raise ValueError(f"`quality` must lie in [0, 1]; got {quality}.")
         account = self.ledger.peek(self.pseudonym(identifier))
         if account is None or account.latest is None:
             return False
@@ -291,11 +294,11 @@ def _metadata(session: SessionMetadata | Mapping[str, Any]) -> SessionMetadata:
 
 def _rollout(rollout: Any) -> None:
     if not isinstance(rollout, Rollout):
-        raise TypeError(f"rollout must be a Rollout, got {type(rollout).__name__}")
+        raise TypeError(f"`rollout` must be a Rollout; got {type(rollout).__name__}.")
 
 
 def _cell(name: str, cell: Any) -> Cell:
     try:
         return executed_action(cell)
     except TypeError as error:
-        raise ValueError(f"{name} must be three numbers in [0, 1], got {cell!r}") from error
+        raise ValueError(f"`{name}` must be three numbers in [0, 1]; got {cell!r}.") from error

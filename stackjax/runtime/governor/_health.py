@@ -45,8 +45,8 @@ class Cusum:
     def __post_init__(self) -> None:
         if not (self.spread > 0 and self.threshold > 0 and self.slack >= 0):
             raise ValueError(
-                "spread and threshold must be positive and slack not negative, "
-                f"got {self.spread}, {self.threshold}, {self.slack}"
+                "`spread` and `threshold` must be positive and `slack` not negative; got "
+                f"{self.spread}, {self.threshold}, {self.slack}."
             )
 
     def update(self, residual: float) -> bool:

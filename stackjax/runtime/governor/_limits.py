@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.governor._observer import Observer
@@ -69,13 +69,13 @@ class Limits:
     def __post_init__(self) -> None:
         if not (0 < self.deadline < math.inf and self.max_age > 0 and self.slack >= 0):
             raise ValueError(
-                "deadline and max_age must be positive, deadline finite and slack not negative, "
-                f"got {self.deadline}, {self.max_age}, {self.slack}"
+                "`deadline` and `max_age` must be positive, `deadline` finite and `slack` not "
+                f"negative; got {self.deadline}, {self.max_age}, {self.slack}."
             )
         if math.isnan(self.budget_floor):
-            raise ValueError("budget_floor must be a number, got nan")
+            raise ValueError("`budget_floor` must be a number; got nan.")
         if self.token_budget is not None and not self.token_budget > 0:
-            raise ValueError(f"token_budget must be positive, got {self.token_budget}")
+            raise ValueError(f"`token_budget` must be positive; got {self.token_budget}.")
 
 
 DEFAULT_LIMITS = Limits()
@@ -106,7 +106,7 @@ def advise(
         outside = calibration.outside(features, limits.slack)
         if outside:
             return Fallback("outside_support", ", ".join(outside)), None
-        advice = policy.recommend(features, str(task), previous)
+        advice: Any = policy.recommend(features, str(task), previous)
     except Exception as error:
         return Fallback("controller_error", type(error).__name__), None
     if not isinstance(advice, Recommendation):

@@ -57,9 +57,10 @@ class SessionMetadata:
     earlier_turns: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.identifier, str) or not self.identifier:
-            kind = type(self.identifier).__name__
-            raise ValueError(f"identifier must be a non-empty string, got {kind}")
+        identifier: Any = self.identifier
+        if not isinstance(identifier, str) or not identifier:
+            kind = type(identifier).__name__
+            raise ValueError(f"`identifier` must be a non-empty string; got {kind}.")
 
 
 @dataclass
@@ -109,7 +110,7 @@ def complete(
     for name in FIELDS:
         given = getattr(session, name)
         value: Any = known.get(name) if given is None else given
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        number = not isinstance(value, bool) and isinstance(value, numbers.Real)
         unknown = number and name == "task_complexity" and math.isnan(float(value))
         if not number or not (unknown or math.isfinite(value)):
             missing.append(name)
@@ -139,7 +140,9 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if size < 1 or not idle > 0:
-            raise ValueError(f"size must be at least 1 and idle positive, got {size} and {idle}")
+            raise ValueError(
+                f"`size` must be at least 1 and `idle` positive; got {size} and {idle}."
+            )
         self._size, self._idle, self._closed, self._clock = size, idle, closed, clock
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self.lock = threading.RLock()

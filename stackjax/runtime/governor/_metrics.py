@@ -27,12 +27,15 @@ _HELP = {
 }
 
 
+_Counted = tuple[str, tuple[str, ...]]  # a counter's name and labels
+
+
 class Metrics:
     """Counts by name and labels; safe between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self._counts: Counter[_Counted] = Counter()
         self._buckets = [0] * (len(BUCKETS) + 1)
         self._seconds = 0.0
 
@@ -63,6 +66,11 @@ class Metrics:
         with self._lock:
             found = [(key, v) for key, v in self._counts.items() if key[0] == name]
         return {"/".join(labels): float(v) for (_, labels), v in found}
+
+    def state(self) -> tuple[dict[_Counted, float], list[int], float]:
+        """Counters, latencies by bucket, and their sum in seconds, all of one moment."""
+        with self._lock:
+            return dict(self._counts), list(self._buckets), self._seconds
 
     @property
     def saved_tokens(self) -> float:
@@ -97,10 +105,7 @@ class _Collector:
             HistogramMetricFamily,
         )
 
-        metrics = self._metrics
-        with metrics._lock:
-            counts, buckets = dict(metrics._counts), list(metrics._buckets)
-            seconds = metrics._seconds
+        counts, buckets, seconds = self._metrics.state()
         for name, (text, labels) in _HELP.items():
             family = CounterMetricFamily(f"stackjax_{name}", text, labels=labels)
             if not labels:
@@ -116,6 +121,6 @@ class _Collector:
         histogram = HistogramMetricFamily("stackjax_decision_seconds", "Decision latency")
         histogram.add_metric([], buckets=bounds, sum_value=seconds)
         yield histogram
-        gauges = {"counterfactual_saved_tokens": metrics.saved_tokens, **self._gauges}
+        gauges = {"counterfactual_saved_tokens": self._metrics.saved_tokens, **self._gauges}
         for name, value in gauges.items():
             yield GaugeMetricFamily(f"stackjax_{name}", name.replace("_", " "), value=value)

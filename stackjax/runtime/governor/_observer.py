@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stackjax._arrays.verdict import Verdict
 from stackjax.agents.log._log import TurnRecord
 from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
 from stackjax.runtime.governor._comparison import (
     SessionOutcome,
     StopRule,
-    Verdict,
     compare_sessions,
 )
 from stackjax.runtime.governor._health import Cusum
@@ -69,10 +69,11 @@ class Usage:
     def __post_init__(self) -> None:
         if self.prompt_tokens < 0 or self.completion_tokens < 0:
             raise ValueError(
-                f"tokens must not be negative, got {self.prompt_tokens}, {self.completion_tokens}"
+                f"`prompt_tokens` and `completion_tokens` must not be negative; got "
+                f"{self.prompt_tokens} and {self.completion_tokens}."
             )
         if self.quality is not None and not 0.0 <= self.quality <= 1.0:
-            raise ValueError(f"quality must lie in [0, 1], got {self.quality}")
+            raise ValueError(f"`quality` must lie in [0, 1]; got {self.quality}.")
 
     @property
     def tokens(self) -> int:
@@ -123,7 +124,7 @@ class Observer:
             self._rollout = rollout
             self._outcomes: list[SessionOutcome] = []
             self._next_look = CHECK_EVERY
-            self.verdict: Verdict = "continue"
+            self.verdict: Verdict = Verdict.CONTINUE
             self.harmed = False
 
     def turn(self, decision: TurnDecision, usage: Usage, account: Account) -> None:
@@ -166,7 +167,7 @@ class Observer:
             if account.predicted_quality is not None:
                 self.charts["quality"].update(quality - account.predicted_quality)
         extra = {**record.extra, "quality": quality}
-        told = {**vars(record), "extra": extra, "correct": quality >= 0.5}
+        told: dict[str, Any] = {**vars(record), "extra": extra, "correct": quality >= 0.5}
         account.latest = TurnRecord(**told)
         if self._log is not None:
             self._log.append(account.latest.to_json())
@@ -194,11 +195,11 @@ class Observer:
                 return
             self._outcomes.append(outcome)
             count = len(self._outcomes)
-            if self._stop is None or self.verdict != "continue" or count < self._next_look:
+            if self._stop is None or self.verdict != Verdict.CONTINUE or count < self._next_look:
                 return
             self._next_look = count + max(CHECK_EVERY, count // 20)
             self.verdict = compare_sessions(self._outcomes, self._stop).verdict
-            self.harmed = self.verdict == "harm"
+            self.harmed = self.verdict == Verdict.HARM
         if self.harmed:
             self._harm()
 

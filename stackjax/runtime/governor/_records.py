@@ -93,8 +93,8 @@ def aggregate(records: Iterable[Mapping[str, Any]], *, minimum: int = 10) -> dic
       (12, None)
     """
     if minimum < 2:
-        raise ValueError(f"minimum must be at least 2, got {minimum}")
-    groups: dict[tuple, list[Mapping[str, Any]]] = defaultdict(list)
+        raise ValueError(f"`minimum` must be at least 2; got {minimum}.")
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for number, row in enumerate(records):
         try:
             action = row["action"] if row["action"] is None else tuple(row["action"])

@@ -82,13 +82,13 @@ class Residuals:
             raise ValueError(f"calibration has numbers that are not finite: {numbers}")
         if not (self.token_spread > 0 and self.quality_spread > 0):
             raise ValueError(
-                "token_spread and quality_spread must be positive, "
-                f"got {self.token_spread} and {self.quality_spread}"
+                f"`token_spread` and `quality_spread` must be positive; got {self.token_spread} "
+                f"and {self.quality_spread}."
             )
         if len(self.low) != len(FIELDS) or len(self.high) != len(FIELDS):
-            raise ValueError(f"low and high must have {len(FIELDS)} numbers each")
+            raise ValueError(f"`low` and `high` must have {len(FIELDS)} numbers each.")
         if datetime.fromisoformat(self.time).tzinfo is None:
-            raise ValueError(f"time must name its zone, got {self.time!r}")
+            raise ValueError(f"`time` must name its zone; got {self.time!r}.")
 
     def age(self, now: datetime | None = None) -> float:
         """Seconds since it was made."""
@@ -129,13 +129,15 @@ def measure_residuals(surrogate: Surrogate, turns: Turns, *, time: str | None = 
     """
     tokens = np.asarray(turns.tokens, float)
     if len(tokens) < 2 or not (tokens > 0).all():
-        raise ValueError(f"turns: need at least 2 with positive tokens, got {len(tokens)}")
+        raise ValueError(f"`turns` must hold at least 2 with positive tokens; got {len(tokens)}.")
     quality, predicted = jax.jit(jax.vmap(surrogate.predict))(turns.state, turns.executed)
     ratio = np.log(tokens) - np.log(np.maximum(np.asarray(predicted, float), 1.0))
     gap = np.asarray(turns.correct, float) - np.asarray(quality, float)
     gap = gap[~np.isnan(np.asarray(turns.correct, float))]
     if len(gap) < 2:
-        raise ValueError(f"turns: need at least 2 with a quality, got {len(gap)} of {len(tokens)}")
+        raise ValueError(
+            f"`turns` must hold at least 2 with a quality; got {len(gap)} of {len(tokens)}."
+        )
     numbers = np.stack([np.asarray(getattr(turns.state, name), float) for name in FIELDS])
     return Residuals(
         token_mean=float(ratio.mean()),
@@ -270,7 +272,7 @@ class Policy:
           KeyError: If a feature is missing.
         """
         if task not in TASK_TYPES:
-            raise ValueError(f"task: got {task!r}, allowed are {', '.join(TASK_TYPES)}")
+            raise ValueError(f"`task` must be one of {', '.join(TASK_TYPES)}; got {task!r}.")
         row = np.array(
             [TASK_TYPES.index(task), *(numbers[name] for name in FIELDS), *previous], np.float32
         )
@@ -307,7 +309,7 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
     from stackjax.runtime.policy._store import fingerprint_of
 
     if isinstance(records, Turns):
-        raise TypeError("records must be turn records, got Turns: pass read_log(path).records")
+        raise TypeError("`records` must be turn records; got Turns: pass read_log(path).records.")
     rows = latest(records)
     if any(row.design != "runtime" for row in rows):
         raise ValueError(
@@ -323,7 +325,7 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
         and set(FIELDS) <= set(row.state)
     ]
     if not rows:
-        raise ValueError("records: no complete turn, need at least 2")
+        raise ValueError("`records` must hold at least 2 complete turns; got none.")
     told = [row.extra.get("quality") for row in rows]
     quality = jnp.asarray([math.nan if q is None else q for q in told], jnp.float32)
     turns = turn_arrays(rows).replace(correct=quality)

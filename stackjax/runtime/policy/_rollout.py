@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from stackjax._arrays.arguments import is_number
 
 Mode = Literal["off", "shadow", "canary", "ab", "on"]
 Arm = Literal["governed", "untouched"]
@@ -65,16 +67,17 @@ class Rollout:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        if not isinstance(self.salt, str):
-            raise ValueError(f"salt must be text, got {type(self.salt).__name__}")
+            raise ValueError(f"`mode` must be one of {', '.join(MODES)}; got {self.mode!r}.")
+        salt: Any = self.salt
+        if not isinstance(salt, str):
+            raise ValueError(f"`salt` must be a string; got {type(salt).__name__}.")
         if self.mode not in DEFAULT_SHARE:
             if self.share is not None:
-                raise ValueError(f"share: mode {self.mode!r} has none, got {self.share}")
+                raise ValueError(f"`share` must be None in mode {self.mode!r}; got {self.share}.")
             return
         share = DEFAULT_SHARE[self.mode] if self.share is None else self.share
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-            raise ValueError(f"share must lie in (0, 1), got {share!r}")
+        if not is_number(share) or not 0 < share < 1:
+            raise ValueError(f"`share` must lie in (0, 1); got {share!r}.")
         object.__setattr__(self, "share", float(share))
 
     @property

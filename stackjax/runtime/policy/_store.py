@@ -206,7 +206,7 @@ def load_policy(
     if expect is not None:
         unknown = set(expect) - set(PARTS)
         if unknown:
-            raise ValueError(f"expect: {sorted(unknown)} are no parts; these are {PARTS}")
+            raise ValueError(f"`expect` must name parts of {PARTS}; got {sorted(unknown)}.")
         _compare({k: found[k] for k in expect}, dict(expect), f"{folder}: not the policy expected")
     return Policy(controller, calibration, found)
 
@@ -222,7 +222,8 @@ def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) 
 
 def _calibration(data: Mapping[str, Any]) -> Residuals:
     ranges = {name: tuple(map(float, data[name])) for name in ("low", "high")}
-    return Residuals(**{**data, **ranges})
+    values: dict[str, Any] = {**data, **ranges}
+    return Residuals(**values)
 
 
 def _fill(controller: Controller, path: Path) -> Controller:

@@ -23,7 +23,7 @@ CUSTOM = "custom"
 
 def describe(controller: Controller) -> dict[str, Any]:
     """Kind and size of each part."""
-    surrogate = controller.surrogate
+    surrogate: Any = controller.surrogate
     plain = surrogate.warp is None and isinstance(surrogate, Surrogate)
     known = isinstance(surrogate.quality, QualityModel) and isinstance(surrogate.tokens, TokenModel)
     return {
@@ -57,7 +57,7 @@ def _networks(model: Any) -> dict[str, Any]:
     return {"hidden": hidden, "members": members}
 
 
-def _weights(utility: Callable) -> Weights | None:
+def _weights(utility: Callable[..., Any]) -> Weights | None:
     """The weights of a resource payoff; None for another function."""
     if isinstance(utility, functools.partial):
         return utility.keywords.get("weights") if not utility.args else None
@@ -83,7 +83,7 @@ def _name(utility: Any) -> Any:
     return utility.func if isinstance(utility, functools.partial) else utility
 
 
-def build(structure: Mapping[str, Any]) -> Controller:
+def build(structure: Any) -> Controller:
     """A controller of a described structure; its numbers are arbitrary.
 
     Raises:

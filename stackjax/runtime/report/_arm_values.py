@@ -57,9 +57,9 @@ def arm_value(outcome: np.ndarray, weights: np.ndarray, *, level: float = 0.95) 
     """
     y, w = np.asarray(outcome, float), np.asarray(weights, float)
     if y.shape != w.shape or y.ndim != 1:
-        raise ValueError(f"outcome {y.shape} and weights {w.shape} must both be [n]")
+        raise ValueError(f"`outcome` and `weights` must both be [n]; got {y.shape} and {w.shape}.")
     if not (np.isfinite(y).all() and np.isfinite(w).all()) or (w < 0).any():
-        raise ValueError("outcome and weights must be finite and weights not negative")
+        raise ValueError("`outcome` and `weights` must be finite and `weights` not negative.")
     total = w.sum()
     if total == 0:
         return ArmValue(0.0 if y.size else np.nan, np.nan, -np.inf, np.inf, 0.0, y.size)
@@ -164,7 +164,7 @@ def shadow_bounds(
         raise ValueError(f"shapes differ: {same.shape}, {q.shape}, {used.shape}, {base.shape}")
     told = np.isfinite(q)
     if not ((q[told] >= 0) & (q[told] <= 1)).all():
-        raise ValueError("quality must lie in [0, 1]")
+        raise ValueError("`quality` must lie in [0, 1].")
     if not same.size:
         return ShadowBounds(0, float("nan"), None, None, None)
     known = same & told
