@@ -206,7 +206,7 @@ class _Interpreter:
         sizes = [*(value.size for value in values), *map(size_of, shapes)]
         layer = any(value.layer for value in values)
         small = all(map(is_small, sizes)) and not layer
-        if small and not eqn.effects:
+        if small and shapes and not eqn.effects:
             if all(value.known for value in values):
                 whole = [value.whole for value in values]
                 fixed = constant(eqn.primitive.name, eqn.params, whole, shapes[0])
@@ -227,7 +227,7 @@ class _Interpreter:
         name, params = eqn.primitive.name, eqn.params
         if name in ("jit", "pjit") and params["name"] == "stackjax_kept":
             return None
-        if name in ("jit", "pjit", "closed_call", "core_call"):
+        if name in ("jit", "pjit", "closed_call", "core_call", "eval_jaxpr"):
             return self.closed(params["jaxpr" if "jaxpr" in params else "call_jaxpr"], values)
         if name in ("checkpoint", "remat", "remat2") and self.detached:
             return self.run(params["jaxpr"], [], values)

@@ -43,10 +43,16 @@ def looped(y, x):
     return jnp.cumsum(jnp.sort(kind)) @ y
 
 
+def traced(y, x):
+    """A traced program that is called, once with no result: JAX 0.12 has an operation for that."""
+    jax.jit(lambda y: ()).trace(y)(y)
+    return jax.jit(lambda y, x: jnp.sin(y) @ x).trace(y, x)(y, x)
+
+
 Y, X = jnp.array([0.2, 0.7, -0.4]), jnp.array([1.1, -0.3, 0.8])
 
 
-@pytest.mark.parametrize("function", [curved, looped])
+@pytest.mark.parametrize("function", [curved, looped, traced])
 @pytest.mark.parametrize("detached", [False, True])
 def test_the_same_values(function, detached):
     split = componentwise(function, detached=detached)
