@@ -212,7 +212,7 @@ def test_a_few_equal_outcomes_give_no_interval():
         ({"target": np.zeros(3)}, "never plays a recorded cell"),
         ({"episode": np.zeros(2)}, "outcome: shape"),
         ({"predicted": np.zeros(3)}, "give both or neither"),
-        ({"episode": np.zeros(3)}, "1 episodes, need at least 2"),
+        ({"episode": np.zeros(3)}, "must have at least 2 episodes; got 1"),
     ],
 )
 def test_wrong_off_policy_input(change, message):
