@@ -2,16 +2,16 @@
 
 ## Packages and layers
 
-Each package imports only packages above it in this table; `tests/project/test_structure.py`
-enforces the order:
+Packages import only lower layers; `tests/project/test_structure.py` enforces the order. From the
+lowest layer up:
 
 | package | contents |
 |---|---|
-| `_arrays` | independent of games: pytrees, factorisations, components, batches; checks, verdicts, types |
+| `_arrays` | no games: pytrees, factorisations, components, batches; checks, verdicts, types |
 | `stats` | intervals: means, ratios, bootstrap, multiple hypotheses, sequential |
 | `sets` | feasible sets: bounds, residuals, projections; recorded actions and their hull |
 | `_game` | `Game`: two utilities and two sets |
-| `solvers` | one file per method, `Solver.maximise(problem, start)`; the convergence test; the derivative rule |
+| `solvers` | `Solver.maximise`, one file per method; the convergence test; the derivative rule |
 | `_follower` | `best_response`: arguments, the problem on vectors, multipliers |
 | `_leader` | `solve`: by the value function, or as one program with the follower's conditions |
 | `_check` | `check`: verification of one solution |

@@ -8,7 +8,7 @@ its game, and a controller of `stackjax.agents`, with or without real turns.
 |---|---|
 | `holds` | the assumption was checked, and the measured value respects the bound |
 | `fails` | the assumption or the bound was contradicted |
-| `vacuous` | the bound is no better than the trivial one; the note gives the number of turns that would suffice |
+| `vacuous` | the bound is trivial; `turns_needed` estimates how many turns would suffice |
 | `not checked` | something is missing: a policy, recorded actions, real turns |
 
 ## A policy with real turns
@@ -61,8 +61,9 @@ that.
 | Existence | does a best response exist, and is it unique? | a game |
 | Stability | how far does the response move per unit of the leader's action? | a game |
 | Repair | what does projection onto recorded actions cost? | a policy, recorded actions |
+| Repair over a session | the same, over a session | also a horizon |
 | Regret in the surrogate | how much better is the best of about 35 other leaders? | a policy |
-| Transfer (leader, follower) | how far are surrogate and real value apart? | real turns |
+| Transfer; Transfer, follower | how far are surrogate and real value apart? | real turns |
 | Real regret | the real loss, at most: surrogate regret + projection + 2 transfer | both |
 | Real regret, paired | the same by paired differences, without the surrogate | real turns |
 | Better than the baseline | how large is the real gain, at least? | real turns, a baseline |

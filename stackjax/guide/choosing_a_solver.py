@@ -153,7 +153,7 @@ counts as converged only if it appears quasi-concave.
 Random games against references that share no code with the library
 (`python -m experiments.oracle --games 1000`, `experiments/results/oracle.json`), both precisions:
 
-| followers and games | answers | converged, wrong value | not converged | converged, wrong derivative |
+| followers and games | answers | wrong though converged | not converged | wrong derivative |
 |---|---|---|---|---|
 | quadratic in boxes, d = 1 to 64 | 40,200 | 0 | 0 | 0 |
 | logarithms, powers, exponentials, softplus, networks in boxes | 20,800 | 0 | 246 | 0 |

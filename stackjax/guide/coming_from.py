@@ -90,7 +90,7 @@ objective_value(model), value(x), value(y)  # 6.133, 3.5 * 8/15, 8/15
 | `@variable(Upper(model), y)`, `@variable(Lower(model), x)` | action `y`, response `x` |
 | `@objective(..., Min, ...)` | utilities are maximised: change the sign |
 | `@constraints(Lower(model), ...)` | `response_set`; a `Polyhedron` if linear in `x` |
-| `@constraints(Upper(model), ...)`, also on `x` | `action_set`; `Constrained` if it depends on `x` |
+| `@constraints(Upper(model), ...)`, also on `x` | `action_set`; `Constrained` if it has `x` |
 | `optimize!`, `value(x)` | `solve`; `found.action`, `found.response` |
 | dual variables of the lower level | `best_response(...).multipliers` |
 
