@@ -7,23 +7,23 @@ Solving:
 
 - `choosing_a_solver`: sets and solvers, your own solver and set, results on known problems.
 - `gradients`: when the derivative of a best response is valid, and what is returned otherwise.
-- `convergence`: what `converged` promises, and what to try when a follower does not converge.
+- `convergence`: what `converged` guarantees, and what to try when a follower does not converge.
 - `constraints`: sets, constraints that couple the players, shadow prices and their derivatives.
 - `several_levels`: three levels, several followers, and what the library cannot do.
-- `speed`: what a call costs, compilation, and where stackjax is not the fastest.
-- `coming_from`: jaxopt, optimistix, BilevelJuMP and a PPO controller, side by side.
+- `speed`: run times, compilation, and where stackjax is not the fastest.
+- `coming_from`: the same model in jaxopt, optimistix, BilevelJuMP, PPO and stackjax.
 
 Learning and agents:
 
-- `learning`: followers from observed play, leaders through them; what cannot be identified.
-- `from_a_table`: from a CSV file or a data frame to a follower, and from it to a leader.
+- `learning`: learn followers from observed play and leaders through them; identification.
+- `from_a_table`: learn a follower from a CSV file or a data frame, then a leader.
 - `checkpoints`: stop and continue a fit; log its progress.
 - `devices`: many contexts on many devices; what is tested on accelerators and what is not.
-- `certificates`: what `certify` says, in plain words.
+- `certificates`: what the statements of `certify` mean.
 - `governing_agents`: put a learned controller in front of an LLM agent.
-- `label_budgets`: labels under a budget, and where that fails.
+- `label_budgets`: choose labels under a budget, and where that fails.
 
-Recipes, each compared with an independent answer (`recipes`):
+Recipes, each compared with an independent solution (`recipes`):
 
 - `recipes.logit_pricing`: a duopoly with logit demand.
 - `recipes.hyperparameters`: penalties chosen by the held-out loss.
@@ -35,8 +35,8 @@ Recipes, each compared with an independent answer (`recipes`):
 
 The library:
 
-- `architecture`: the rooms, the way of one call, where each equation is, and how to add a solver, a
-  set, a game or an experiment.
+- `architecture`: the packages, the path of a call, where each equation is, and how to add a solver,
+  a set, a game or an experiment.
 - `contributing`: set up, test, style, and how claims are checked.
 """
 

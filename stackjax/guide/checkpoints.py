@@ -1,9 +1,9 @@
 """Checkpoints and logging.
 
-`fit_follower` and `fit_leader` can write their state to a folder about twenty times in a fit, and
-call a function of yours as often. Neither is possible inside `jax.jit` or `jax.vmap`, where a fit
-is one compiled program; a fit with `checkpoint=` or `callback=` runs in pieces between which the
-host acts. The numbers are the same.
+`fit_follower` and `fit_leader` can write their state to a folder about twenty times during a fit,
+and call a user's function as often. Neither is possible inside `jax.jit` or `jax.vmap`, where a fit
+is one compiled program. A fit with `checkpoint=` or `callback=` runs in segments and returns to the
+host between them; the results are the same.
 
 ```python
 import tempfile
@@ -33,10 +33,10 @@ uninterrupted, history = fit()
 
 ## Stop and continue
 
-`checkpoint=folder` writes module, optimiser, the followers' answers and the history with Orbax,
-each state into a folder of its own, which gets its name when it is complete. The same call with the
-same folder continues and ends with the same bits. The callback here interrupts the fit, as Ctrl-C
-or a killed process would:
+`checkpoint=folder` writes the module, the optimiser's state, the followers' responses and the
+history with Orbax. Each state has its own folder, which is renamed when it is complete. The same
+call with the same folder continues the fit, and the result is bitwise the same. The callback here
+interrupts the fit, as Ctrl-C or a killed process would:
 
 ```python
 def interrupt(step, policy, history):
@@ -54,7 +54,7 @@ pairs = zip(*(jax.tree.leaves(nnx.state(policy)) for policy in (uninterrupted, c
 print(all(bool((a == b).all()) for a, b in pairs))           # True
 ```
 
-Other data, options or code are refused, so that a folder never mixes two fits:
+Different data, options or code raise an error, so that a folder never mixes two fits:
 
 ```python
 try:
@@ -63,10 +63,10 @@ except ValueError as error:
     print("`batch_size` differs" in str(error))              # True
 ```
 
-A finished fit can go on to more `steps` where nothing else depends on their number: with an
-`optimizer` whose rate does not depend on `steps`, without constraints and validation rows. To keep
-a fitted module alone, save `nnx.state(policy)` with Orbax as any `nnx` module; a policy of
-`stackjax.agents` is saved with `stackjax.runtime.save_policy`.
+A finished fit can be continued with more `steps` if nothing else depends on their number: the
+learning rate of the `optimizer` must not depend on `steps`, and there must be no constraints and no
+validation rows. To save only the fitted module, save `nnx.state(policy)` with Orbax as for any
+`nnx` module; a policy of `stackjax.agents` is saved with `stackjax.runtime.save_policy`.
 
 ## Log the progress
 
@@ -111,12 +111,13 @@ utility = lambda step, history: {"utility": float(history.utility[step - 1])}
 fit(callback=lambda step, module, history: run.log(utility(step, history), step))
 ```
 
-The whole `History` is returned in any case, one entry a step: nothing is lost between calls.
+The complete `History` is returned in any case, with one entry per step.
 
 ```python
 print(history.utility.shape, bool(history.utility[-1] > history.utility[0]))   # (200,) True
 ```
 
-What to watch: `converged` below 1 from the first step on points to the utility; falling later, to a
-policy that drives the follower to where it is flat or unbounded. `settled` is known at the end.
+Watch `converged`: if it is below 1 from the first step, check the utility; if it falls later, the
+policy has moved to actions at which the follower's utility is flat or unbounded. `settled` is
+available at the end.
 """

@@ -1,4 +1,4 @@
-"""How to choose a solver, or to bring one.
+"""How to choose a solver, or write one.
 
 The defaults are chosen from the sets, the size and the number of starts; `solver=` and
 `follower_solver=` change them.
@@ -10,10 +10,10 @@ The defaults are chosen from the sets, the size and the number of starts; `solve
 | `Box` | coordinatewise bounds, infinite ones too | yes |
 | `Simplex` | nonnegative shares of a total; products of simplices | yes |
 | `Ball` | a Euclidean ball | yes |
-| `Polyhedron` | `A r <= b`, `E r = d`; arrays or functions of the play | no |
+| `Polyhedron` | `A r <= b`, `E r = d`; arrays, or functions of action and context | no |
 | `Constrained` | smooth `inequality <= 0` and `equality == 0`, in a box | no |
 
-All of them serve the leader and the follower; see `constraints`.
+All of them can be action sets and response sets; see `constraints`.
 
 ## Followers
 
@@ -23,11 +23,13 @@ All of them serve the leader and the follower; see `constraints`.
 | a `Simplex` or `Ball`, above 64 coordinates | `ProjectedGradient()` |
 | any other set | `InteriorPoint()` |
 
-- `Newton`: projected Newton; above 15 coordinates conjugate gradients on Hessian-vector products.
-- `ProjectedGradient`: accelerated, with line search; finished on the face it finds; a matrix-free
-  derivative. For thousands of coordinates in a `Box`, `Simplex` or `Ball`.
-- `InteriorPoint`: a dual active-set method, verified; where that fails a primal-dual interior
-  point, then Newton on the active set; multipliers. For a few dozen coordinates.
+- `Newton`: projected Newton; above 15 coordinates, conjugate gradients with Hessian-vector
+  products.
+- `ProjectedGradient`: accelerated, with line search, a final phase on the identified face, and a
+  matrix-free derivative. For thousands of coordinates in a `Box`, `Simplex` or `Ball`.
+- `InteriorPoint`: a dual active-set method whose result is verified; if that fails, a primal-dual
+  interior-point method, then Newton on the active set. Returns multipliers. For a few dozen
+  coordinates.
 
 ## Leaders
 
@@ -40,11 +42,12 @@ All of them serve the leader and the follower; see `constraints`.
 | finite games, several follower types | `sj.finite` |
 
 - `Newton` uses exact second derivatives of the leader's utility through the response. It needs a
-  unique response and a smooth optimum, and is the one to `vmap` over a million contexts.
-- `Complementarity` makes the follower's optimality conditions constraints with a vanishing penalty,
-  and ends with Newton steps on the active set. It needs neither of the two, takes the leader's
-  favourite of several best responses, starts from 16 points and takes longer to compile.
-- `FirstOrder` is projected gradient ascent through the best response: one gradient a step, no
+  unique response and a smooth optimum, and is the method to `vmap` over a million contexts.
+- `Complementarity` imposes the follower's optimality conditions as constraints with a vanishing
+  penalty, and ends with Newton steps on the active set. It needs neither a unique response nor a
+  smooth optimum. Of several best responses it selects the one that the leader prefers. It starts
+  from 16 points and takes longer to compile.
+- `FirstOrder` is projected gradient ascent through the best response: one gradient per step, no
   second derivatives. Its solution is not differentiable.
 - `sj.finite` has strong Stackelberg equilibria by linear programming, security games and logit
   followers.
@@ -65,8 +68,9 @@ for solver in (sj.Newton(), sj.FirstOrder(optax.sgd(0.5))):
 
 ## Your own solver
 
-A subclass of `sj.solvers.Solver` with `maximise(problem, start)`, hashable (a frozen dataclass).
-Where it ends with one of the library's, derivative and judgement come from that:
+A solver is a hashable subclass of `sj.solvers.Solver` (a frozen dataclass) with a method
+`maximise(problem, start)`. If it ends with a call of a library solver, it inherits that solver's
+derivative and convergence test:
 
 ```python
 import dataclasses
@@ -92,13 +96,15 @@ exact = (2 * jnp.pi + jnp.arccos(-0.5 / 3)) / 3  # 3 cos(3 r) = -a, the second p
 print(jnp.isclose(peak(0.5), exact), jnp.round(jax.grad(peak)(0.5), 4))  # True 0.1127
 ```
 
-`refuses(self, feasible)` returns a sentence for sets that the solver cannot do, None otherwise.
+`refuses(self, feasible)` returns an error message for sets that the solver does not support, None
+otherwise.
 
 ## Your own set
 
-A frozen dataclass that subclasses `sj.sets.FeasibleSet`: `bounds`, `residuals` (numbers `<= 0` and
-numbers `== 0`), and `project` with `projectable = True` where there is a cheap projection. Its
-arrays are traced and differentiated like those of the library's sets.
+A set is a frozen dataclass that subclasses `sj.sets.FeasibleSet` and defines `bounds`, `residuals`
+(the values required to be `<= 0` and those required to be `== 0`) and, if there is a cheap
+projection, `project` with `projectable = True`. Its arrays are traced and differentiated like those
+of the library's sets.
 
 ```python
 from typing import Any
@@ -123,14 +129,15 @@ print(jnp.abs(jnp.round(shares(0.6), 3)))  # [0.6 0.4 0. ]
 print(jnp.round(jax.jacfwd(shares)(0.6), 3)[:2])  # [ 1. -1.]
 ```
 
-`tests/solvers/test_own_solver.py` has more, projections among them.
+`tests/solvers/test_own_solver.py` has further examples, including projections.
 
 ## Results
 
-151 classical bilevel problems of the literature (`python -m experiments.classical`,
-`experiments/results/classical.jsonl`): one call of `solve` with `Complementarity()`, the problem's
-own start, float64. Solved: within 1e-3 of the published optimum, with a follower's regret below
-1e-3. Where a published optimum is wrong, `tests/bilevel` says so and has the right one.
+151 bilevel problems from the literature (`python -m experiments.classical`,
+`experiments/results/classical.jsonl`): one call of `solve` with `Complementarity()` from the
+problem's own start, in float64. A problem counts as solved if the value is within 1e-3 of the
+published optimum and the follower's regret is below 1e-3. Published optima that are wrong are
+corrected, with a comment, in `tests/bilevel`.
 
 | follower | problems | solved | converged | converged at another value |
 |---|---|---|---|---|
@@ -138,24 +145,24 @@ own start, float64. Solved: within 1e-3 of the published optimum, with a followe
 | concave otherwise, linear ones among them | 67 | 67 | 60 | 0 |
 | not concave | 46 | 37 | 3 | 0 |
 
-Eight with a concave follower are solved and not called converged: at some the optimality
-conditions need not hold (no interior at the optimum); at others the optimum is zero, and what is
-left cannot be told from rounding. Of followers that are not concave only those count as converged
-that look quasi-concave.
+Eight problems with a concave follower are solved with `converged=False`: in some, the optimality
+conditions need not hold (the feasible set has no interior at the optimum); in others, the optimum
+is zero and the residual cannot be distinguished from rounding. A follower that is not concave
+counts as converged only if it appears quasi-concave.
 
 Random games against references that share no code with the library
 (`python -m experiments.oracle --games 1000`, `experiments/results/oracle.json`), both precisions:
 
-| followers and games | asked | wrong though converged | unconverged | wrong derivative |
+| followers and games | answers | wrong though converged | not converged | wrong derivative |
 |---|---|---|---|---|
 | quadratic in boxes, d = 1 to 64 | 40,200 | 0 | 0 | 0 |
 | logarithms, powers, exponentials, softplus, networks in boxes | 20,800 | 0 | 246 | 0 |
 | polyhedra: redundant, thin, badly scaled | 26,800 | 0 | 3 | 0 |
 | simplices, products, balls | 20,200 | 0 | 10 | 0 |
 | smooth constraints | 8,000 | 0 | 0 | 0 |
-| empty, unbounded, flat: nothing may converge | 20,000 | 0 | 20,000 | 0 |
+| empty, unbounded, flat: must not converge | 20,000 | 0 | 20,000 | 0 |
 | linear and quadratic bilevel games | 1,000 | 0 | 19 | 0 |
 
-Of the unconverged, 240 have a softplus of steepness up to 1,000, close to a kink. In 28 of the
-1,000 bilevel games `solve` ended at a local optimum of the leader that is not the best one.
+Of those that did not converge, 240 have a softplus of steepness up to 1,000, which is close to a
+kink. In 28 of the 1,000 bilevel games `solve` ended at an inferior local optimum of the leader.
 """

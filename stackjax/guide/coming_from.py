@@ -1,7 +1,7 @@
 """Coming from jaxopt, optimistix, BilevelJuMP or a PPO controller.
 
-The same small market in each: a leader sells `q`, a follower answers with `r` in [0, 2.5], and the
-price is `12 - q - r`.
+All sections use the same small market: a leader sells `q`, a follower answers with `r` in [0, 2.5],
+and the price is `12 - q - r`.
 
 ```python
 import jax, jax.numpy as jnp
@@ -20,12 +20,12 @@ run = lambda q: sj.best_response(market, q, None, response=jnp.array(1.0)).value
 |---|---|
 | minimises `fun(params, *args)` | maximises `utility(action, response, context)` |
 | `ProjectedGradient(fun, projection_box)` | `Game(..., response_set=Box(low, high))` |
-| `hyperparams_proj=(low, high)` | arrays of the set, differentiable too |
+| `hyperparams_proj=(low, high)` | arrays of the set, also differentiable |
 | `projection_simplex`, `projection_l2_ball` | `Simplex`, `Ball` |
 | `projection_polyhedron`, `OSQP` | `Polyhedron` |
-| `implicit_diff=True`, `@custom_root` | always; forward mode and second derivatives too |
+| `implicit_diff=True`, `@custom_root` | always; also forward mode and second derivatives |
 | `state.error`, `maxiter`, `tol` | `residual`; `max_steps`, `tol` of the solver |
-| returns where it stopped | `converged`, `curvature`, `degeneracy`, `multipliers` |
+| returns the last iterate | `converged`, `curvature`, `degeneracy`, `multipliers` |
 | an outer loop with optax | `solve` for one context, `fit_leader` for a policy |
 
 ```text
@@ -40,15 +40,16 @@ print(jax.grad(lambda q: q * (12 - q - run(q)))(8.0))  # -2.0
 
 ## optimistix
 
-`minimise` has no bounds; those of `root_find` with `Newton` clip the iterates, but the derivative
-is that of a root. A follower at a bound needs it in the conditions that are differentiated.
+`minimise` has no bounds. `root_find` with `Newton` clips the iterates to bounds, but the derivative
+is that of a root. For a follower at a bound, the bound must be part of the conditions that are
+differentiated.
 
 | optimistix | stackjax |
 |---|---|
 | `minimise(fn, solver, y0, args)` | `best_response(game, action, context, response=y0)` |
 | `Newton(rtol, atol)`, `BFGS`, `Dogleg` | `Newton(tol=...)`, projected |
 | `ImplicitAdjoint()` | the same theorem, with the active constraints |
-| `throw=False`, `sol.result` | never raises within transforms; `found.converged` |
+| `throw=False`, `sol.result` | does not raise within transforms; `found.converged` |
 | `sol.stats["num_steps"]` | `found.steps` |
 | `options={"lower": l, "upper": u}` | `Box(l, u)`, or a set that couples the players |
 
@@ -65,11 +66,11 @@ print(run(6.0), jax.grad(run)(6.0) == 0)  # 2.5 True
 
 ## BilevelJuMP
 
-BilevelJuMP writes the lower level's optimality conditions into the upper one and gives the result
-to a mixed-integer or nonlinear solver; with a mixed-integer one and a linear lower level the
-optimum is global. `Complementarity` does the same with an interior-point method from several
-starts: a local method, but differentiable, and for any smooth utility. The example of
-BilevelJuMP's README (Dias Garcia, Bodin and Street, INFORMS Journal on Computing, 2023):
+BilevelJuMP adds the lower level's optimality conditions to the upper level and passes the result to
+a mixed-integer or nonlinear solver; with a mixed-integer solver and a linear lower level, the
+optimum is global. `Complementarity` solves the same formulation with an interior-point method from
+several starts. It is a local method, but differentiable, and it accepts any smooth utility. The
+example in BilevelJuMP's README (Dias Garcia, Bodin and Street, INFORMS Journal on Computing, 2023):
 
 ```text
 mode = BilevelJuMP.FortunyAmatMcCarlMode(primal_big_M = 100, dual_big_M = 100)
@@ -87,9 +88,9 @@ objective_value(model), value(x), value(y)  # 6.133, 3.5 * 8/15, 8/15
 | BilevelJuMP | stackjax |
 |---|---|
 | `@variable(Upper(model), y)`, `@variable(Lower(model), x)` | action `y`, response `x` |
-| `@objective(..., Min, ...)` | utilities, maximised: change the sign |
+| `@objective(..., Min, ...)` | utilities are maximised: change the sign |
 | `@constraints(Lower(model), ...)` | `response_set`; a `Polyhedron` if linear in `x` |
-| `@constraints(Upper(model), ...)`, also on `x` | `action_set`; `Constrained` where it reads `x` |
+| `@constraints(Upper(model), ...)`, also on `x` | `action_set`; `Constrained` if it has `x` |
 | `optimize!`, `value(x)` | `solve`; `found.action`, `found.response` |
 | dual variables of the lower level | `best_response(...).multipliers` |
 
@@ -109,9 +110,9 @@ print(f"{-found.leader_utility:.3f}", found.converged)  # 6.133 True
 
 ## A PPO controller
 
-Where the executor's response can be written down or learned from a log (`fit_follower`), the
-controller needs no exploration: its gradient goes through the response and through the turns. What
-is known of neither remains PPO's.
+If the executor's response is known, or can be learned from a log (`fit_follower`), the controller
+needs no exploration: its gradient goes through the response and through the turns. Otherwise use
+PPO.
 
 | PPO | stackjax |
 |---|---|
@@ -156,8 +157,8 @@ actor, history = sj.fit_leader(
 print(history.utility[-1] > history.utility[0], history.converged.min() == 1)  # True True
 ```
 
-A policy that PPO trained can be continued: it is the same module; give it to `fit_leader`. On a
-toll road and a quadratic game the implicit gradient reaches PPO's final value with 8.3 and 26 times
-fewer solved followers; on the resource game PPO ends 0.2% of the gain higher
+A policy trained by PPO is the same module: pass it to `fit_leader` to continue. On a toll road and
+a quadratic game the implicit gradient reaches PPO's final value with 8.3 and 26 times fewer solved
+followers; on the resource game PPO reaches 0.2% more of the possible gain
 (`python -m experiments.learning`, `experiments/results/learning.json`).
 """

@@ -1,10 +1,10 @@
-"""Constraints, and what they cost.
+"""Constraints and shadow prices.
 
-The action and the response each live in a set: `Box`, `Simplex`, `Ball`, `Polyhedron`
-(`A r <= b`, `E r = d`) or `Constrained` (smooth `inequality <= 0`, `equality == 0`, in a box). The
-arrays of a set may be traced: they are differentiated and batched like any other argument.
+The action and the response each live in a set: `Box`, `Simplex`, `Ball`, `Polyhedron` (`A r <= b`,
+`E r = d`) or `Constrained` (smooth `inequality <= 0`, `equality == 0`, in a box). The arrays of a
+set may be traced: they can be differentiated and batched like any other argument.
 
-## A budget, and its price
+## A budget and its shadow price
 
 A follower buys two goods at one price, within a budget that the context gives:
 
@@ -31,8 +31,8 @@ print(jnp.round(found.value, 3), found.converged)  # [1.25 0.25] True
 print(jnp.round(found.multipliers.inequality, 3))  # [0.5]
 ```
 
-`Response.multipliers` are shadow prices: what the follower's utility gains for each unit by which a
-constraint is relaxed. There is one for each number that `inequality` and `equality` return, and
+`Response.multipliers` are shadow prices: the gain in the follower's utility for each unit by which
+a constraint is relaxed. There is one for each number that `inequality` and `equality` return;
 `lower` and `upper` have the structure of the response. The envelope theorem gives the same number
 as a derivative of the optimal utility:
 
@@ -57,10 +57,10 @@ Where a multiplier is zero and its constraint active, derivatives hold on one si
 ## Constraints on the outcome
 
 A `Constrained` action set may read the follower's response: the leader then chooses among actions
-whose *outcome* is admissible. A service level is of this kind, and so is a participation constraint
-(the follower gets at least its outside option). An incentive constraint needs nothing: the response
-is a best response by definition. Here the shop has to sell a least amount, to buyers without a
-budget:
+whose *outcome* is admissible. Examples are a service level and a participation constraint (the
+follower gets at least its outside option). An incentive constraint does not have to be written: the
+response is a best response by definition. Here the shop has to sell a minimum amount, to buyers
+without a budget:
 
 ```python
 shortfall = lambda price, amounts, market: market["least"] - jnp.sum(amounts)
@@ -78,23 +78,24 @@ print(jnp.round(found.action, 3), jnp.round(value, 3), found.converged)  # 0.5 1
 print(jnp.round(cost, 3))  # -0.5
 ```
 
-Without the constraint the shop would ask 0.75 and sell 1.5. `Solution` has no multipliers: the
-leader's shadow price is the derivative of `leader_utility` in the constraint's level, by the
-implicit function theorem. In closed form the income is `least (3 - least) / 2`, with slope -0.5 at
-2. `recipes.contract` has a principal and an agent with a participation constraint and limited
-liability.
+Without the constraint, the price would be 0.75 and the amount sold 1.5. `Solution` has no
+multipliers: the leader's shadow price is the derivative of `leader_utility` in the constraint's
+level, by the implicit function theorem. In closed form the income is `least (3 - least) / 2`, with
+slope -0.5 at `least = 2`. `recipes.contract` has a principal and an agent with a participation
+constraint and limited liability.
 
 ## Rules
 
-- Sets with constraints on both sides, or that couple the players, go to `Complementarity` in
-  `solve`; `Newton` needs boxes.
-- A constraint of the action set that reads the response is the leader's: the follower ignores it.
-  A constraint of the response set is the follower's, and may read the action.
-- Write constraints in units in which they are about 1, and smooth: two linear ones instead of an
-  absolute value.
-- Redundant constraints are allowed; equalities should be independent. Where no feasible point has
-  slack, multipliers are not unique, and the answer may not be called converged.
-- An empty `Polyhedron` is an error outside transforms; any other empty set is `converged=False`.
-- Policies: `fit_leader(..., constraints=[sj.fit.Average(f, at_least=0.9)])` bounds averages over
-  contexts, with multipliers in `History`.
+- By default, `solve` uses `Newton` if both sets are boxes and `Complementarity` otherwise. `Newton`
+  needs a `Box` as the action set.
+- A constraint of the action set that depends on the response binds the leader only: the follower
+  ignores it. A constraint of the response set binds the follower, and may depend on the action.
+- Constraints should be smooth, in units in which they are about 1: write two linear ones instead of
+  an absolute value.
+- Redundant constraints are allowed; equalities should be independent. If no feasible point has
+  slack, multipliers are not unique, and `converged` may be False.
+- An empty `Polyhedron` raises an error outside transforms; any other empty set gives
+  `converged=False`.
+- For policies, `fit_leader(..., constraints=[sj.fit.Average(f, at_least=0.9)])` bounds averages
+  over contexts and records their multipliers in `History`.
 """

@@ -1,9 +1,8 @@
 """Many contexts, many devices.
 
-Contexts are independent, so a batch splits over devices without communication inside a solve. On
-one device `jax.vmap` is enough: a batch of small followers is rewritten so that every component is
-one vector over the batch, and runs in blocks that stay in cache. This page runs on any number of
-devices; with one device the mesh has one entry.
+Contexts are independent, so a batch can be split over devices without communication inside a solve.
+On one device `jax.vmap` is enough (`speed` describes how a batch is run). The code below runs on
+any number of devices; with one device the mesh has one entry.
 
 ```python
 import jax, jax.numpy as jnp, numpy as np
@@ -36,8 +35,9 @@ print(bool(converged.all()), np.allclose(actions, (demands - 1) / 2, atol=1e-4))
 print(len(actions.sharding.device_set) == jax.device_count())                      # True
 ```
 
-Each device loops until its own contexts have converged; none waits for another. `check_vma=False`
-is needed, because JAX's check of what varies over devices does not follow custom derivative rules.
+Each device iterates until its own contexts have converged and does not wait for the others.
+`check_vma=False` is needed because JAX's check of which values vary over devices does not support
+custom derivative rules.
 
 ## Shared parameters
 
@@ -70,14 +70,13 @@ print(np.allclose(shared(0.3, demands), alone, rtol=1e-4))                      
 
 ## Without shard_map
 
-`jax.jit(jax.vmap(leader))(demands)` on sharded contexts gives the same answers; XLA places some
-collectives of its own, and all devices run until the slowest context is done. Use a mesh whose axes
-are `AxisType.Auto`; an `Explicit` mesh is refused with an error that says so. `fit_leader` accepts
-sharded contexts in the same way.
+`jax.jit(jax.vmap(leader))(demands)` on sharded contexts gives the same answers; XLA inserts some
+collectives, and all devices run until the slowest context is done. Use a mesh whose axes are
+`AxisType.Auto`; an `Explicit` mesh raises an error. `fit_leader` also accepts sharded contexts.
 
 ## Simulate devices, use several processes
 
-Eight devices on one processor, to test a program:
+To test a program with eight devices on one processor:
 
 ```bash
 JAX_NUM_CPU_DEVICES=8 python program.py
@@ -96,7 +95,7 @@ pip install -e ".[cuda13]"    # or ".[cuda12]", ".[tpu]"
 |---|---|
 | eight devices, two processes | simulated on a CPU: `tests/solvers/test_devices.py` |
 | CUDA and TPU | lowered, not run: `tests/arrays/test_lowering.py` |
-| time on a GPU | predicted on paper, not measured: `experiments/speed/README.md` |
+| time on a GPU | predicted, not measured: `experiments/speed/README.md` |
 
 On an accelerator use float32 and units in which numbers are about 1. `notebooks/05_scale.ipynb`
 solves a million contexts and runs the same batch on eight simulated devices.

@@ -1,8 +1,8 @@
-r"""From a table to a follower, and from it to a leader.
+r"""From a table of play to a follower and a leader.
 
-A CSV file or a data frame of observed play is enough: columns that both players see (context), the
-leader's action, the follower's response. This page generates a file of sales, so that the answers
-can be compared with the truth: `bought = max(0, (8 + 2 weather - price) / 2)`, plus noise.
+The input is a CSV file or a data frame of observed play: columns that both players see (context),
+the leader's action and the follower's response. This page generates a file of sales, so that the
+results can be compared with the truth: `bought = max(0, (8 + 2 weather - price) / 2)`, plus noise.
 
 ```python
 import importlib.util, io
@@ -39,13 +39,14 @@ print(seen.response.shape, bool((seen.response == 0).any()))   # (400,) True
   (`[N, 2]`), or a dictionary of arrays: contexts, actions and responses are pytrees.
 - **Categories** become numbers: `table["kind"].astype("category").cat.codes` for an embedding,
   `pd.get_dummies` for a one-hot code.
-- **Missing responses** stay NaN. A missing context or action is an error: fill or drop it.
+- **Missing responses** stay NaN. A missing context or action raises an error: fill it in or drop
+  the row.
 - **Units**: scale columns so that numbers are about 1; float32 resolves seven digits.
 
 ## Learn the follower
 
-The follower's utility has unknown parameters. Start it inside its set: the bias of 10 is above
-every price, so the first responses are positive and have a slope.
+The follower's utility has unknown parameters. Initialise it so that responses are inside the set:
+the bias 10 is above every price, so the first responses are positive and have a nonzero slope.
 
 ```python
 class Buyer(nnx.Module):
@@ -65,8 +66,8 @@ buyer, history = sj.fit_follower(
 print(bool(jnp.sqrt(-history.utility[-1]) < 0.12), history.settled)   # True True
 ```
 
-Judge the fit by its error (here the noise is 0.1) and by `History.settled`: whether the loss still
-falls. `History.converged` only says that the followers' solver converged.
+Judge the fit by its error (here the noise is 0.1) and by `History.settled`, which tells whether the
+loss has stopped falling. `History.converged` only says that the followers' solver converged.
 
 ## Learn the leader
 
@@ -91,7 +92,7 @@ best = 4.5 + seen.context                                             # for the 
 print(bool(jnp.abs(jax.vmap(seller)(seen.context) - best).max() < 0.1))   # True
 ```
 
-## Use it, and stay inside the data
+## Use the policy within the data
 
 The learned buyer is reliable at prices like those in the table. `sj.project` maps a proposed price
 to the nearest recorded one; `sj.fit.Ensemble` trains against several fits
@@ -103,5 +104,5 @@ nearest = sj.project(proposed, sj.ActionSet(seen.action))
 print(bool(nearest.distance < 0.1))                                   # True
 ```
 
-Write the decisions back as a column: `table["proposed"] = np.asarray(jax.vmap(seller)(...))`.
+Store the decisions as a column: `table["proposed"] = np.asarray(jax.vmap(seller)(...))`.
 """

@@ -1,14 +1,15 @@
 """Govern your agent in five minutes.
 
 A controller sets a quality target and a cost subsidy before each model step; the rational response
-to them sets how much context, which prompt and which tools the agent sends. `stackjax.runtime` puts
-that in front of a real agent: it rewrites requests, records what they used, and falls back to the
-request as it came whenever anything is late, missing or unusual.
+to them determines how much context, which prompt and which tools the agent sends.
+`stackjax.runtime` applies such a controller to a real agent: it rewrites requests, records their
+usage, and forwards the original request whenever a decision is late or the input is missing or
+unusual.
 
 ## Try it without a model
 
-`known_world` is a small world with known answers. A `Policy` is a controller with the calibration
-of its predictions; a `Governor` applies it according to a `Rollout`.
+`known_world` is a small simulated environment with known answers. A `Policy` is a controller with
+the calibration of its predictions; a `Governor` applies it according to a `Rollout`.
 
 ```python
 from stackjax.agents.control import known_world
@@ -30,8 +31,8 @@ print(decision.arm, decision.response, decision.recommended.response)
 governor.observe(decision, Usage(prompt_tokens=250, completion_tokens=40))
 ```
 
-In shadow mode the decision is computed and logged, and the request is not changed. Then a share of
-the sessions is governed, then all:
+In shadow mode the decision is computed and logged, and the request is not changed. The next stages
+govern a share of the sessions, then all of them:
 
 ```python
 governor.set_rollout(Rollout("canary", share=0.05))
@@ -43,8 +44,8 @@ decision = governor.decide({**session, "identifier": "session-9"})
 print(decision.arm, decision.response, decision.fallback)     # governed (1.0, 1.0, 1.0) None
 ```
 
-The response is (context, prompt, tools), each in [0, 1]. Without a feature that the policy needs
-the turn falls back, and says why:
+The response is (context, prompt, tools), each in [0, 1]. If a feature that the policy needs is
+missing, the turn falls back and reports the reason:
 
 ```python
 decision = governor.decide({"identifier": "session-8", "task": "simple_qa"})
@@ -86,14 +87,14 @@ python -m stackjax.runtime proxy --upstream http://127.0.0.1:8080/v1 --policy po
 python -m stackjax.runtime report run.jsonl
 ```
 
-Point the agent to `http://127.0.0.1:8090/v1`. The proxy begins in shadow mode, where bodies leave
-byte for byte as they came; `--mode canary --share 0.05` governs one session in twenty. A policy
-that was calibrated on other traffic raises the drift alarm and falls back: run in shadow first,
-then `recalibrated(policy, read_log(path).records)`.
+Point the agent to `http://127.0.0.1:8090/v1`. The proxy starts in shadow mode, in which bodies are
+forwarded byte for byte; `--mode canary --share 0.05` governs one session in twenty. A policy that
+was calibrated on other traffic raises the drift alarm and falls back: run in shadow mode first,
+then call `recalibrated(policy, read_log(path).records)`.
 
 A decision takes 0.37 ms at the median and 0.52 ms at p99 on two cores. With 64 sessions the proxy
-adds 3.1 ms at the median; saturated, it adds 0.35 s. Load and faults are measured in
-`experiments/runtime/README.md`.
+adds 3.1 ms at the median; under saturation, it adds 0.35 s. `experiments/runtime/README.md` has
+measurements under load and faults.
 
 ## Live run of the study
 
@@ -104,7 +105,7 @@ python -m experiments.govern --live --turns 60
 takes new turns with the local model. For another server set `OPENAI_BASE_URL` and
 `OPENAI_API_KEY`, and name the model with `--model`; neither variable is written to a log.
 
-## What the evidence says, and its limits
+## Evidence and its limits
 
 The confirmatory experiment (`experiments/confirmatory/README.md`, protocol fixed before the turns
 were taken): on 1,019 turns of a 0.5B model the controller used 12.7% [11.5, 13.8] fewer tokens than
@@ -113,13 +114,15 @@ a margin of 2 points (p = 0.002).
 
 - **The target was 30%**, missed by 17 points; 1,019 of 2,025 planned turns were taken.
 - **The incentives add nothing there.** The saving comes from the dependence on the context: the
-  leader gives one signal everywhere, and a network that sets the action directly saves as much.
-- **On questions of others hardly anything is saved** (1.9%). The saving comes from sessions
-  whose turns differ in what they need.
-- **It does not transfer.** On the other model the controller costs more or loses accuracy.
-  Calibrated on 60 turns it loses nothing on Qwen and saves 4%; on SmolLM2 it loses 5.7 points.
-- Two small models on one machine, sessions from templates for 89% of the turns, scripted earlier
-  replies.
+  leader's signal is the same in every context, and a network that sets the action directly saves as
+  much.
+- **On GSM8K and HotpotQA almost nothing is saved** (1.9%). The saving comes from sessions whose
+  turns need different resources.
+- **It does not transfer.** On the other model the controller costs more or loses accuracy. After
+  calibration on 60 turns it loses nothing on Qwen and saves 4%; on SmolLM2 it loses 5.7 points.
+- The study has two small models on one machine, sessions from templates for 89% of the turns, and
+  scripted earlier replies.
 
-So measure on your own traffic: shadow mode, then an A/B roll-out with the stop rule for harm.
+Measure on your own traffic: use shadow mode first, then an A/B roll-out with the stopping rule for
+harm.
 """

@@ -1,13 +1,15 @@
 """When the gradient is valid.
 
-The derivative of a best response `r*` comes from its optimality conditions (the implicit function
-theorem). Coordinates at an active bound stay there, active constraints stay active, and on the
-remaining directions the gradient of the Lagrangian stays zero. This is exact when
+The derivative of a best response `r*` follows from its optimality conditions by the implicit
+function theorem: coordinates at an active bound are fixed, active constraints stay active, and the
+gradient of the Lagrangian stays zero along the remaining directions. The derivative is exact when
 
-1. the follower has converged: `Response.converged`; `Response.residual` estimates the error left;
+1. the follower has converged: `Response.converged`; `Response.residual` estimates the remaining
+   error;
 2. utility and constraints are twice differentiable near `r*`, and the Lagrangian is strictly
    concave along the free directions: `Response.curvature` is positive, `Response.unique` is True;
-3. no constraint is active with a zero multiplier: `Response.degeneracy` is the distance to that.
+3. no constraint is active with a zero multiplier: `Response.degeneracy` is the distance to such a
+   point.
 
 The same conditions hold for the multipliers, which are differentiable too (`constraints`).
 
@@ -30,11 +32,10 @@ print(follow(1.25).value, jnp.abs(slope(1.25)), follow(1.25).degeneracy)  # 1.0 
 print(follow(1.0).value, slope(1.0) in (0.0, 1.0), follow(1.0).degeneracy)  # 1.0 True 0.0
 ```
 
-The answer is `min(action, 1)`. Inside the set it follows the action. At the bound it does not move,
-and the derivative is zero, where unrolled or projected iterations often return another number. At
-`action = 1` the bound is active with a zero multiplier: the left derivative is 1, the right one is
-0, and one of the two is returned. `degeneracy` is 0 there; check it wherever a derivative decides
-something.
+The response is `min(action, 1)`. Inside the set its derivative is 1. At the bound its derivative is
+0, where unrolled or projected iterations often return another number. At `action = 1` the bound is
+active with a zero multiplier: the left derivative is 1, the right derivative is 0, and one of the
+two is returned. `degeneracy` is 0 there; check it where a decision depends on a derivative.
 
 ## Several best responses
 
@@ -49,11 +50,12 @@ found = sj.best_response(shared, 1.0, None, response=start)
 print(found.converged, found.unique, jnp.round(found.value.sum(), 4))  # True False 1.0
 ```
 
-Every point with the right sum is a best response; one of them is returned, with `unique=False`. Its
-derivative has no part along the flat direction. `solve` with `Complementarity` takes the leader's
-favourite; `game.break_ties("pessimistic")` takes the other side.
+Every point with this sum is a best response; one of them is returned, with `unique=False`. Its
+derivative has no component along the flat direction. `solve` with `Complementarity` selects the
+best response that the leader prefers; `game.break_ties("pessimistic")` selects the one that is
+worst for the leader.
 
-## Failures stay in their lane
+## Failures stay in their context
 
 ```python
 logs = sj.Game(
@@ -67,26 +69,26 @@ print(jax.vmap(lambda w: answer(2.0, w).converged)(worths))  # [ True False]
 print(jax.vmap(lambda w: jax.grad(lambda a: answer(a, w).value)(2.0))(worths))  # [-0.25  0.  ]
 ```
 
-What is returned, by situation:
+What is returned in each case:
 
-- **The follower did not converge.** `converged=False`, the best point found and its residual. The
-  gradient is finite, but not that of a best response. `fit_leader` leaves the context out and
-  counts it in `History.converged`.
-- **The utility is NaN or infinite in a context.** Outside transforms an error that names the
-  utility. Inside, `converged=False`, `residual=inf` and a zero gradient: other contexts and shared
-  parameters are unaffected.
-- **The set is empty in a context.** For a `Polyhedron` an error outside transforms; otherwise
+- **The follower did not converge.** The result is the best point found and its residual, with
+  `converged=False`. The gradient is finite, but it is not that of a best response. `fit_leader`
+  leaves the context out and counts it in `History.converged`.
+- **The utility is NaN or infinite in a context.** Outside transforms, an error names the utility.
+  Inside, `converged=False`, `residual=inf` and the gradient is zero, so that other contexts and
+  shared parameters are unaffected.
+- **The set is empty in a context.** A `Polyhedron` raises an error outside transforms; otherwise
   `converged=False`.
-- **A flat direction.** One of the best responses, `unique=False`, a zero derivative along that
-  direction. `solve` with `Newton` does not call it converged.
+- **A flat direction.** One of the best responses is returned, with `unique=False` and a zero
+  derivative along that direction. `solve` with `Newton` does not report convergence.
 - **A kink of the utility, or a maximum of higher order.** Newton steps do not shrink:
   `converged=False`, `curvature=0`.
-- **An unbounded follower.** Outside transforms an error that names it; inside, `converged=False`.
-- **A follower that is not concave.** A local maximum; see `convergence`.
+- **An unbounded follower.** Outside transforms, an error names it; inside, `converged=False`.
+- **A follower that is not concave.** The answer is a local maximum; see `convergence`.
 - **The leader's optimum is on a kink of the response.** `Newton` finds the point and reports
-  `converged=False`: its gradient is not zero there. `Complementarity` proves it.
-- **A module with state that is not a parameter (BatchNorm, Dropout).** An error: under `jax.jit`
-  that state would silently not be updated.
+  `converged=False`: its gradient is not zero there. `Complementarity` verifies the optimum.
+- **A module with state that is not a parameter (BatchNorm, Dropout).** This is an error, because
+  under `jax.jit` that state would silently not be updated.
 
 ## Higher derivatives
 
@@ -107,19 +109,19 @@ print(jnp.isclose(third, 108 / 4**5 - 6 / 4**4, rtol=1e-4))  # True
 
 Two limits:
 
-- Within `lax.scan` and `lax.map`, derivatives are right up to the second order. From the third on,
-  with a reverse pass among them, they are wrong: JAX forgets custom derivative rules when it
-  differentiates a scan again. Forward mode alone is right at every order. Without a scan there is
+- Within `lax.scan` and `lax.map`, derivatives are correct up to second order. Third and higher
+  derivatives that use reverse mode are wrong: JAX drops custom derivative rules when it
+  differentiates a scan again. Forward mode alone is correct at every order. Without a scan there is
   no such limit.
 - `solve` is differentiable in the context and in the arrays of the game with `Newton` and
   `Complementarity`, not with `FirstOrder`.
 
 ## Evidence
 
-None of 4,096 gradients of the benchmark is wrong by more than 1%, at bounds too; jaxopt's defaults
-have 5%, 50 unrolled steps 93% (`python -m experiments.speed`, `experiments/results/bench.json`). On
-200 random games with a network inside the follower and more than a third of the coordinates at a
-bound, first and second derivatives agree with finite differences to 1e-6 relative
-(`python -m pytest tests/follower/test_best_response.py`). `sj.check(game, solution, context)`
-compares the gradient of one solution with differences.
+None of 4,096 gradients of the benchmark is wrong by more than 1%, including those at active bounds;
+with jaxopt's defaults 5% are, with 50 unrolled steps 93% (`python -m experiments.speed`,
+`experiments/results/bench.json`). On 200 random games with a network inside the follower and more
+than a third of the coordinates at a bound, first and second derivatives agree with finite
+differences to 1e-6 relative (`python -m pytest tests/follower/test_best_response.py`).
+`sj.check(game, solution, context)` compares the gradient of one solution with finite differences.
 """

@@ -1,10 +1,11 @@
 """Labels under a budget.
 
 A learner chooses one of K alternatives in each of T rounds and may see the rewards of at most B
-rounds. When is a label worth its price? `stackjax.labels` reads this as a Stackelberg game (after
-arXiv 2602.00952, of which the abstract is known to us): the learner commits to scores, the follower
-answers with the alternative that could still beat the learner's choice by most. That gap bounds the
-regret of the round, and a label is bought where the gap exceeds a threshold.
+rounds. Which labels are worth buying? `stackjax.labels` models this as a Stackelberg game (after
+the abstract of arXiv 2602.00952; we have not seen the full text): the learner commits to scores,
+and the follower answers with the alternative that could still exceed the learner's choice by the
+largest gap. That gap bounds the regret of the round, and a label is bought if the gap exceeds a
+threshold.
 
 ```python
 import jax, jax.numpy as jnp
@@ -16,15 +17,16 @@ state, curves = sj.labels.run(learner, stream, 2000, key=jax.random.key(1))
 print(state.labels, curves.regret[-1] < 50)                    # 200 True
 ```
 
-`run` is one scan whose memory does not grow with T. For real traffic call the four functions of a
-learner: `init`, `propose` (which says whether to buy), `update` with the rewards, and `refresh`
+`run` is one scan whose memory does not grow with T. For real traffic, call the four functions of a
+learner: `init`, `propose` (which decides whether to buy), `update` with the rewards, and `refresh`
 every few hundred rounds. `sj.labels.recorded_stream` makes a stream of arrays `[T, K, d]` and
 rewards `[T, K]`.
 
-## Where it helps, and where it does not
+## When it helps and when it does not
 
-The baseline buys the first B labels (a threshold below every gap). In random order it is as good.
-Where the groups of contexts come one after another, it has no labels left for the later ones:
+The baseline buys the first B labels (a threshold below every gap). In random order it performs
+equally well. If groups of contexts arrive one after another, it has no labels left for the later
+groups:
 
 ```python
 @jax.jit
@@ -43,8 +45,8 @@ _, first = play(ordered, -1.0)
 print(gap < 30, first > 300)                                   # True True
 ```
 
-The threshold decides. Nothing paces the labels over time: too low, and the budget is gone early;
-too high, and labels are left over.
+The result depends on the threshold, because labels are not paced over time: if it is too low, the
+budget is spent early; if it is too high, labels are left over.
 
 ```python
 for threshold in (0.15, 0.3, 0.6):
@@ -55,8 +57,8 @@ for threshold in (0.15, 0.3, 0.6):
 # 53 False
 ```
 
-`tune_threshold` chooses it on simulated streams, whose labels cost nothing; `imagine` makes such
-streams from your own unlabelled contexts, with parameters drawn from a prior.
+`tune_threshold` chooses it on simulated streams, whose labels cost nothing; `imagine` generates
+such streams from your own unlabelled contexts, with parameters drawn from a prior.
 
 ```python
 keys = jax.random.split(jax.random.key(2), 4)
@@ -72,18 +74,18 @@ tuned = sj.labels.tune_threshold(
 print(tuned.chosen)                                            # 0.3
 ```
 
-## What was measured
+## Results
 
 `python -m experiments.labels`; tables in `experiments/labels/README.md`.
 
 - On recorded multiple-choice votes of two language models, at most 10% of the labels reach 99.7% of
   the accuracy with full information in random order and 97.6% subject by subject.
-- **With the hardest questions first, 53%**: the budget is gone too early. Another reading, `age`,
-  reaches 98.9% there.
-- These features are chosen so that labels matter. Features shared over subjects get as far with 1%
-  of the labels.
-- On simulated streams it is strictly better than every baseline in adversarial order alone.
+- **With the hardest questions first, 53%**: the budget is spent too early. Another definition of
+  latency, `latency="age"`, reaches 98.9% there.
+- These features were chosen so that labels matter. With features shared over subjects, 1% of the
+  labels is enough for the same result.
+- On simulated streams it is significantly better than every baseline in adversarial order only.
 
-Before you use it: run `play` with a threshold of -1 on your own recorded stream. If the first B
-labels do as well, you need no gate.
+Before you use it, run `play` with a threshold of -1 on your own recorded stream. If the first B
+labels perform as well, a threshold is not needed.
 """

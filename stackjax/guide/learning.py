@@ -2,7 +2,7 @@
 
 `fit_follower` learns a follower's utility from observed play. `fit_leader` trains a policy through
 the follower's best response; its gradient is the total derivative, so it needs neither exploration
-nor a critic. Both run one compiled loop of any optax optimiser and return the fitted module and a
+nor a critic. Both run a compiled loop with any optax optimiser and return the fitted module and a
 `History`. The data here are simulated, so that the fits can be compared with the truth.
 
 ```python
@@ -34,28 +34,30 @@ buyer, history = sj.fit_follower(
 print(bool(jnp.sqrt(-history.utility[-1]) < 0.25), history.settled)   # True True
 ```
 
-`History.settled` says whether the loss still falls; `History.converged` is the share of followers
-whose solver converged, and says nothing about the fit. Start the module inside the response set
-(here by the bias 10, above every price): where every response is at a bound, all gradients are
-zero and the fit returns its initial module. A fit that diverges stops (`History.diverged`,
-`History.steps`) and returns the last module whose values were finite.
+`History.settled` tells whether the loss has stopped falling; `History.converged` is the share of
+followers whose solver converged, and says nothing about the fit. Initialise the module so that
+responses are inside the set (here with the bias 10, above every price): if every response is at a
+bound, all gradients are zero and the fit returns its initial module. A fit that diverges stops
+(`History.diverged`, `History.steps`) and returns the last module whose values were finite.
 
 ## Choose an estimator
 
-- `ResponseRegression()` (default): least squares, for best responses with errors of one size.
+- `ResponseRegression()` (default): least squares, for best responses with errors of equal variance.
 - `GaussianResponse(censored=...)`: maximum likelihood with a learned standard deviation for each
-  coordinate; `censored=True` where responses were clipped at a bound.
-- `GibbsResponse(grid)`: a logit response, where better responses are more likely; any utility.
-- `BehaviourCloning()`: no game; the module is the response itself.
+  coordinate; use `censored=True` if responses were clipped at a bound.
+- `GibbsResponse(grid)`: a logit response, in which better responses are more likely; for any
+  utility.
+- `BehaviourCloning()`: without a game; the module is the response itself.
 
 `sj.fit.ConcaveUtility` is an input-convex network whose best response is unique for all
 parameters; `sj.fit.probe_concavity` measures the curvature of any other utility.
 
-A response that was not recorded is NaN: it leaves the loss, the rest of its row stays.
-`Observations.weight` scales rows. `validation=0.2` holds out a fifth of the rows, stops early, and
-returns the module that did best on them. Give an `Observations` instead of a share where rows
-depend on each other: all rows of one subject belong on one side. Here the purchases are clipped
-at zero; the censored likelihood models that and estimates the standard deviation of the noise:
+Encode a missing response as NaN: it is left out of the loss, and the rest of its row is used.
+`Observations.weight` weights rows. `validation=0.2` holds out a fifth of the rows, stops early, and
+returns the module with the lowest loss on them. If rows depend on each other, pass an
+`Observations` instead of a share, so that all rows of one subject are on the same side of the
+split. Here the purchases are clipped at zero; the censored likelihood models that and estimates the
+standard deviation of the noise:
 
 ```python
 gaps = seen.replace(response=bought.at[:40].set(jnp.nan), weight=jnp.where(price < 5, 2.0, 1.0))
@@ -68,16 +70,16 @@ print(f"{history.noise:.1f}")                                         # 0.2
 
 ## What cannot be identified
 
-- **The scale of a utility**, and terms without the response: utilities with the same best
-  responses are indistinguishable to regression. Compare responses and their derivatives, not
+- **The scale of a utility**, and terms that do not depend on the response: regression cannot
+  distinguish utilities with the same best responses. Compare responses and their derivatives, not
   parameters. `GibbsResponse` identifies the scale, because errors depend on it.
 - **Signals that never varied**: the slope of the response to them is unknown.
-- **Responses at a bound**: they bound the unconstrained optimum from one side and give no slope.
-- **Confounded signals**: if signals were chosen by something that the context lacks, its effect
-  is attributed to the signal, as in any regression.
+- **The slope of responses at a bound**: they only bound the unconstrained optimum from one side.
+- **Confounded signals**: if the choice of signals depended on a variable that the context lacks,
+  its effect is attributed to the signal, as in any regression.
 
-A bootstrap shows how much the fit depends on the sample. `jax.vmap` over keys fits the members of
-an ensemble together; `bootstrap(key, groups=...)` draws whole subjects:
+A bootstrap shows how much the fit depends on the sample. `jax.vmap` over keys fits all members of
+an ensemble at once; `bootstrap(key, groups=...)` resamples whole subjects:
 
 ```python
 def member(key):
@@ -93,8 +95,8 @@ print(slopes.shape, bool(jnp.abs(slopes + 0.5).max() < 0.03))         # (4,) Tru
 
 ## Train a leader
 
-A policy maps a context to an action. Let it end in a squashing function: the projection onto the
-action set has no gradient outside the set.
+A policy maps a context to an action. End it with a squashing function, because the projection onto
+the action set has no gradient outside the set.
 
 ```python
 class Seller(nnx.Module):
@@ -114,8 +116,8 @@ best = 4.5 + taste                                                    # for the 
 print(bool(jnp.abs(jax.vmap(seller)(taste) - best).max() < 0.2))      # True
 ```
 
-**Average constraints** bound a mean over contexts. The multiplier in `History` is what the leader's
-utility gains for each unit by which the bound is relaxed. Here the seller must sell 2.5 units on
+**Average constraints** bound a mean over contexts. The multiplier in `History` is the gain in the
+leader's utility for each unit by which the bound is relaxed. Here the seller must sell 2.5 units on
 average instead of 2; the exact multiplier is 2:
 
 ```python
@@ -125,10 +127,10 @@ short, multiplier = history.constraints[-1, 0], history.multipliers[-1, 0]
 print(bool(jnp.abs(short) < 0.1), bool(jnp.abs(multiplier - 2) < 0.4))   # True True
 ```
 
-**Suboptimal.** With `follower=sj.fit.Suboptimal(delta)` the follower gives up at most `delta` of
-its utility, in the way that is worst for the leader, and the policy is trained against that.
-**Ensemble.** The policy maximises the mean over the worst share `tail` of the members, the
-conditional value at risk:
+**Suboptimal.** With `follower=sj.fit.Suboptimal(delta)` the policy is trained against the response
+that is worst for the leader among those that cost the follower at most `delta` of its utility.
+**Ensemble.** The policy maximises the mean over the worst share `tail` of the members (conditional
+value at risk):
 
 ```python
 careful, _ = sj.fit_leader(
@@ -143,16 +145,17 @@ the discounted sum over the turns of a session whose state the actions change. T
 through each turn's response and through the state; `stackjax.guide.coming_from` has an example, a
 tax on a fishery next to a PPO controller.
 
-## Compared with other ways
+## Comparison with other methods
 
-`python -m experiments.learning` trains the same policy network in four ways, each tuned on other
-seeds. On two of three games the implicit gradient reaches PPO's final value with 8 and 26 times
-fewer solved followers; on the third PPO ends 0.2% of the gain higher. 50 unrolled steps are equal
-per sample, and can be faster where a follower needs few steps. `python -m experiments.followers`
-compares the estimators: on held-out play their errors are 1.03 to 1.23 times the noise. Tables and
-figures are in `experiments/learning/README.md`.
+`python -m experiments.learning` trains the same policy network with four methods, each tuned on
+other seeds. On two of three games the implicit gradient reaches PPO's final value with 8 and 26
+times fewer solved followers; on the third, PPO reaches 0.2% more of the possible gain.
+Differentiating through 50 unrolled steps needs as many samples as the implicit gradient, and can be
+faster if a follower needs few steps. `python -m experiments.followers` compares the estimators:
+their errors on held-out play are 1.03 to 1.23 times the noise. Tables and figures are in
+`experiments/learning/README.md`.
 
-A policy trained by PPO is a module like any other: `fit_leader` continues from it.
+`fit_leader` can also continue from a policy trained by PPO, which is a module like any other.
 
 See also `stackjax.guide.from_a_table` (play in a CSV file) and `stackjax.guide.checkpoints` (stop
 and continue a fit).

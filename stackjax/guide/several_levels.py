@@ -1,9 +1,9 @@
-"""Several levels, several followers.
+"""Several levels and several followers.
 
 ## Three levels
 
-A best response is a function like any other: the follower's utility may call it. Below, the last
-player answers the middle one, and the middle one knows:
+The follower's utility may itself call `best_response`. Below, the last player responds to the
+middle player, who anticipates this:
 
 ```python
 import jax, jax.numpy as jnp
@@ -34,26 +34,26 @@ difference = (middle(4.0 + step).value - middle(4.0 - step).value) / (2 * step)
 print(jnp.isclose(jax.grad(lambda top: middle(top).value)(4.0), difference, rtol=1e-3))  # True
 ```
 
-`sj.solve(upper, ...)` does the same for the top player: `recipes.three_levels`, against a closed
-form. What it costs and what can go wrong:
+`sj.solve(upper, ...)` solves the top player's problem; `recipes.three_levels` compares such a
+solution with a closed form. Costs and pitfalls:
 
-- Each level differentiates the one below twice more. Compile time grows quickly; the last levels
-  should have few numbers.
-- The middle player's utility is seldom concave when the last one's answer bends. `Solution.local`
-  and `starts=` apply (`convergence`).
-- A failed answer of the last player is not reported by the upper levels: call `best_response` once
-  more at the solution and look at `converged`.
+- Each level adds two derivatives of the level below. Compile time grows quickly; the lowest levels
+  should have few variables.
+- The middle player's utility is seldom concave when the last player's response is nonlinear.
+  `Solution.local` and `starts=` apply (`convergence`).
+- The upper levels do not report a failure at the last level: call `best_response` once more at the
+  solution and check `converged`.
 - Where the last player's active constraints change, the middle player's utility has a kink.
-- Keep levels out of `lax.scan` (`gradients`, higher derivatives).
+- Do not nest levels inside `lax.scan` (see `gradients`, higher derivatives).
 
 ## Several followers with a potential
 
-`Game` has one follower. Several followers who play a Nash equilibrium among themselves are one
-follower where their game has a potential: a function whose derivative in each player's own response
-is that of the player's utility, up to a positive factor for each player. The maximiser of a concave
-potential over the product of their sets is their Nash equilibrium, with everything that
-`best_response` offers. Congestion games have one (`recipes.toll`), and so has quantity competition
-with linear demand:
+`Game` has one follower. Several followers who play a Nash equilibrium among themselves can be
+written as one follower if their game has a potential: a function whose derivative in each player's
+own response equals that of the player's utility, up to a positive factor for each player. The
+maximiser of a concave potential over the product of their sets is their Nash equilibrium, so
+`best_response` computes it. Congestion games have a potential (`recipes.toll`), and so does
+quantity competition with linear demand:
 
 ```python
 costs = jnp.array([1.0, 2.0, 5.5])
@@ -78,15 +78,15 @@ slopes = [own_slope(i, solved.value) for i in range(3)]
 print([bool(jnp.abs(s) < 1e-5) for s in slopes], slopes[2] < 0)  # [True, True, False] True
 ```
 
-The third firm stays out: its slope is negative at 0. `solve` finds the leader's best quantity
-against all three. There is a potential where the Jacobian of all own slopes in all responses
-(`jax.jacfwd`) is symmetric, if need be after each player's utility has been scaled.
+The third firm produces nothing: its slope is negative at 0. `solve` finds the leader's best
+quantity against all three. A potential exists if the Jacobian of the players' own slopes with
+respect to all responses (`jax.jacfwd`) is symmetric, possibly after scaling each player's utility.
 
 ## Several followers without a potential
 
-Where every follower is inside its set, the joint first-order conditions can be equalities of the
-response set, with any strictly concave utility. If the equilibrium is unique, the set has one
-point, and its derivative is that of the conditions.
+If every follower is inside its set, the joint first-order conditions can be written as equalities
+of the response set, with any strictly concave utility. If the equilibrium is unique, the set has
+one point, and its derivative is that of the equilibrium.
 
 ```python
 care = jnp.array([0.5, 0.2])  # not symmetric: how much the other's price helps
@@ -109,13 +109,13 @@ print(prices(1.0).converged, jnp.allclose(prices(1.0).value, exact, atol=1e-5)) 
 print(jnp.allclose(jax.jacfwd(lambda base: prices(base).value)(1.0), exact, atol=1e-5))  # True
 ```
 
-Nothing checks the second-order conditions: each utility has to be concave in its own response.
+The second-order conditions are not checked: each utility has to be concave in its own response.
 
 ## What the library cannot do
 
-- A Nash equilibrium of followers without a potential whose own bounds or constraints bind: their
-  complementarity conditions are no smooth equality.
+- A Nash equilibrium of followers without a potential at which bounds or constraints bind:
+  complementarity conditions are not a smooth equality.
 - Generalised equilibria, in which one follower's set depends on another's response.
-- Several leaders. Best replies of leaders can be iterated by hand, without a guarantee.
-- `fit_follower` and `fit_leader` with several followers, other than through one potential.
+- Several leaders. Best responses of leaders can be iterated by hand, without a guarantee.
+- `fit_follower` and `fit_leader` with several followers, except through a potential.
 """

@@ -1,12 +1,12 @@
-"""Recipes: whole problems, each solved and compared with an independent answer.
+"""Recipes: complete problems, each compared with an independent solution.
 
 - `logit_pricing`: a duopoly with logit demand, against first-order conditions and a search.
-- `hyperparameters`: penalties chosen by held-out loss through the fit, against a grid.
+- `hyperparameters`: penalties chosen by the held-out loss, against a grid.
 - `contract`: a principal and an agent with a participation constraint and its shadow price.
-- `toll`: a toll on a road network with a Wardrop equilibrium below it.
-- `three_levels`: a leader, a follower of it, and a follower of both.
-- `inverse_game`: recover a follower's parameters from a table of play, and compare them with the
-  truth and with a regression.
+- `toll`: a toll on a road network in Wardrop equilibrium.
+- `three_levels`: a leader, its follower, and a follower of both.
+- `inverse_game`: recover a follower's parameters from a table of play, against the truth and a
+  regression.
 - `own_training_loop`: an optax loop of your own through `best_response`, on one device or many.
 """
 

@@ -9,7 +9,7 @@ negative (limited liability).
     incentive      effort is the agent's best response
     participation  U_F >= outside,   wage >= 0,   0 <= share <= 1
 
-The incentive constraint is the game itself. Participation reads the response, so it is a
+The incentive constraint is the game itself. Participation depends on the response, so it is a
 `Constrained` action set. (Holmstrom and Milgrom, Econometrica 55(2), 1987; limited liability is
 added.)
 
@@ -52,20 +52,21 @@ for row in zip(outsides, *found.action.T, value, price):
 # outside 0.20: wage 0.089, share 0.667, profit 0.133, price -1.000
 ```
 
-`price` is the derivative of the profit in the outside option: minus the shadow price of
-participation. Three regimes:
+`price` is the derivative of the profit with respect to the outside option, which is minus the
+shadow price of participation. There are three regimes:
 
-- An agent with a poor outside option (0.05) accepts any contract that the principal likes: the
-  share is 1/2, participation is slack, its price is 0.
-- At 0.08 it binds, and a higher share is cheaper than a wage: the price is between 0 and 1.
-- At 0.2 the share is that of the first-best problem, `1 / (1 + risk * cost)`, and each further unit
-  is paid in wages: the price is 1.
+- With a poor outside option (0.05) participation is slack at the principal's best contract: the
+  share is 1/2 and the shadow price is 0.
+- At 0.08 participation binds, and a higher share is cheaper than a wage: the shadow price is
+  between 0 and 1.
+- At 0.2 the share is that of the problem without limited liability, `1 / (1 + risk * cost)`, and
+  each further unit is paid as wage: the shadow price is 1.
 
 ## Check
 
-The closed form: the effort is `share / cost`; with `k = (1 / cost - risk) / 2`, the agent gets
-`wage + k share^2`. The share is 1/2, or what makes participation bind at no wage, up to
-`1 / (1 + risk * cost)`.
+In closed form the effort is `share / cost`; with `k = (1 / cost - risk) / 2`, the agent gets
+`wage + k share^2`. The share is 1/2, or the share at which participation binds without a wage, up
+to `1 / (1 + risk * cost)`.
 
 ```python
 k, first_best = (1 / COST - RISK) / 2, 1 / (1 + RISK * COST)

@@ -2,10 +2,10 @@
 
 The leader sets the logarithms of the penalties, the follower fits the weights on the training rows,
 and the leader's utility is minus the loss on the held-out rows at the fitted weights. The gradient
-of the held-out loss goes through the fit. (Bennett et al., Model selection via bilevel
+of the held-out loss passes through the fit. (Bennett et al., Model selection via bilevel
 optimization, IJCNN 2006.)
 
-Two features matter most, and four matter less; each group has a penalty of its own.
+Two features matter most and four matter less; each group has its own penalty.
 
 ```python
 import jax, jax.numpy as jnp
@@ -37,7 +37,7 @@ print(found.converged, [f"{a:.1f}" for a in found.action])  # True ['0.1', '0.9'
 ## Check
 
 The weights of a ridge regression have a closed form; NumPy evaluates the held-out loss on a grid of
-both penalties. The solution is at least as good as the grid, and next to its best point.
+both penalties. The solution is at least as good as the best grid point, and next to it.
 
 ```python
 def closed_form(action):
@@ -55,8 +55,8 @@ print(np.abs(found.action - np.array([axis[i], axis[j]])).max() <= 0.15)  # True
 
 ## Logistic regression
 
-No closed form: the follower's own solver fits the weights, by Newton's method. One penalty for all
-weights.
+There is no closed form: the follower's solver fits the weights by Newton's method. All weights
+share one penalty.
 
 ```python
 signs = lambda score: jnp.sign(score + 2 * noise(len(score)))
@@ -80,6 +80,6 @@ print(abs(tuned.action - grid[on_grid.argmax()]) <= 0.1)  # True
 print(tuned.leader_utility >= on_grid.max() - 1e-6)  # True
 ```
 
-For weights by the thousand use `Newton(dense=False)` as `follower_solver` and
-`FirstOrder(optax.adam(0.05))` as `solver`: products with Hessians instead of Hessians.
+For thousands of weights use `Newton(dense=False)` as `follower_solver` and
+`FirstOrder(optax.adam(0.05))` as `solver`, which need Hessian-vector products instead of Hessians.
 """

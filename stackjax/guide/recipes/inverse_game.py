@@ -1,8 +1,8 @@
-r"""Recover a follower's parameters from a table of play.
+r"""Recipe: recover a follower's parameters from a table of play.
 
-An inverse game: observe prices and purchases, and find the utility that explains them. A consumer
-chooses two amounts at two prices within a budget; the parameters are what each good is worth. The
-table is generated here, so that the estimates can be compared with the truth.
+In an inverse game, prices and purchases are observed and the utility is estimated. A consumer
+chooses two amounts at two prices within a budget; the parameters are those of the value of each
+good. The table is generated here, so that the estimates can be compared with the truth.
 
 ```python
 import importlib.util, io
@@ -37,7 +37,7 @@ lines = np.column_stack([income, price, amount])
 text = "income,price1,price2,amount1,amount2\n" + "\n".join(",".join(map(str, r)) for r in lines)
 ```
 
-In a good part of the rows the budget binds. Read the table with pandas or with NumPy:
+The budget binds in many of the rows. Read the table with pandas or NumPy:
 
 ```python
 if importlib.util.find_spec("pandas"):
@@ -57,8 +57,8 @@ seen = sj.Observations(
 
 ## Fit
 
-The unknown utility is a callable pytree: its parameters are trained, the rest is code. The least
-squares go through the constrained best response, so rows whose budget binds are used as they are.
+The unknown utility is a callable pytree whose parameters are trained. The least-squares fit uses
+the constrained best response, so that rows whose budget binds can be used without change.
 
 ```python
 guess = jax.tree_util.Partial(utility, {"worth": jnp.ones(2) * 2.5, "bend": jnp.ones(2)})
@@ -76,8 +76,8 @@ fixes the scale. Without such a term only ratios are (`stackjax.guide.learning`)
 ## Compare with a regression
 
 Where no constraint binds, the first-order condition `worth - bend * amount = price` gives
-`amount = worth / bend - price / bend`: linear in the price. Ordinary least squares on the rows
-that are inside the set is valid up to selection; on all rows it is not.
+`amount = worth / bend - price / bend`, which is linear in the price. Ordinary least squares on the
+rows inside the set is valid up to selection bias; on all rows it is not valid.
 
 ```python
 def regression(rows):
@@ -97,6 +97,6 @@ print(game < 0.1, error(regression(inside)) < 0.3)                  # True True
 print(error(regression(np.full(300, True))) > 3 * game)             # True
 ```
 
-The game fit uses all rows. The regression has to know which rows are inside, loses the other two
-thirds, and is biased by that selection where noise decides it.
+The fit through the game uses all rows. The regression has to know which rows are inside, discards
+the other two thirds, and is biased because the selection depends on noise.
 """

@@ -1,14 +1,14 @@
 """Recipe: prices of two sellers with logit demand.
 
-One seller posts its price first, the other sees it and answers; customers choose between the two
-and buying nothing by logit:
+One seller posts its price first; the other observes it and sets its own. Customers choose between
+the two sellers and no purchase by logit:
 
     share_i = exp(value_i - price_i) / (1 + sum_j exp(value_j - price_j))
     profit_i = (price_i - cost_i) share_i
 
 A profit with logit demand is quasi-concave in its own price, not concave. Its logarithm is concave
-and has the same maximiser, so the follower is given `log(price - cost) + log share`. The leader's
-utility is left as it is.
+and has the same maximiser, so the follower's utility is `log(price - cost) + log share`. The
+leader's utility is its profit.
 
 ```python
 import jax, jax.numpy as jnp
@@ -52,9 +52,9 @@ for prices in zip(found.action, found.response):
 
 ## Check
 
-Both conditions by NumPy in float64. The follower's first-order condition says that its markup is
-`1 / (1 - share)`; the root of it in the price is found by bracketing. The leader's best price is
-then a search in one variable, without derivatives.
+NumPy and SciPy evaluate both conditions in float64. By the follower's first-order condition its
+markup is `1 / (1 - share)`; bracketing finds the price that satisfies it. The leader's best price
+is then found by a search in one variable, without derivatives.
 
 ```python
 def share(price, answer, value):
@@ -80,9 +80,9 @@ print(np.abs(found.response - response).max() < 1e-3)  # True
 print(np.abs(found.leader_utility - profit).max() < 1e-5)  # True
 ```
 
-Against moving at the same time: in the Nash equilibrium of the first market both ask the same
-price, whose markup is `1 / (1 - share)` too. Committing to a price pays, and pays the follower
-more.
+For comparison, consider simultaneous moves: in the Nash equilibrium of the first market both set
+the same price, with the same markup rule. Commitment increases the leader's profit, and the
+follower's profit is higher still.
 
 ```python
 value, cost = np.float64(markets["value"][0]), np.float64(markets["cost"][0])

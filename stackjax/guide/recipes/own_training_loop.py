@@ -1,10 +1,9 @@
-"""Write your own training loop through `best_response`.
+"""Recipe: your own training loop through `best_response`.
 
-`fit_leader` covers the common cases. For a loss of your own, a second network, or several
-optimisers, differentiate through `best_response` in your own loop: it is a function like any other.
-The loop below is `nnx` and optax, with the contexts split over all devices; on one device the same
-lines run on a mesh of one. The leader sets a toll, the follower splits its trips between a toll
-road and a free road.
+`fit_leader` covers the common cases. For a custom loss, a second network or several optimisers,
+differentiate through `best_response` in your own loop. The loop below uses `nnx` and optax, with
+the contexts split over all devices; it also runs on one device. The leader sets a toll; the
+follower splits its trips between a toll road and a free road.
 
 ```python
 from functools import partial
@@ -39,8 +38,8 @@ demand = jax.device_put(demand, NamedSharding(mesh, rows))
 
 ## The loss
 
-Leave out contexts whose follower did not converge, and count them. Start each follower from its
-last response: the loop carries these warm starts.
+The loss leaves out contexts whose follower did not converge, and counts the others. Each follower
+starts from its last response; the loop carries these warm starts.
 
 ```python
 structure, parameters = nnx.split(Policy(nnx.Rngs(0)))
@@ -91,10 +90,10 @@ parameters, (revenues, converged) = train(parameters, demand, starts)
 print(int(converged.min()), bool(revenues[-1] > revenues[0]))      # 256 True
 ```
 
-## Check it
+## Check
 
-The follower takes `(2 - toll + demand) / 2` trips, so the best toll is `(2 + demand) / 2`. Compare,
-and look at a single response:
+The follower takes `(2 - toll + demand) / 2` trips, so the best toll is `(2 + demand) / 2`. Compare
+the policy with it, and inspect one response:
 
 ```python
 policy = nnx.merge(structure, parameters)
@@ -106,11 +105,11 @@ print(bool(answer.converged), bool(answer.unique), bool(answer.degeneracy > 0.01
 
 ## What to keep in mind
 
-- Gradients through `best_response` are exact at the follower's solution, at active bounds too, and
-  finite where it did not converge. Do not train on the latter: use `converged` as above.
-- In a `lax.scan`, third and higher derivatives with a reverse pass are wrong (JAX forgets custom
-  rules when it differentiates a scan again); first and second are right.
+- Gradients through `best_response` are exact at the follower's solution, including at active
+  bounds, and finite if it did not converge. Do not train on the latter: use `converged` as above.
+- In a `lax.scan`, first and second derivatives are correct; third and higher ones that use reverse
+  mode are wrong (`gradients`).
 - A module with state that is not a parameter (BatchNorm, Dropout) is not updated under `jax.jit`;
-  split off its state and return it from the step.
+  separate its state and return it from the step.
 - `nnx.Optimizer` works as well; plain optax keeps the whole run in one `scan`.
 """

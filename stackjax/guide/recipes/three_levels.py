@@ -1,11 +1,11 @@
-"""Recipe: three levels.
+"""Recipe: a game with three levels.
 
-Three firms set quantities one after another; each sees what was set before and foresees what
-follows. The price is `demand - q1 - q2 - q3` and a unit costs 1.
+Three firms set quantities one after another; each observes the earlier quantities and anticipates
+the later ones. The price is `demand - q1 - q2 - q3` and a unit costs 1.
 
-A best response is a function like any other, so the middle firm's utility may call the last firm's,
-and the first firm's may call both. JAX differentiates through the nest: the middle firm's Newton
-steps need second derivatives of the last answer, the first firm's gradient third ones.
+The middle firm's utility may call the last firm's best response, and the first firm's utility may
+call both. JAX differentiates through the nested calls: the middle firm's Newton steps need second
+derivatives of the last firm's response, and the first firm's gradient needs third derivatives.
 
 ```python
 import jax, jax.numpy as jnp
@@ -48,7 +48,8 @@ q1, q2, q3, converged, slope = lead(demand)
 print(converged, jnp.abs(slope).max() < 1e-4)  # [ True  True  True] True
 ```
 
-The same in one call, which also judges the first firm's optimum and takes longer to compile:
+One call of `solve` does the same, and also tests the convergence of the first firm, but takes
+longer to compile:
 
 ```text
 found = sj.solve(upper, action=jnp.array(1.0), response=jnp.array(1.0), context=jnp.array(13.0))
@@ -57,7 +58,7 @@ found.action, found.response, found.converged  # 6.0, 3.0, True
 
 ## Check
 
-In the closed form each firm takes half of what is left: with `m = demand - 1`, `q1 = m / 2`,
+In closed form each firm takes half of the remaining demand: with `m = demand - 1`, `q1 = m / 2`,
 `q2 = m / 4` and `q3 = m / 8`.
 
 ```python
@@ -68,8 +69,8 @@ for found, part in ((q1, 2), (q2, 4), (q3, 8)):
 # True
 ```
 
-By another way, with no derivatives and no knowledge of the closed form: three nested searches by
-SciPy in float64, for the second demand.
+An independent check, without derivatives or the closed form: three nested searches by SciPy in
+float64, for the second demand.
 
 ```python
 from scipy.optimize import minimize_scalar
@@ -85,6 +86,6 @@ b1 = best(lambda q: q * price(q, b2(q), b3(q, b2(q))))
 print(abs(q1[1] - b1) < 2e-3, abs(q2[1] - b2(b1)) < 2e-3)  # True True
 ```
 
-Move first, earn most: `m^2 / 16`, `m^2 / 32` and `m^2 / 64`. `several_levels` says what nesting
-costs and what it cannot do.
+The first mover earns most: the profits are `m^2 / 16`, `m^2 / 32` and `m^2 / 64`. `several_levels`
+describes the costs and limits of nesting.
 """

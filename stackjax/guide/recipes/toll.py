@@ -1,16 +1,16 @@
 """Recipe: a toll on a road network.
 
-Many drivers go from `s` to `t`. Each takes the quickest route, tolls counted as time; in Wardrop's
-equilibrium no driver can do better. A city sets the toll on one link so that all drivers together
-lose the least time.
+Many drivers travel from `s` to `t`. Each takes the quickest route, with tolls counted as time; in
+Wardrop's equilibrium no driver can do better. A city sets the toll on one link to minimise total
+travel time.
 
-Wardrop's equilibrium is the answer of *one* follower: with link times `free + slope * flow` it
-maximises minus Beckmann's potential over all flows that carry the demand:
+Wardrop's equilibrium is the best response of *one* follower: with link times `free + slope * flow`,
+it maximises minus Beckmann's potential over all flows that carry the demand:
 
     U_F(toll, f) = -sum((free + toll) f + slope f^2 / 2),   E f = d,  f >= 0
     U_L(toll, f) = -sum(f (free + slope f))                  (minus the total time)
 
-The set is a polyhedron: one equality a node (flow in = flow out), `f >= 0` as inequalities.
+The set is a polyhedron: one equality per node (flow in = flow out), and the inequalities `f >= 0`.
 
 ```python
 import jax, jax.numpy as jnp
@@ -43,7 +43,7 @@ print(np.round(np.float64(flow), 3), converged)  # [4.51  1.49  2.353 2.157 3.84
 print(np.round(np.float64(moves), 3))  # [-0.588  0.588 -1.176  0.588 -0.588]
 ```
 
-A toll moves drivers off the bridge, and the total time falls (Braess's paradox). The city's best
+A toll moves drivers off the bridge, and the total time falls (Braess's paradox). The city's optimal
 toll:
 
 ```python
@@ -54,8 +54,8 @@ print(found.converged, f"toll {found.action:.3f}, total time {-found.leader_util
 
 ## Check
 
-By another way: route flows instead of link flows, SciPy's SLSQP in float64 for the equilibrium,
-and a search over the toll without derivatives.
+An independent check uses route flows instead of link flows, SciPy's SLSQP in float64 for the
+equilibrium, and a search over the toll without derivatives.
 
 ```python
 routes = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 0, 1]], float).T  # [links, routes]
@@ -75,5 +75,5 @@ print(f"untolled {total_time(equilibrium(0.0)):.3f}, planned {total_time(best):.
 # untolled 57.529, planned 53.843
 ```
 
-One toll on one link gains 98% of what a planner who assigns every route could gain.
+One toll on one link achieves 98% of the gain of a planner who assigns every route.
 """
