@@ -48,9 +48,10 @@ def test_a_band_is_drawn_around_the_response_and_not_where_the_follower_failed(a
 
 def test_bands_of_several_curves_and_of_a_point_without_neighbours(ax):
     y = np.stack([np.arange(3.0), -np.arange(3.0)], axis=1)
-    ends = {"low": {"a": y[:, 0] - 1, "b": y[:, 1] - 2}, "high": {"a": y[:, 0] + 1, "b": y[:, 1]}}
+    low = {"a": y[:, 0] - 1, "b": y[:, 1] - 2}
+    high = {"a": y[:, 0] + 1, "b": y[:, 1]}
     known = np.array([True, False, True])
-    plot.response_curve(np.arange(3.0), y, **ends, converged=known, ax=ax)
+    plot.response_curve(np.arange(3.0), y, low=low, high=high, converged=known, ax=ax)
     segments = [c.get_segments() for c in ax.collections if hasattr(c, "get_segments")]
     assert [[part[:, 1].tolist() for part in found] for found in segments] == [
         [[-1.0, 1.0], [1.0, 3.0]],
