@@ -101,9 +101,9 @@ def solve(
 ) -> Solution:
     """Maximises `U_L(l, response*(l, x), x)` over the leader's action set.
 
-    Three methods. `Newton`, for boxes: projected Newton on the leader's utility as a function of
-    the action alone, with exact first and second derivatives through the best response; fast, and
-    what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled constraints
+    Three methods. `Newton`, for an action in a box: projected Newton on the leader's utility as a
+    function of the action alone, with exact first and second derivatives through the best response;
+    fast, and what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled constraints
     of the leader's, linear followers and optima on a kink: the follower's optimality conditions
     become constraints. `FirstOrder`, for long actions: projected gradient ascent with optax.
 

@@ -84,8 +84,8 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5
 ```
 
 - On a CPU, this flag, set before JAX starts, lets XLA write the results of a Newton step in one
-  loop. R1 takes 1.8 ms instead of 3.6 at 4,096 contexts, 628 instead of 1,528 at 1,048,576, and 3 s
-  instead of 5 to compile:
+  loop. With JAX 0.10, R1 takes 1.8 ms instead of 3.6 at 4,096 contexts, 628 instead of 1,528 at
+  1,048,576, and 4.1 s instead of 4.8 to compile. With JAX 0.12 measure first: it can be slower.
 
 ```bash
 export XLA_FLAGS="--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true"

@@ -23,7 +23,7 @@ from stackjax.solvers._solver import Maximum, Problem, Solver
 
 @dataclasses.dataclass(frozen=True)
 class Newton(Solver):
-    """The projected Newton method: the follower's in a box, the leader's where both sets are.
+    """The projected Newton method: the follower's in a box, the leader's where its own set is one.
 
     Args:
       tol: the largest Newton step at which a point may count as solved, each coordinate relative
