@@ -103,9 +103,10 @@ def solve(
 
     Three methods. `Newton`, for an action in a box: projected Newton on the leader's utility as a
     function of the action alone, with exact first and second derivatives through the best response;
-    fast, and what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled constraints
-    of the leader's, linear followers and optima on a kink: the follower's optimality conditions
-    become constraints. `FirstOrder`, for long actions: projected gradient ascent with optax.
+    fast, and what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled
+    constraints of the leader's, linear followers and optima on a kink: the follower's optimality
+    conditions become constraints. `FirstOrder`, for long actions: projected gradient ascent with
+    optax.
 
     Unbatched: use `jax.vmap` over contexts. The solution (but not that of `FirstOrder`) is
     differentiable in `context`, the arrays of the game and what utilities and constraints close
