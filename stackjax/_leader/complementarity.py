@@ -291,14 +291,19 @@ def _choose(
     least = jnp.linalg.eigvalsh(bent)[..., 0]
     largest = jnp.max(jnp.abs(bent), axis=(-2, -1)) + jnp.finfo(dtype).tiny
     local = jnp.any(least < -loose * largest)
+    # A point that is not proven can promise more than there is: it stands only if the follower's
+    # own answer there is its response. Otherwise the best proven point does.
+    last = jnp.argmax(jnp.where(stationary & candidate, value, -jnp.inf))
+    pair = jnp.stack([index, jnp.where(jnp.any(stationary & candidate), last, index)])
+    replies, found = jax.vmap(lambda w: best_reply(program, w[:n], tol))(points.w[pair])
+    sizes = 1 + jnp.max(jnp.abs(replies), axis=1, initial=0)
+    away = jnp.max(jnp.abs(replies - responses[pair]), axis=1, initial=0)
+    keeps = found & (away <= loose * sizes)
+    which = jnp.where(keeps[0] | ~keeps[1], 0, 1)
+    index, answer, kept = pair[which], replies[which], keeps[which]
     chosen = jax.tree.map(lambda x: x[index], points)
     agree = equal & (value >= value[index] - eps**0.5 - 16 * eps * jnp.abs(top))
     agreeing_starts = jnp.sum(agree.reshape(_ROUNDS, starts, -1).any(axis=(0, 2)))
-    answer, best = best_reply(program, chosen.w[:n], tol)
-    stays = jnp.max(jnp.abs(answer - responses[index]), initial=0) <= loose * (
-        1 + jnp.max(jnp.abs(answer), initial=0)
-    )
-    kept = best & stays
     moved = jnp.where(kept, answer, responses[index])
     chosen = chosen.replace(w=chosen.w.at[a : a + len(moved)].set(moved))
     quasi = quasiconcave(program, chosen.w[:n], drawn)

@@ -242,3 +242,34 @@ def test_the_higher_of_two_nearly_equal_peaks_in_float32():
     found = quick(jax.vmap(one), tilts)
     assert found.converged.all()
     np.testing.assert_array_equal(jnp.sign(found.action), jnp.sign(tilts))
+
+
+def test_a_point_that_the_follower_would_leave_does_not_hide_the_optimum_in_float32():
+    """A contract with a risk-averse agent; its outside option has no effect where it is slack."""
+
+    def agent(wages, effort, outside):
+        expected = effort * jnp.sqrt(wages["win"]) + (1 - effort) * jnp.sqrt(wages["lose"])
+        return expected - 0.75 * effort**2
+
+    contract = sj.Game(
+        lambda wages, effort, outside: effort * (4 - wages["win"]) - (1 - effort) * wages["lose"],
+        agent,
+        action_set=sj.Constrained(
+            lambda wages, effort, outside: outside - agent(wages, effort, outside),
+            box=sj.Box(1e-4, 10.0),
+        ),
+        response_set=sj.Box(0.0, 1.0),
+    )
+
+    def one(outside):
+        start = {"win": jnp.float32(1.0), "lose": jnp.float32(0.3)}
+        response = jnp.float32(0.5)
+        return sj.solve(contract, action=start, response=response, context=outside)
+
+    found = quick(jax.vmap(one), jnp.linspace(0.35, 0.44, 8, dtype=jnp.float32))
+    assert found.converged.all()
+    # The least is paid for failure, and effort is the difference of the roots over 1.5.
+    win = np.linspace(0.5, 3.0, 200_001)
+    effort = (np.sqrt(win) - np.sqrt(1e-4)) / 1.5
+    best = np.max(effort * (4 - win) - (1 - effort) * 1e-4)
+    np.testing.assert_allclose(found.leader_utility, best, rtol=1e-4)
