@@ -71,12 +71,25 @@ def call(function: Callable[..., Any], name: str, *arguments: PyTree) -> Any:
     except (TypeError, AttributeError) as error:
         listed = _lists(arguments)
         if not listed or not re.search("list|tuple|sequence", str(error)):
+            error.add_note(_shapes(name, arguments))
             raise
         raise TypeError(
             f"{', '.join(listed)} must be one array where `{name}` computes with it as one; got "
             f"a list or tuple of numbers, which counts as that many scalars: {error}. Give "
             "jnp.array([...])."
         ) from error
+    except Exception as error:
+        error.add_note(_shapes(name, arguments))
+        raise
+
+
+def _shapes(name: str, arguments: tuple[PyTree, ...]) -> str:
+    """What a utility or policy was called with, for a note below its own error."""
+    names = ("action", "response", "context") if len(arguments) == 3 else ("action", "context")
+    if len(arguments) == 1:
+        names = ("context",)
+    said = [f"{n} {jax.tree.map(jnp.shape, x)}" for n, x in zip(names, arguments)]
+    return f"This is `{name}`, called with the shapes: {', '.join(said)}."
 
 
 def _lists(arguments: tuple[PyTree, ...]) -> list[str]:

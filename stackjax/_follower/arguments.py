@@ -76,6 +76,14 @@ def check_finite_utility(
         response = game.response_set.project(response)
     value = utility(action, response, context)
     if not np.isfinite(value):
+        for given, tree in (("action", action), ("response", response), ("context", context)):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                real = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+                if real and not np.isfinite(leaf).all():
+                    raise ValueError(
+                        f"`{given}{jax.tree_util.keystr(path)}` must hold finite numbers where "
+                        f"`{name}` uses them; got {leaf}."
+                    )
         raise ValueError(
             f"`{name}` returned {float(value)} at the starting response; it must return a finite "
             "number on the response set. Start elsewhere, or bound the set away from there."

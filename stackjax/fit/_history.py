@@ -3,6 +3,7 @@
 import jax
 from flax import struct
 
+from stackjax._arrays.arguments import concrete
 from stackjax._arrays.typing import PyTree
 
 
@@ -54,3 +55,13 @@ class History(struct.PyTreeNode):
     best: jax.Array
     settled: jax.Array
     noise: PyTree = None
+
+    def __repr__(self) -> str:
+        if not isinstance(self.steps, jax.Array) or not concrete(self) or self.steps.ndim:
+            return f"History(steps={self.steps!r}, ...)"  # traced, or of several fits
+        first, last = (float(self.utility[i]) for i in (0, -1))
+        flags = f"settled={bool(self.settled)}, diverged={bool(self.diverged)}"
+        return (
+            f"History(steps={int(self.steps)}, utility from {first:.6g} to {last:.6g}, "
+            f"converged={float(self.converged[-1]):.4g}, {flags})"
+        )

@@ -79,10 +79,10 @@ of turns.
 - **A solver**: a file in `solvers/` with a frozen dataclass that subclasses `Solver` and defines
   `maximise`, and `refuses` if it does not support every set. Export it in `solvers/__init__.py`. A
   user's own solver works without that (`tests/solvers/test_own_solver.py`).
-- **A set**: a frozen dataclass in `sets/` that subclasses `FeasibleSet`: and defines `bounds`,
-  `residuals`, and, if there is a cheap projection, `project` with `projectable = True`; its
-  multipliers then go into `_follower/multipliers.py`. Add a kind to `experiments/oracle` with an
-  independent reference.
+- **A set**: a frozen dataclass in `sets/` that subclasses `FeasibleSet` and defines `bounds`,
+  `residuals`, and, if there is a cheap projection, `project` with `projectable = True`. Export it
+  in `sets/__init__.py`. A closed form of its multipliers in `_follower/multipliers.py` is optional.
+  Add a kind to `experiments/oracle` with an independent reference.
 - **A game with a known answer**: a file in `games/` with the closed form and its derivation.
 - **An experiment**: a folder in `experiments/` with `__main__.py`, a row in
   `experiments/README.md`, and a results file with seed, versions and hardware.

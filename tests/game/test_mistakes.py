@@ -212,3 +212,25 @@ def test_lists_are_no_rows_of_data():
     policy = jax.tree_util.Partial(lambda w, x: w, ZERO)
     with pytest.raises(ValueError, match=r"rows.*give one array, jnp\.array"):
         sj.fit_leader(policy, game, [1.0, 2.0], response=ZERO, key=KEY, steps=1)
+
+
+def test_numbers_that_are_not_finite():
+    game = sj.Game(follow, lambda a, r, x: follow(a, r, x) + jnp.sum(x["rain"]))
+    with pytest.raises(ValueError, match=r"`context\['rain'\]` must hold finite numbers where"):
+        rain = jnp.array([1.0, jnp.nan])
+        sj.best_response(game, ZERO, {"rain": rain}, response=ZERO)
+
+
+def test_shapes_that_do_not_fit_are_noted():
+    game = sj.Game(follow, follow)
+    with pytest.raises(TypeError) as caught:
+        sj.best_response(game, jnp.ones(3), ZERO, response=jnp.ones(2))
+    note = "This is `follower_utility`, called with the shapes: action (3,), response (2,)"
+    assert any(line.startswith(note) for line in caught.value.__notes__)
+
+
+def test_a_history_prints_as_one_line():
+    seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
+    fit = lambda key: sj.fit_follower(pull, seen, steps=3, key=key)[1]
+    assert len(repr(fit(KEY))) < 150 and "steps=3" in repr(fit(KEY))
+    assert "History" in repr(jax.vmap(fit)(jax.random.split(KEY, 2)))
