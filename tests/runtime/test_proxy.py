@@ -246,7 +246,7 @@ def test_it_is_no_open_proxy():
         Upstream("http://x/v1", allow="x-a")
     with pytest.raises(ValueError, match="Port"):
         Upstream("http://x:99999/v1")
-    with pytest.raises(TypeError, match="no field tsk"):
+    with pytest.raises(TypeError, match="`defaults` must have fields of .*; got tsk"):
         make_app(Governor(StubPolicy()), Upstream("http://x/v1"), defaults={"tsk": "simple_qa"})
     with pytest.raises(ValueError, match="connect"):
         Upstream("http://x/v1", connect=0)
