@@ -57,7 +57,7 @@ class History(struct.PyTreeNode):
     noise: PyTree = None
 
     def __repr__(self) -> str:
-        if not isinstance(self.steps, jax.Array) or not concrete(self) or self.steps.ndim:
+        if getattr(self.steps, "ndim", 1) or not concrete(self):
             return f"History(steps={self.steps!r}, ...)"  # traced, or of several fits
         first, last = (float(self.utility[i]) for i in (0, -1))
         flags = f"settled={bool(self.settled)}, diverged={bool(self.diverged)}"
