@@ -164,9 +164,9 @@ Random games against references that share no code with the library
 | simplices, products, balls | 202,000 | 0 | 79 | 0 |
 | smooth constraints | 80,000 | 0 | 0 | 0 |
 | empty, unbounded, flat: must not converge | 40,000 | 0 | 40,000 | 0 |
-| linear and quadratic bilevel games | 1,000 | 0 | 20 | 0 |
+| linear and quadratic bilevel games | 1,000 | 0 | 19 | 0 |
 
 Of those that did not converge, 128 have a softplus of steepness 1,000 (1.6% of these), which is
-close to a kink. In 10 of the 1,000 bilevel games `solve` ended at an inferior local optimum of the
+close to a kink. In 11 of the 1,000 bilevel games `solve` ended at an inferior local optimum of the
 leader.
 """
