@@ -46,8 +46,6 @@ QUICK = (
     "commodity tax",
     "duopoly",
     "halfspaces",
-    "posted price",
-    "quadratic",
     "steering",
     "toll",
 )
