@@ -291,15 +291,16 @@ def _choose(
     least = jnp.linalg.eigvalsh(bent)[..., 0]
     largest = jnp.max(jnp.abs(bent), axis=(-2, -1)) + jnp.finfo(dtype).tiny
     local = jnp.any(least < -loose * largest)
-    # A point that is not proven can promise more than there is: it stands only if the follower's
-    # own answer there is its response. Otherwise the best proven point does.
+    # A point that is not proven can promise more than there is: where a concave follower's own
+    # answer is clearly another response, the best proven point replaces it.
     last = jnp.argmax(jnp.where(stationary & candidate, value, -jnp.inf))
     pair = jnp.stack([index, jnp.where(jnp.any(stationary & candidate), last, index)])
-    replies, found = jax.vmap(lambda w: best_reply(program, w[:n], tol))(points.w[pair])
+    replies, found = lax.map(lambda w: best_reply(program, w[:n], tol), points.w[pair])
     sizes = 1 + jnp.max(jnp.abs(replies), axis=1, initial=0)
     away = jnp.max(jnp.abs(replies - responses[pair]), axis=1, initial=0)
     keeps = found & (away <= loose * sizes)
-    which = jnp.where(keeps[0] | ~keeps[1], 0, 1)
+    leaves = found & (away > eps**0.25 * sizes) & ~local
+    which = jnp.where(leaves[0] & keeps[1], 1, 0)
     index, answer, kept = pair[which], replies[which], keeps[which]
     chosen = jax.tree.map(lambda x: x[index], points)
     agree = equal & (value >= value[index] - eps**0.5 - 16 * eps * jnp.abs(top))
