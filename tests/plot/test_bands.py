@@ -18,13 +18,6 @@ from matplotlib.colors import to_hex
 from stackjax import plot
 
 
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
-
-
 def corners(collection):
     """The points of a filled band, of all its parts."""
     return np.concatenate([path.vertices for path in collection.get_paths()])

@@ -24,13 +24,6 @@ from stackjax.agents.surrogate import Reliability
 from stackjax.stats import Interval
 
 
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
-
-
 @pytest.fixture(scope="module")
 def answers():
     """The response is max(action, 0), in [0, 1] and with a flat utility at actions above 2."""
