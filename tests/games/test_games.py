@@ -46,7 +46,6 @@ QUICK = (
     "commodity tax",
     "duopoly",
     "halfspaces",
-    "steering",
     "toll",
 )
 

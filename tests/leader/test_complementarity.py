@@ -74,6 +74,7 @@ def test_derivatives_of_the_solution(x64):
     chex.assert_trees_all_close(curve, (up - 2 * here + down) / h**2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_batch_equals_loop_with_a_failing_member():
     rooms = jnp.array([10.0, -1.0, 2.0, jnp.nan])
     at = lambda room: solve(CONTEXT | {"room": room})
@@ -101,6 +102,7 @@ def test_coupled_constraint_of_the_leader():
     assert fair.contains(found.action, response=found.response, context=CONTEXT, tol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_key_shifts_the_starts_and_not_the_answer():
     found = quick(
         lambda keys: jax.vmap(lambda key: solve(CONTEXT, key=key))(keys),
@@ -118,6 +120,7 @@ one: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_first_order_and_several_starts():
     """The duopoly, 6 and 3, with optax; a two-peaked leader needs several starts."""
     ascent = sj.FirstOrder(optax.adam(0.3), max_steps=400)

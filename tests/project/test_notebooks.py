@@ -18,6 +18,8 @@ import pytest
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 LARGEST = 300_000  # bytes of a notebook with its outputs
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
+# The guide's pages run the same library code; these take a minute each.
+LONG = ("02_", "03_", "06_", "07_")
 on_each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -75,7 +77,11 @@ def test_kept_outputs(path):
     assert faults(json.loads(path.read_text())) == []
 
 
-@on_each
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] * p.stem.startswith(LONG)) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_prints_what_is_kept(path, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")

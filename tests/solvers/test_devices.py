@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from experiments.common.compile import known_flags
 
 SCRIPT = Path(__file__).parents[1] / "sharded.py"
@@ -37,6 +39,7 @@ def test_eight_devices():
     finish(start("devices", devices=8))
 
 
+@pytest.mark.slow
 def test_meshes_of_either_kind():
     finish(start("meshes", devices=2), timeout=900)
 

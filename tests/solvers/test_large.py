@@ -11,7 +11,7 @@ from jaxprs import jaxprs
 from quick import quick, quick_jit
 
 import stackjax as sj
-from stackjax._follower.best_response import follower_settings
+from stackjax._follower.arguments import follower_settings
 
 D = 6
 
@@ -63,7 +63,7 @@ SLOW = pytest.mark.slow
     [
         ("newton", jnp.float64),
         pytest.param("newton", jnp.float32, marks=SLOW),
-        ("simplex", jnp.float64),
+        pytest.param("simplex", jnp.float64, marks=SLOW),
         ("ball", jnp.float64),
         pytest.param("box", jnp.float64, marks=SLOW),
         pytest.param("inner", jnp.float64, marks=SLOW),

@@ -14,6 +14,8 @@ from stackjax.solvers.constrained._interior_point import inside
 from stackjax.solvers.constrained._search import _proven, _robust
 from stackjax.solvers.constrained._sqp import attempt
 
+SLOW = pytest.mark.slow
+
 D, M, N = 4, 6, 48
 INF = jnp.inf
 
@@ -102,7 +104,7 @@ def batch(kind="plain", count=N, dtype=jnp.float32):
     return jax.tree.map(lambda x: x.astype(dtype), drawn)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float64, marks=SLOW), jnp.float32])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_agrees_with_the_robust_search(family, dtype, x64):
     """Where it is verified, a float64 search that never saw it finds the same, to the letter."""
