@@ -28,6 +28,8 @@ The most used names are at the top, `sj`; every other name is in one room, as `H
 | the game | `Game`, on the sets `Box`, `Simplex`, `Ball`, `Polyhedron`, `Constrained` | `sj` |
 | the follower's answer | `best_response` gives a `Response`, with `Multipliers` | `sj` |
 | its solvers | `Newton`, `InteriorPoint`, `ProjectedGradient` | `sj` |
+| several followers | a tuple of utilities, or `Followers`; an `Equilibrium` | `sj` |
+| its solver | `SemismoothNewton`; `all_equilibria` gives `Equilibria` | `sj` |
 | the leader's action | `solve` gives a `Solution` | `sj` |
 | its solvers | `Newton`, `Complementarity`, `FirstOrder` | `sj` |
 | whether it is one | `check` gives a `Check` | `sj` |
@@ -78,14 +80,23 @@ from typing import TYPE_CHECKING, Any
 
 from stackjax._check.check import check
 from stackjax._check.verdicts import Check
-from stackjax._follower.best_response import Multipliers, Response, best_response
-from stackjax._game import Game
+from stackjax._follower.best_response import best_response
+from stackjax._follower.enumeration import Equilibria, all_equilibria
+from stackjax._follower.response import Equilibrium, Multipliers, Response
+from stackjax._game import Followers, Game
 from stackjax._leader.solve import Solution, solve
 from stackjax.certificates import Certificate, certify
 from stackjax.fit import History, Observations, fit_follower, fit_leader
 from stackjax.repair import Projection, project
 from stackjax.sets import ActionSet, Ball, Box, Constrained, Polyhedron, Simplex
-from stackjax.solvers import Complementarity, FirstOrder, InteriorPoint, Newton, ProjectedGradient
+from stackjax.solvers import (
+    Complementarity,
+    FirstOrder,
+    InteriorPoint,
+    Newton,
+    ProjectedGradient,
+    SemismoothNewton,
+)
 
 if TYPE_CHECKING:
     from stackjax import (
@@ -117,7 +128,10 @@ __all__ = [
     "Check",
     "Complementarity",
     "Constrained",
+    "Equilibria",
+    "Equilibrium",
     "FirstOrder",
+    "Followers",
     "Game",
     "History",
     "InteriorPoint",
@@ -128,9 +142,11 @@ __all__ = [
     "ProjectedGradient",
     "Projection",
     "Response",
+    "SemismoothNewton",
     "Simplex",
     "Solution",
     "agents",
+    "all_equilibria",
     "best_response",
     "certificates",
     "certify",

@@ -10,7 +10,7 @@ from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concre
 from stackjax._arrays.typing import PyTree
 from stackjax._check.measure import probe
 from stackjax._check.verdicts import Check
-from stackjax._follower.arguments import check_game, follower_settings
+from stackjax._follower.arguments import check_game, check_one_follower, game_settings
 from stackjax._game import Game, scalar
 from stackjax.solvers._settings import tolerance
 from stackjax.solvers._solver import Solver
@@ -67,6 +67,9 @@ def check(
       True
     """
     check_game(game)
+    check_one_follower(
+        game, "check", " Look at the report of `solve`, and at `gains` of `best_response`."
+    )
     for name in ("action", "response"):
         if not hasattr(solution, name):
             raise TypeError(
@@ -81,7 +84,7 @@ def check(
         )
     action = as_start(solution.action, "solution.action")
     response = as_start(solution.response, "solution.response")
-    settings = follower_settings(solver, game.response_set, "solver", response)
+    settings = game_settings(solver, game, "solver", response)
     context = as_arrays(context, "context")
     _check_fit(game, action, response, context)
     measured = probe(game, action, response, context, key, solver=settings, starts=starts)

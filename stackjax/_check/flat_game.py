@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.typing import PyTree, Vector
-from stackjax._follower.best_response import Response, at_least_float32, best_response, flat
+from stackjax._follower.best_response import best_response
+from stackjax._follower.response import Response
+from stackjax._follower.vectors import at_least_float32, flat
 from stackjax._game import Game, evaluate, scalar
 from stackjax.solvers._optimality import row_sizes
 from stackjax.solvers._solver import Solver

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from stackjax._arrays.typing import Vector
 from stackjax._check.flat_game import Play, pressing
-from stackjax._follower.best_response import Response
+from stackjax._follower.response import Response
 from stackjax.solvers._optimality import row_sizes
 
 _STEPS = (1e-2, 1e-3, 1e-4)  # to nearby actions, in each coordinate's unit

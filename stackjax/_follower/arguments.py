@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.typing import PyTree
+from stackjax._follower.several import check_responses
 from stackjax._game import Game
 from stackjax.sets import FeasibleSet, Polyhedron
 from stackjax.solvers._interior_point import InteriorPoint
@@ -16,12 +17,43 @@ from stackjax.solvers._newton import Newton
 from stackjax.solvers._projected_gradient import ProjectedGradient
 from stackjax.solvers._settings import DENSE
 from stackjax.solvers._solver import Solver
+from stackjax.solvers.equilibrium._semismooth import SemismoothNewton
 
 
 def check_game(game: Any) -> None:
     """Raises TypeError unless `game` is a `Game`."""
     if not isinstance(game, Game):
         raise TypeError(f"`game` must be a stackjax.Game; got {type(game).__name__}.")
+
+
+def game_settings(solver: Any, game: Game, name: str, response: PyTree) -> Solver:
+    """The settings, or the default for the game and the size of the `response`.
+
+    Raises:
+      TypeError: they do not fit the response set or the number of followers; several have not one
+        starting response each.
+      ValueError: likewise, of `Followers`.
+    """
+    if not game.several:
+        return follower_settings(solver, game.response_set, name, response)
+    check_responses(game, response)
+    if solver is None:
+        return SemismoothNewton()
+    if not isinstance(solver, SemismoothNewton):
+        raise TypeError(
+            f"`{name}` must be stackjax.SemismoothNewton(...) or None for several followers; got "
+            f"{solver!r}."
+        )
+    return solver
+
+
+def check_one_follower(game: Game, caller: str, advice: str = "") -> None:
+    """Raises TypeError, followed by the advice, if the game has several followers."""
+    if game.several:
+        raise TypeError(
+            f"`{caller}` supports games of one follower; this game has "
+            f"{len(game.follower_utility)}.{advice}"
+        )
 
 
 def follower_settings(
@@ -40,8 +72,8 @@ def follower_settings(
     if not isinstance(solver, Solver):
         raise TypeError(
             f"`{name}` must be stackjax.Newton(...), stackjax.InteriorPoint(...), "
-            f"stackjax.ProjectedGradient(...), your own stackjax.solvers.Solver or None; got "
-            f"{solver!r}."
+            "stackjax.ProjectedGradient(...), stackjax.SemismoothNewton(...), your own "
+            f"stackjax.solvers.Solver or None; got {solver!r}."
         )
     try:
         hash(solver)

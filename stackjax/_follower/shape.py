@@ -11,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.factor import factorise
 from stackjax._arrays.starts import spread
 from stackjax._arrays.typing import PyTree
-from stackjax._follower.best_response import at_least_float32, flat, respond
+from stackjax._follower.answer import respond
+from stackjax._follower.vectors import at_least_float32, flat
 from stackjax._game import Game, evaluate, scalar
 from stackjax.solvers._implicit import detached
 from stackjax.solvers._settings import DENSE

@@ -1,4 +1,4 @@
-"""The game: two utilities and two feasible sets."""
+"""The game: the utilities and the feasible sets."""
 
 import inspect
 import types
@@ -14,8 +14,10 @@ from stackjax._arrays.modules import call, check_stateless
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.ties import TieBroken
 from stackjax._arrays.typing import Fields, PyTree, Utility
+from stackjax._game.followers import Followers, Several, is_several
 from stackjax.sets import Box, FeasibleSet
 from stackjax.sets._empirical import ActionSet, ConvexHull
+from stackjax.sets._product import product_of
 
 
 @jax.tree_util.register_pytree_node_class
@@ -36,17 +38,25 @@ class Game:
     writes, such as a counter, does not count; what it reaches by other ways (another module's
     globals, a file) is read once.
 
+    Several followers, who see the action and are in Nash equilibrium among themselves, are a tuple
+    of utilities `(action, responses, context)`, `responses` being the tuple of everybody's: each
+    maximises over its own entry. A `response_set` is then a tuple of one set each, or one set on
+    the tuple, whose constraints the followers share: a generalised Nash game, whose variational
+    equilibrium, with one multiplier of a constraint for all, is the one that is found (Facchinei
+    and Kanzow, 4OR 5, 2007). Followers that differ in parameters only are `Followers`.
+
     Args:
       leader_utility: the leader's utility.
       follower_utility: the follower's utility; strongly concave in the response where gradients
-        are wanted.
+        are wanted. Or a tuple of utilities, or `Followers`.
       action_set: the leader's feasible set; the whole space if None.
-      response_set: the follower's feasible set; the whole space if None.
+      response_set: the follower's feasible set, or a tuple of sets; the whole space if None.
 
     Raises:
       TypeError: a utility is not callable, or reads something whose changes could not be noticed
         (a random generator, a file, an extension's object); a set is not one of the library's.
-      ValueError: a utility is a module with state that is not a parameter.
+      ValueError: a utility is a module with state that is not a parameter; there are not as many
+        sets as followers.
 
     Source: arXiv 2606.23026, Section 4.
 
@@ -63,35 +73,40 @@ class Game:
     """
 
     leader_utility: Utility
-    follower_utility: Utility
+    follower_utility: Any  # a Utility, Several or Followers
     action_set: FeasibleSet
     response_set: FeasibleSet
 
     def __init__(
         self,
         leader_utility: Utility,
-        follower_utility: Utility,
+        follower_utility: Utility | tuple[Utility, ...] | Followers,
         *,
         action_set: FeasibleSet | None = None,
-        response_set: FeasibleSet | None = None,
+        response_set: FeasibleSet | tuple[FeasibleSet | None, ...] | None = None,
     ) -> None:
-        for name, utility in (
-            ("leader_utility", leader_utility),
-            ("follower_utility", follower_utility),
-        ):
-            if not callable(utility):
-                raise TypeError(
-                    f"`{name}` must be callable as {name}(action, response, context) -> scalar; "
-                    f"got {type(utility).__name__}."
-                )
-            check_stateless(utility, name)
-            _check_arguments(utility, name)
+        _check_utility(leader_utility, "leader_utility")
         _check_set(action_set, "action_set")
+        if isinstance(follower_utility, tuple | list):
+            follower_utility = Several(follower_utility)
+            if not follower_utility:
+                raise ValueError("`follower_utility` must hold at least one utility; got ().")
+            for number, utility in enumerate(follower_utility):
+                _check_utility(utility, f"follower_utility[{number}]")
+        elif not isinstance(follower_utility, Followers):
+            _check_utility(follower_utility, "follower_utility")
+        if isinstance(response_set, tuple | list):
+            response_set = _product(follower_utility, tuple(response_set))
         _check_set(response_set, "response_set")
         self.leader_utility = leader_utility
         self.follower_utility = follower_utility
         self.action_set = Box() if action_set is None else action_set
         self.response_set = Box() if response_set is None else response_set
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several followers, in Nash equilibrium among themselves."""
+        return is_several(self.follower_utility)
 
     def break_ties(self, convention: str, *, epsilon: float = 1e-4) -> "Game":
         """The game with a follower that, of several best responses, takes a definite one.
@@ -116,6 +131,8 @@ class Game:
 
         Source: Loridan and Morgan, Journal of Global Optimization 8, 1996.
         """
+        if self.several:
+            raise TypeError("`break_ties` supports one follower; this game has several.")
         if convention not in ("optimistic", "pessimistic"):
             raise ValueError(
                 f"`convention` must be 'optimistic' or 'pessimistic'; got {convention!r}."
@@ -150,6 +167,33 @@ class Game:
             f"follower_utility={self.follower_utility!r}, "
             f"action_set={self.action_set!r}, response_set={self.response_set!r})"
         )
+
+
+def _check_utility(utility: Any, name: str) -> None:
+    if not callable(utility):
+        raise TypeError(
+            f"`{name}` must be callable as {name}(action, response, context) -> scalar; "
+            f"got {type(utility).__name__}."
+        )
+    check_stateless(utility, name)
+    _check_arguments(utility, name)
+
+
+def _product(follower: Any, sets: tuple[Any, ...]) -> FeasibleSet:
+    """The set of a tuple of responses, from one set each."""
+    if not isinstance(follower, Several):
+        raise TypeError(
+            "`response_set` must be one set unless `follower_utility` is a tuple of utilities; "
+            f"got a tuple of {len(sets)}."
+        )
+    if len(sets) != len(follower):
+        raise ValueError(
+            f"`response_set` must hold one set for each of the {len(follower)} followers; got "
+            f"{len(sets)}."
+        )
+    for number, feasible in enumerate(sets):
+        _check_set(feasible, f"response_set[{number}]")
+    return product_of(sets)
 
 
 def _check_set(feasible: Any, name: str) -> None:

@@ -7,35 +7,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
-from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import (
     check_finite_utility,
     check_game,
     check_nonempty,
-    follower_settings,
+    game_settings,
 )
-from stackjax._follower.best_response import (
-    at_least_float32,
-    filled_bounds,
-    flat,
-    like,
-    vector_bounds,
-)
+from stackjax._follower.joint_shape import another_equilibrium, joint_shape_of
+from stackjax._follower.several import joint_problem
 from stackjax._follower.shape import fresh_gain, shape_of
-from stackjax._game import Game, evaluate, scalar
-from stackjax._leader.complementarity import search
-from stackjax._leader.mpcc import Bilevel
+from stackjax._follower.vectors import at_least_float32, flat, like
+from stackjax._game import Game, evaluate
+from stackjax._leader.by_complementarity import by_complementarity
 from stackjax._leader.value_function import Optimum, ascend, climb
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._settings import Complementarity, FirstOrder
 from stackjax.solvers._solver import Solver
-from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
 
 LeaderSolver = Newton | FirstOrder | Complementarity
 
@@ -47,7 +39,7 @@ class Solution(struct.PyTreeNode):
       action: the leader's action.
       response: the follower's best response to it; of several, the leader's favourite.
       leader_utility: scalar; -inf where it is not finite.
-      follower_utility: scalar; -inf where it is not finite.
+      follower_utility: scalar, or `[N]` of several followers; -inf where it is not finite.
       converged: scalar bool: the leader's action is stationary with no upward curvature, and the
         follower's response to it is optimal and (but for `Complementarity`) unique. Where the
         follower was seen not to be concave (`local`), its utility must look quasi-concave (on
@@ -118,7 +110,7 @@ def solve(
       response: the follower's starting point, likewise.
       context: the context, a pytree of arrays.
       solver: the leader's method; if None, `Newton()` where both sets are boxes and `starts` is
-        None or 1, else `Complementarity()`.
+        None or 1, else `Complementarity()`; of several followers always `Newton()`.
       follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
       starts: number of starting points, the given one among them; the best result is returned. If
         None, 16 for `Complementarity` and 1 for the others.
@@ -148,7 +140,7 @@ def solve(
     check_game(game)
     starts, settings = _method(game, solver, starts, key)
     action, response = as_start(action, "action"), as_start(response, "response")
-    follower = follower_settings(follower_solver, game.response_set, "follower_solver", response)
+    follower = game_settings(follower_solver, game, "follower_solver", response)
     context = as_arrays(context, "context")
     game.action_set.bounds(action)
     game.response_set.bounds(response)
@@ -160,7 +152,14 @@ def solve(
 
 def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, LeaderSolver]:
     check_starts(1 if starts is None else starts, key)
-    boxes = game.action_set.only_bounds and game.response_set.only_bounds
+    boxes = game.action_set.only_bounds and (game.several or game.response_set.only_bounds)
+    if game.several and (isinstance(solver, Complementarity) or (solver is None and not boxes)):
+        raise TypeError(
+            "`solver`: Complementarity supports one follower; for several use stackjax.Newton() "
+            "with a Box for the action set, or FirstOrder(...) with a Box, Simplex or Ball."
+        )
+    if game.several and solver is None:
+        solver = Newton()
     if solver is None:
         solver = Newton() if boxes and starts in (None, 1) else Complementarity()
     if not isinstance(solver, Newton | FirstOrder | Complementarity):
@@ -187,7 +186,7 @@ def _explain(
     """Raises what can be said for certain about a search that failed, on the host."""
     start = game.action_set.project(action) if game.action_set.projectable else action
     check_nonempty(game.response_set, response, start, context)
-    for name in ("follower_utility", "leader_utility"):
+    for name in ("leader_utility",) if game.several else ("follower_utility", "leader_utility"):
         check_finite_utility(getattr(game, name), name, game, start, response, context)
     if not np.isfinite(solution.leader_utility):
         raise ValueError(
@@ -211,14 +210,22 @@ def _solve(
     if not isinstance(leader, Complementarity):
         best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
     else:
-        best, reply, report = _by_complementarity(*play, leader, starts=starts, key=key)
+        best, reply, report = by_complementarity(*play, leader, starts=starts, key=key)
     return Solution(
         action=like(best, action),
         response=like(reply, response),
         leader_utility=evaluate(game.leader_utility, "leader_utility", best, reply, context),
-        follower_utility=evaluate(game.follower_utility, "follower_utility", best, reply, context),
+        follower_utility=_follower_utility(game, best, reply, context),
         **report,
     )
+
+
+def _follower_utility(game: Game, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
+    if not game.several:
+        return evaluate(game.follower_utility, "follower_utility", action, response, context)
+    problem, layout = joint_problem(game, action, context, at_least_float32(response))
+    values = problem.values(layout.flat(response))
+    return jnp.where(jnp.isfinite(values), values, -jnp.inf)
 
 
 def _by_value(
@@ -262,7 +269,14 @@ def _by_value(
     unique = best.follower.curvature > eps**0.5
     found = best.leader.converged * best.follower.converged > 0
     local, regret = jnp.zeros((), bool), jnp.zeros((), start.dtype)
-    if game.response_set.only_bounds:
+    if game.several:
+        shape = joint_shape_of(game, best.action, best.response, context)
+        local, regret = ~(shape.concave & shape.monotone), shape.regret
+        found &= regret == 0
+        unique &= ~another_equilibrium(
+            game, best.action, best.response, context, follower, found & local
+        )
+    elif game.response_set.only_bounds:
         shape = shape_of(game, best.action, best.response, context)
         local, regret = ~shape.concave, shape.regret
         # A strict maximum of a quasi-concave utility is the only one.
@@ -280,109 +294,3 @@ def _by_value(
         "unique": unique,
     }
     return best.action, best.response, report
-
-
-def _by_complementarity(
-    game: Game,
-    action: PyTree,
-    response: PyTree,
-    context: PyTree,
-    settings: Complementarity,
-    *,
-    starts: int,
-    key: jax.Array | None,
-) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
-    start, unravel = ravel_pytree(at_least_float32(action))
-    begin, unravel_response = ravel_pytree(at_least_float32(response))
-    dtype = jnp.promote_types(start.dtype, begin.dtype)
-    start, begin = start.astype(dtype), begin.astype(dtype)
-    number = lambda value, name: scalar(value, name).astype(dtype)
-
-    lower, upper = filled_bounds(game.action_set, unravel(start))
-    own = [
-        None if side is None else side.astype(dtype)
-        for side in vector_bounds(game.response_set, unravel_response(begin))
-    ]
-    size = len(start)
-
-    def parts_of(z: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
-        a, r = z[:size].astype(start.dtype), z[size:].astype(begin.dtype)
-        return unravel(a), unravel_response(r), context
-
-    def residuals(feasible: Any, z: jax.Array, of_action: bool) -> tuple[jax.Array, jax.Array]:
-        action, response, x = parts_of(z)
-        g, h = feasible.residuals(action if of_action else response, action, response, x)
-        return g.astype(dtype), h.astype(dtype)
-
-    def utility(name: str) -> Any:
-        return lambda z: number(call(getattr(game, name), name, *parts_of(z)), name)
-
-    def everything(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        (g, h), (k, e) = (
-            residuals(game.response_set, z, False),
-            residuals(game.action_set, z, True),
-        )
-        return utility("follower_utility")(z), jnp.concatenate([h, e]), jnp.concatenate([g, k])
-
-    # The search is in units of its own: see _scales.py.
-    z = jnp.concatenate([start, begin])
-    filled = [
-        side.astype(dtype) for side in filled_bounds(game.response_set, unravel_response(begin))
-    ]
-    low, high = jnp.concatenate([lower, filled[0]]), jnp.concatenate([upper, filled[1]])
-    scales = lax.stop_gradient(scales_at(everything, z, low, high))
-    at = within(jnp.clip(z, low, high), low, high, scales.variables)
-    # The leader gains little in a unit, so that the follower's optimality comes first.
-    gains = utility_scale(utility("leader_utility"), at, scales.variables)
-    leads = lax.stop_gradient(gains / 8)
-    g, h = jax.eval_shape(lambda z: residuals(game.response_set, z, False), z)
-    m, p = g.shape[0], h.shape[0]
-    joined = lambda a, r: jnp.concatenate([a, r]) * scales.variables
-
-    def follower_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
-        g, h = residuals(game.response_set, joined(a, r), False)
-        return g * scales.inequality[:m], h * scales.equality[:p]
-
-    def leader_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
-        g, h = residuals(game.action_set, joined(a, r), True)
-        return g * scales.inequality[m:], h * scales.equality[p:]
-
-    action_unit, response_unit = scales.variables[:size], scales.variables[size:]
-    start, begin = start / action_unit, begin / response_unit
-    scaled = lambda side: None if side is None else side / response_unit
-    program = Bilevel(
-        lambda a, r: utility("leader_utility")(joined(a, r)) * leads,
-        lambda a, r: utility("follower_utility")(joined(a, r)) * scales.value,
-        leader_residuals,
-        follower_residuals,
-        (lower.astype(dtype) / action_unit, upper.astype(dtype) / action_unit),
-        (scaled(own[0]), scaled(own[1])),
-        (start, begin),
-    )
-    w, outcome = search(
-        program,
-        start,
-        begin,
-        settings=settings,
-        starts=starts,
-        rotation=shift(key, jnp.concatenate([start, begin])),
-    )
-    parts = program.split(w)
-    best, best_answer, _ = parts_of(
-        jnp.concatenate(
-            [
-                jnp.clip(parts.action * action_unit, lower, upper),
-                jnp.clip(parts.response * response_unit, *filled),
-            ]
-        )
-    )
-    report = {
-        "converged": outcome.converged > 0,
-        "residual": outcome.point.length,
-        "regret": outcome.regret,
-        "steps": outcome.steps.astype(jnp.int32),
-        "agreeing_starts": outcome.agreeing_starts.astype(jnp.int32),
-        "local": outcome.local > 0,
-        "unique": outcome.unique > 0,
-    }
-    return best, best_answer, report

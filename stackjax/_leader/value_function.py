@@ -8,7 +8,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.typing import PyTree
-from stackjax._follower.best_response import at_least_float32, flat, respond
+from stackjax._follower.answer import respond
+from stackjax._follower.vectors import at_least_float32, flat
 from stackjax._game import Game, evaluate
 from stackjax.solvers._newton import Newton, on_box
 from stackjax.solvers._quality import Quality

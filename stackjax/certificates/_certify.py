@@ -14,7 +14,7 @@ import numpy as np
 from stackjax._arrays.arguments import as_start, check_key
 from stackjax._arrays.typing import PyTree
 from stackjax._arrays.verdict import Verdict
-from stackjax._follower.arguments import follower_settings
+from stackjax._follower.arguments import check_one_follower, game_settings
 from stackjax._game import Game
 from stackjax.certificates._certificate import Certificate, Statement
 from stackjax.certificates._deployed import Deployed, as_contexts, as_deployed
@@ -125,7 +125,8 @@ def certify(
         _like(game, deployed, contexts, "response") if response is None else response, "response"
     )
     action = as_start(action, "action")
-    solver = follower_settings(solver, game.response_set, "solver", response)
+    check_one_follower(game, "certify")
+    solver = game_settings(solver, game, "solver", response)
     keys = jax.random.split(key, 5)
     plays = draw_plays(game, contexts, action, response, keys[0], count=samples, solver=solver)
     span = _ranges(plays)

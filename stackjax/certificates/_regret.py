@@ -14,7 +14,8 @@ from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.typing import PyTree
 from stackjax._arrays.verdict import Verdict
-from stackjax._follower.best_response import best_response, filled_bounds
+from stackjax._follower.best_response import best_response
+from stackjax._follower.vectors import filled_bounds
 from stackjax.certificates._certificate import Constant, Statement
 from stackjax.certificates._deployed import Deployed, Signal
 from stackjax.certificates._repair import play_turn

@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.typing import PyTree, Vector
-from stackjax._follower.best_response import at_least_float32, best_response, filled_bounds
+from stackjax._follower.best_response import best_response
+from stackjax._follower.vectors import at_least_float32, filled_bounds
 from stackjax._game import Game, scalar
 from stackjax.solvers._solver import Solver
 

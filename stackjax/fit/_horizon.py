@@ -15,8 +15,8 @@ from stackjax._arrays.finite import finite, shield
 from stackjax._arrays.modules import call
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.typing import Fields, PyTree
-from stackjax._follower.arguments import check_game, follower_settings
-from stackjax._follower.best_response import like
+from stackjax._follower.arguments import check_game, check_one_follower, game_settings
+from stackjax._follower.vectors import like
 from stackjax._game import Game, evaluate
 from stackjax.fit._constraints import Average, values_of
 from stackjax.fit._dynamics import check_dynamics
@@ -162,11 +162,13 @@ def rollout(
     check_projectable(game)
     horizon = Horizon(dynamics, turns=turns, discount=discount, hold=hold)
     check_follower(follower, (Suboptimal,))
+    if follower is not None:
+        check_one_follower(game, "rollout(follower=...)")
     check_key(key)
     response = as_start(response, "response")
     state = jax.tree.map(jnp.asarray, state)
     check_horizon(horizon, policy, game, state, response)
-    settings = follower_settings(solver, game.response_set, "solver", response)
+    settings = game_settings(solver, game, "solver", response)
     children, plain = split_static((policy,))
     return _rollout(children, game, horizon, state, response, key, follower, plain, settings)
 

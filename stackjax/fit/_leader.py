@@ -11,8 +11,8 @@ from flax import struct
 
 from stackjax._arrays.arguments import as_start
 from stackjax._arrays.typing import PyTree
-from stackjax._follower.arguments import check_game, follower_settings
-from stackjax._follower.best_response import respond
+from stackjax._follower.answer import respond
+from stackjax._follower.arguments import check_game, check_one_follower, game_settings
 from stackjax._game import Game, evaluate
 from stackjax.fit._constraints import (
     Average,
@@ -133,10 +133,12 @@ def fit_leader(
     check_projectable(game)
     averages = check_averages(constraints, dual_rate)
     check_follower(follower)
+    if follower is not None:
+        check_one_follower(game, "fit_leader(follower=...)")
     options = Options.checked(
         policy, "policy", key, steps, batch_size, optimizer, dual_rate, len(averages)
     )
-    settings = follower_settings(solver, game.response_set, "solver", response)
+    settings = game_settings(solver, game, "solver", response)
     count = len(jax.tree.leaves(contexts)[0])
     plain = horizon is None and not averages and follower is None
     if plain:

@@ -11,8 +11,9 @@ from jax.scipy.stats import norm
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.finite import finite, shield
 from stackjax._arrays.typing import PyTree
+from stackjax._follower.answer import respond
 from stackjax._follower.arguments import follower_settings
-from stackjax._follower.best_response import like, respond
+from stackjax._follower.vectors import like
 from stackjax._game import Game, evaluate
 from stackjax.fit._estimators import BehaviourCloning, Estimator, GaussianResponse, GibbsResponse
 from stackjax.fit._observations import Rows

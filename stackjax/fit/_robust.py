@@ -18,7 +18,8 @@ from stackjax._arrays.arguments import (
     is_number,
 )
 from stackjax._arrays.typing import PyTree
-from stackjax._follower.best_response import answer, at_least_float32, filled_bounds, like, respond
+from stackjax._follower.answer import answer, respond
+from stackjax._follower.vectors import at_least_float32, filled_bounds, like
 from stackjax._game import Game, evaluate
 from stackjax.sets import Box, Constrained
 from stackjax.solvers._interior_point import InteriorPoint

@@ -9,7 +9,8 @@ Solving:
 - `gradients`: when the derivative of a best response is valid, and what is returned otherwise.
 - `convergence`: what `converged` guarantees, and what to try when a follower does not converge.
 - `constraints`: sets, constraints that couple the players, shadow prices and their derivatives.
-- `several_levels`: three levels, several followers, and what the library cannot do.
+- `several_followers`: followers in Nash equilibrium, shared constraints, all equilibria.
+- `several_levels`: three levels, and several followers written as one.
 - `speed`: run times, compilation, and where stackjax is not the fastest.
 - `coming_from`: the same model in jaxopt, optimistix, BilevelJuMP, PPO and stackjax.
 
@@ -28,6 +29,7 @@ Recipes, each compared with an independent solution (`recipes`):
 - `recipes.logit_pricing`: a duopoly with logit demand.
 - `recipes.hyperparameters`: penalties chosen by the held-out loss.
 - `recipes.contract`: a principal and an agent, with the shadow price of participation.
+- `recipes.electricity_market`: a carbon tax on power plants that share a line.
 - `recipes.toll`: a toll on a road network.
 - `recipes.three_levels`: three firms, one after another.
 - `recipes.inverse_game`: recover a follower's parameters from a table of play.
@@ -56,6 +58,7 @@ from stackjax.guide import (
     label_budgets,
     learning,
     recipes,
+    several_followers,
     several_levels,
     speed,
 )
@@ -76,6 +79,7 @@ __all__ = [
     "label_budgets",
     "learning",
     "recipes",
+    "several_followers",
     "several_levels",
     "speed",
 ]

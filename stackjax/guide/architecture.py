@@ -10,7 +10,7 @@ lowest layer up:
 | `_arrays` | no games: pytrees, factorisations, components, batches; checks, verdicts, types |
 | `stats` | intervals: means, ratios, bootstrap, multiple hypotheses, sequential |
 | `sets` | feasible sets: bounds, residuals, projections; recorded actions and their hull |
-| `_game` | `Game`: two utilities and two sets |
+| `_game` | `Game`: utilities and sets; several followers |
 | `solvers` | `Solver.maximise`, one file per method; the convergence test; the derivative rule |
 | `_follower` | `best_response`: arguments, the problem on vectors, multipliers |
 | `_leader` | `solve`: by the value function, or as one program with the follower's conditions |
@@ -30,7 +30,7 @@ files have plain names; in a public package the public names are those of its `_
 `best_response(game, action, context, response=...)`:
 
 1. `_follower/arguments.py` checks the arguments and chooses the solver.
-2. `_follower/best_response.py` writes the game as a `solvers.Problem` on one vector.
+2. `_follower/answer.py` writes the game as a `solvers.Problem` on one vector.
 3. `Solver.maximise` searches (`solvers/_newton.py`, `_projected_gradient.py` or
    `_interior_point.py`). The search is not differentiated (`detached` in `solvers/_implicit.py`).
 4. The convergence test (`solvers/_judge.py`) decides from the last point alone whether it is a
@@ -38,6 +38,10 @@ files have plain names; in a public package the public names are those of its `_
 5. `solvers/_implicit.py` defines the derivative at that point: the optimality conditions with the
    active constraints are differentiated, and one linear system is solved with the last
    factorisation of the search.
+
+Several followers: `_follower/several.py` writes a `Joint` problem, `solvers/equilibrium/` searches
+for its equilibrium, and `_follower/equilibrium.py` reports it. The conditions are differentiated by
+the same rule, with a Jacobian that is not symmetric.
 
 `solve` maximises the leader's utility through this response (`_leader/value_function.py`), or
 solves one program in which the follower's optimality conditions are constraints (`_leader/mpcc.py`,

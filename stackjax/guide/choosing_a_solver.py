@@ -22,6 +22,7 @@ All of them can be action sets and response sets; see `constraints`.
 | a `Box` | `Newton()` |
 | a `Simplex` or `Ball`, above 64 coordinates | `ProjectedGradient()` |
 | any other set | `InteriorPoint()` |
+| several followers, any sets | `SemismoothNewton()` |
 
 - `Newton`: projected Newton; above 15 coordinates, conjugate gradients with Hessian-vector
   products.
@@ -30,6 +31,7 @@ All of them can be action sets and response sets; see `constraints`.
 - `InteriorPoint`: a dual active-set method whose result is verified; if that fails, a primal-dual
   interior-point method, then Newton on the active set. Returns multipliers. For a few dozen
   coordinates.
+- `SemismoothNewton`: the Nash equilibrium of several followers (`several_followers`), dense.
 
 ## Leaders
 

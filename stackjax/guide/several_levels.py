@@ -1,4 +1,4 @@
-"""Several levels and several followers.
+"""Several levels.
 
 ## Three levels
 
@@ -46,14 +46,12 @@ solution with a closed form. Costs and pitfalls:
 - Where the last player's active constraints change, the middle player's utility has a kink.
 - Do not nest levels inside `lax.scan` (see `gradients`, higher derivatives).
 
-## Several followers with a potential
+## Several followers as one
 
-`Game` has one follower. Several followers who play a Nash equilibrium among themselves can be
-written as one follower if their game has a potential: a function whose derivative in each player's
-own response equals that of the player's utility, up to a positive factor for each player. The
-maximiser of a concave potential over the product of their sets is their Nash equilibrium, so
-`best_response` computes it. Congestion games have a potential (`recipes.toll`), and so does
-quantity competition with linear demand:
+`several_followers` is about followers in Nash equilibrium. If their game has a potential (a
+function whose derivative in each player's own response equals that of the player's utility, up to a
+positive factor for each player), one follower that maximises it gives the same equilibrium. All
+solvers, sets and checks of one follower then apply: the drivers of `recipes.toll` are an example.
 
 ```python
 costs = jnp.array([1.0, 2.0, 5.5])
@@ -61,61 +59,18 @@ costs = jnp.array([1.0, 2.0, 5.5])
 def potential(q, r, demand):  # dP/dr_i = demand - q - cost_i - sum(r) - r_i
     return r @ (demand - q - costs) - r @ r / 2 - jnp.sum(r) ** 2 / 2
 
-market = sj.Game(
-    lambda q, r, demand: q * (demand - q - jnp.sum(r) - 1.0),
-    potential,
-    action_set=sj.Box(0.0, 20.0),
-    response_set=sj.Box(lower=0.0),
-)
-solved = sj.best_response(market, 6.5, 13.0, response=jnp.ones(3))
-print([f"{r:.2f}" for r in solved.value], solved.converged)  # ['2.17', '1.17', '0.00'] True
+def profit(i):
+    return lambda q, r, demand: r[i] * (demand - q - sum(r) - costs[i])
 
-def own_slope(i, r):  # of follower i's own profit, in its own quantity
-    profit = lambda own: own * (13.0 - 6.5 - jnp.sum(r) + r[i] - own - costs[i])
-    return jax.grad(profit)(r[i])
-
-slopes = [own_slope(i, solved.value) for i in range(3)]
-print([bool(jnp.abs(s) < 1e-5) for s in slopes], slopes[2] < 0)  # [True, True, False] True
+leader = lambda q, r, demand: q * (demand - q - sum(r) - 1.0)
+one = sj.Game(leader, potential, response_set=sj.Box(lower=0.0))
+three = sj.Game(leader, tuple(map(profit, range(3))), response_set=(sj.Box(lower=0.0),) * 3)
+alone = sj.best_response(one, 6.5, 13.0, response=jnp.ones(3)).value
+together = sj.best_response(three, 6.5, 13.0, response=(1.0, 1.0, 1.0)).value
+print([f"{r:.2f}" for r in alone], jnp.allclose(alone, jnp.stack(together), atol=1e-5))
+# ['2.17', '1.17', '0.00'] True
 ```
 
-The third firm produces nothing: its slope is negative at 0. `solve` finds the leader's best
-quantity against all three. A potential exists if the Jacobian of the players' own slopes with
-respect to all responses (`jax.jacfwd`) is symmetric, possibly after scaling each player's utility.
-
-## Several followers without a potential
-
-If every follower is inside its set, the joint first-order conditions can be written as equalities
-of the response set, with any strictly concave utility. If the equilibrium is unique, the set has
-one point, and its derivative is that of the equilibrium.
-
-```python
-care = jnp.array([0.5, 0.2])  # not symmetric: how much the other's price helps
-
-def profit(i, own, others, base):
-    return own * (base - own + care[i] * others)
-
-def conditions(base, r, x):
-    own = [jax.grad(profit, argnums=1)(i, r[i], r[1 - i], base) for i in range(2)]
-    return jnp.stack(own)
-
-pair = sj.Game(
-    lambda base, r, x: jnp.sum(r),
-    lambda base, r, x: -r @ r / 2,
-    response_set=sj.Constrained(equality=conditions),
-)
-prices = lambda base: sj.best_response(pair, base, None, response=jnp.ones(2))
-exact = jnp.linalg.solve(jnp.array([[2.0, -0.5], [-0.2, 2.0]]), jnp.ones(2))  # linear in base
-print(prices(1.0).converged, jnp.allclose(prices(1.0).value, exact, atol=1e-5))  # True True
-print(jnp.allclose(jax.jacfwd(lambda base: prices(base).value)(1.0), exact, atol=1e-5))  # True
-```
-
-The second-order conditions are not checked: each utility has to be concave in its own response.
-
-## What the library cannot do
-
-- A Nash equilibrium of followers without a potential at which bounds or constraints bind:
-  complementarity conditions are not a smooth equality.
-- Generalised equilibria, in which one follower's set depends on another's response.
-- Several leaders. Best responses of leaders can be iterated by hand, without a guarantee.
-- `fit_follower` and `fit_leader` with several followers, except through a potential.
+A potential exists if the Jacobian of the players' own slopes with respect to all responses
+(`jax.jacfwd`) is symmetric, possibly after scaling each player's utility.
 """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from stackjax._follower.best_response import Response
+from stackjax._follower.response import Response
 from stackjax.plot._arguments import columns, flags, names, numbers
 from stackjax.plot._style import COLORS, axes, dashes, finish, legend, shade
 

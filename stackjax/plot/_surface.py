@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-from stackjax._follower.best_response import Response
+from stackjax._follower.response import Response
 from stackjax.plot._arguments import fitting, flags, numbers
 from stackjax.plot._curve import mark_failed, mark_several
 from stackjax.plot._style import SMALL, axes, colormap, finish, legend

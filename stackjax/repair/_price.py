@@ -8,7 +8,7 @@ from flax import struct
 
 from stackjax._arrays.arguments import as_start
 from stackjax._arrays.typing import PyTree
-from stackjax._follower.arguments import check_game
+from stackjax._follower.arguments import check_game, check_one_follower
 from stackjax._follower.best_response import best_response
 from stackjax._game import Game, evaluate
 from stackjax.solvers._solver import Solver
@@ -104,6 +104,7 @@ def price_of_projection(
       12.5 14.0 12.0 0.5
     """
     check_game(game)
+    check_one_follower(game, "price_of_projection")
     action, projected = _same_shape("projected", projected, "action", action)
     before = best_response(game, action, context, response=response, solver=solver)
     after = best_response(game, projected, context, response=response, solver=solver)
@@ -148,6 +149,7 @@ def price_of_response_projection(
       2.5 0.25
     """
     check_game(game)
+    check_one_follower(game, "price_of_response_projection")
     action = jax.tree.map(jnp.asarray, action)
     response, projected = as_start(response, "response"), as_start(projected, "projected")
     response, projected = _same_shape("projected", projected, "response", response)

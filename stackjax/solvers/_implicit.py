@@ -66,20 +66,58 @@ def differentiate(
         symmetric, and to be differentiated in its argument only.
       finite: scalar bool; if not, derivatives are zero instead of NaN.
     """
+    return differentiate_system(
+        jax.grad(value),
+        w,
+        free=free,
+        target=target,
+        product=hessian_product,
+        transpose_product=hessian_product,
+        solve_free=solve_free,
+        transpose_solve_free=solve_free,
+        finite=finite,
+    )
+
+
+def differentiate_system(
+    conditions: Callable[[jax.Array], jax.Array],
+    w: jax.Array,
+    *,
+    free: jax.Array,
+    target: jax.Array,
+    product: Callable[[jax.Array], jax.Array],
+    transpose_product: Callable[[jax.Array], jax.Array],
+    solve_free: Callable[[jax.Array], jax.Array],
+    transpose_solve_free: Callable[[jax.Array], jax.Array],
+    finite: jax.Array,
+) -> jax.Array:
+    """As `differentiate`, for conditions that are no gradient: their Jacobian is not symmetric.
+
+    Args:
+      conditions: `[n] -> [n]`, 0 in the free coordinates; what it closes over is differentiated.
+      w: `[n]` the point.
+      free: `[n]` bool.
+      target: `[n]`, where the others are held; differentiated.
+      product: `[n] -> [n]`, the Jacobian of `conditions` at `w` times a vector; a number.
+      transpose_product: likewise, of its transpose.
+      solve_free: `[n] -> [n]`, solves with the Jacobian restricted to the free coordinates.
+      transpose_solve_free: likewise, with its transpose.
+      finite: scalar bool; if not, derivatives are zero instead of NaN.
+    """
     free = free & finite
 
     def residual(w: jax.Array) -> jax.Array:
         held = jnp.where(finite, w - target, w - lax.stop_gradient(w))
-        return jnp.where(free, jax.grad(value)(w), held)
+        return jnp.where(free, conditions(w), held)
 
     def solve(_: Callable, b: jax.Array) -> jax.Array:
         held = jnp.where(free, 0, b)
-        b = jnp.where(free, b - hessian_product(held), 0)
+        b = jnp.where(free, b - product(held), 0)
         return jnp.where(free, solve_free(b), held)
 
     def transpose_solve(_: Callable, b: jax.Array) -> jax.Array:
-        x = jnp.where(free, solve_free(jnp.where(free, b, 0)), 0)
-        return jnp.where(free, x, b - hessian_product(x))
+        x = jnp.where(free, transpose_solve_free(jnp.where(free, b, 0)), 0)
+        return jnp.where(free, x, b - transpose_product(x))
 
     return _at_root(residual, w, solve, transpose_solve)
 

@@ -1,0 +1,99 @@
+"""The follower's answer without checks: the problem on vectors, a solver, multipliers."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from stackjax._arrays.modules import call
+from stackjax._arrays.typing import PyTree
+from stackjax._follower.equilibrium import joint_respond
+from stackjax._follower.multipliers import held
+from stackjax._follower.response import Multipliers
+from stackjax._follower.vectors import at_least, at_least_float32, filled_bounds, flat, like
+from stackjax._game import Game, scalar
+from stackjax.solvers._quality import Quality
+from stackjax.solvers._solver import Maximum, Problem, Solver
+
+
+def respond(
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    response: PyTree,
+    settings: Solver,
+    *,
+    nested: bool = False,
+) -> tuple[PyTree, Quality]:
+    """`best_response` without its checks: the differentiable value and the solver's report."""
+    if game.several:
+        return joint_respond(game, action, context, response, settings)
+    value, quality, _ = answer(game, action, context, response, settings, nested=nested)
+    return like(value, response), quality
+
+
+def answer(
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    response: PyTree,
+    settings: Solver,
+    *,
+    nested: bool = False,
+) -> tuple[PyTree, Quality, Multipliers]:
+    """The differentiable value and multipliers, in at least float32, and the solver's report.
+
+    `nested` if it is part of a leader's search with second derivatives.
+    """
+    start, unravel = ravel_pytree(at_least_float32(response))
+    problem = problem_of(game, action, context, start, unravel)._replace(nested=nested)
+    found = settings.maximise(problem, start)
+    if not isinstance(found, Maximum):
+        raise TypeError(
+            f"`solver`: {type(settings).__name__}.maximise must return a stackjax.solvers.Maximum; "
+            f"got {type(found).__name__}. End it with `return sj.Newton().maximise(problem, y)`."
+        )
+    y, equality, inequality = found.value, found.equality, found.inequality
+
+    def both(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return problem.utility(y), problem.constraints(y)
+
+    value, pull = jax.vjp(both, y)
+    pushed = pull((jnp.ones_like(value[0]), (-equality, -inequality)))[0]
+    pinned = problem.lower == problem.upper
+    below, above = jnp.maximum(-pushed, 0), jnp.maximum(pushed, 0)
+    multipliers = Multipliers(
+        unravel(jnp.where(pinned, below, jnp.where(found.at_lower, -pushed, 0))),
+        unravel(jnp.where(pinned, above, jnp.where(found.at_upper, pushed, 0))),
+        inequality,
+        equality,
+    )
+    return unravel(y), found.quality, multipliers
+
+
+def problem_of(
+    game: Game, action: PyTree, context: PyTree, start: jax.Array, unravel: Callable
+) -> Problem:
+    """The follower's problem on vectors shaped as `start`, which `unravel` makes a response."""
+    feasible = game.response_set
+    lower, upper = filled_bounds(feasible, unravel(start))
+
+    def utility(y: jax.Array) -> jax.Array:
+        value = call(game.follower_utility, "follower_utility", action, unravel(y), context)
+        return scalar(value, "follower_utility").astype(y.dtype)
+
+    def constraints(y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        r = unravel(y)
+        g, h = feasible.residuals(r, action, r, context)
+        return h.astype(y.dtype), g.astype(y.dtype)
+
+    def project(y: jax.Array) -> jax.Array:
+        # In x64, optax projects onto a simplex in float64 and fails to differentiate float32.
+        wide = at_least(unravel(y), jnp.result_type(float))
+        return flat(feasible.project(wide)).astype(y.dtype)
+
+    if not feasible.projectable:
+        return Problem(utility, lower, upper, constraints)
+    multipliers = lambda y, slope: held(feasible, unravel(y), unravel(slope), (lower, upper))
+    return Problem(utility, lower, upper, constraints, project, multipliers)

@@ -1,0 +1,1 @@
+"""Nash equilibria of several followers, as one mixed complementarity problem."""
