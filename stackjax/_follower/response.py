@@ -1,9 +1,14 @@
 """What `best_response` returns: the answer of one follower, or the equilibrium of several."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
+from stackjax._arrays.arguments import concrete
+from stackjax._arrays.status import CLOSE, Status, chosen, told
 from stackjax._arrays.typing import PyTree
 
 
@@ -79,6 +84,36 @@ class Response(struct.PyTreeNode):
         """Whether the curvature rules out other best responses nearby; a scalar bool."""
         return self.curvature > jnp.finfo(self.curvature.dtype).eps ** 0.5
 
+    @property
+    def status(self) -> Any:
+        """Why it ended as it did: a `stackjax.solvers.Status`, of a batch an array of strings.
+
+        On the host, outside of `jax.jit`; `print` shows it with what to try next.
+        """
+        tiny = float(jnp.finfo(self.curvature.dtype).eps) ** 0.5
+        return chosen(
+            [
+                (Status.SEVERAL, self.converged & ~self.unique),
+                (Status.CONVERGED, self.converged),
+                (Status.NOT_FINITE, ~np.isfinite(self.residual)),
+                *self._failures,
+                (Status.NO_MAXIMUM, self.curvature < -tiny),
+                (Status.FLAT, self.curvature <= tiny),
+                (Status.IMPRECISE, self.residual <= CLOSE),
+            ],
+            Status.UNFINISHED,
+        )
+
+    @property
+    def _failures(self) -> list[tuple[Status, Any]]:
+        return []
+
+    def __str__(self) -> str:
+        if not concrete(self):
+            return repr(self)
+        shown = {name: getattr(self, name) for name in ("value", "residual", "steps")}
+        return told(type(self).__name__, self.status, shown)
+
 
 class Equilibrium(Response):
     """The Nash equilibrium of several followers, and how far to trust it.
@@ -126,3 +161,7 @@ class Equilibrium(Response):
         tiny = jnp.finfo(self.curvature.dtype).eps ** 0.5
         alone = self.equilibria <= 1
         return (self.curvature > tiny) & (self.monotonicity > tiny) & alone
+
+    @property
+    def _failures(self) -> list[tuple[Status, Any]]:
+        return [(Status.BEATEN, np.any(np.asarray(self.gains) > 0, axis=-1))]

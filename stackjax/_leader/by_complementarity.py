@@ -10,10 +10,12 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift
 from stackjax._arrays.typing import PyTree
+from stackjax._follower.response import Multipliers
 from stackjax._follower.vectors import at_least_float32, filled_bounds, vector_bounds
 from stackjax._game import Game, scalar
 from stackjax._leader.complementarity import search
 from stackjax._leader.mpcc import Bilevel
+from stackjax._leader.multipliers import of_bounds
 from stackjax.solvers._settings import Complementarity
 from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
 
@@ -27,7 +29,7 @@ def by_complementarity(
     *,
     starts: int,
     key: jax.Array | None,
-) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+) -> tuple[PyTree, PyTree, dict[str, Any]]:
     """The action, the response, and what `Solution` reports of them."""
     start, unravel = ravel_pytree(at_least_float32(action))
     begin, unravel_response = ravel_pytree(at_least_float32(response))
@@ -74,6 +76,8 @@ def by_complementarity(
     leads = lax.stop_gradient(gains / 8)
     g, h = jax.eval_shape(lambda z: residuals(game.response_set, z, False), z)
     m, p = g.shape[0], h.shape[0]
+    own_g, own_h = jax.eval_shape(lambda z: residuals(game.action_set, z, True), z)
+    k, e = own_g.shape[0], own_h.shape[0]
     joined = lambda a, r: jnp.concatenate([a, r]) * scales.variables
 
     def follower_residuals(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +117,21 @@ def by_complementarity(
             ]
         )
     )
+    open_sides = game.action_set.open_sides
+    sides = jnp.zeros_like(start), jnp.zeros_like(start)
+    if open_sides != (True, True):
+        z, own, rows = jnp.split(w, [len(w) - k - program.equalities, len(w) - k])
+        _, pull = jax.vjp(program.evaluate, z)
+        slope = program.split(pull((jnp.ones((), dtype), own, rows))[0]).action
+        at = outcome.point.linearised
+        sides = of_bounds(
+            -slope, at.at_lower[:size] > 0, at.at_upper[:size] > 0, program.action_bounds
+        )
+    prices = w[len(w) - k - e :] * jnp.concatenate([scales.equality[p:], scales.inequality[m:]])
+    prices = prices / leads
+    lower_price, upper_price = (unravel(side / action_unit / leads) for side in sides)
     report = {
+        "multipliers": Multipliers(lower_price, upper_price, prices[e:], prices[:e]),
         "converged": outcome.converged > 0,
         "residual": outcome.point.length,
         "regret": outcome.regret,

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
 from stackjax._arrays.starts import shift, spread
+from stackjax._arrays.status import CLOSE, Status, chosen, told
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.arguments import (
     check_finite_utility,
@@ -19,11 +20,13 @@ from stackjax._follower.arguments import (
     game_settings,
 )
 from stackjax._follower.joint_shape import another_equilibrium, joint_shape_of
+from stackjax._follower.response import Multipliers
 from stackjax._follower.several import joint_problem
 from stackjax._follower.shape import fresh_gain, shape_of
 from stackjax._follower.vectors import at_least_float32, flat, like
 from stackjax._game import Game, evaluate
 from stackjax._leader.by_complementarity import by_complementarity
+from stackjax._leader.multipliers import of_projectable
 from stackjax._leader.value_function import Optimum, ascend, climb
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._settings import Complementarity, FirstOrder
@@ -55,6 +58,8 @@ class Solution(struct.PyTreeNode):
         points: its shape does not exclude other best responses, which a sample can miss. The
         logarithm of the follower's utility is often concave, and has the same best response.
       unique: scalar bool, the follower's curvature rules out other best responses nearby.
+      multipliers: of the leader's own constraints, what its utility would gain for each unit by
+        which one is relaxed, the follower's answer included; differentiable like `action`.
 
     Example:
       >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
@@ -78,6 +83,33 @@ class Solution(struct.PyTreeNode):
     agreeing_starts: jax.Array
     local: jax.Array
     unique: jax.Array
+    multipliers: Multipliers
+
+    @property
+    def status(self) -> Any:
+        """Why it ended as it did: a `stackjax.solvers.Status`, of a batch an array of strings.
+
+        On the host, outside of `jax.jit`; `print` shows it with what to try next.
+        """
+        return chosen(
+            [
+                (Status.LOCAL, self.converged & self.local),
+                (Status.CONVERGED, self.converged),
+                (Status.NOT_FINITE, ~np.isfinite(self.leader_utility)),
+                (Status.NO_RESPONSE, ~np.isfinite(self.regret)),
+                (Status.BEATEN, self.regret > 0),
+                (Status.SEVERAL, ~self.unique),
+                (Status.LOCAL, self.local),
+                (Status.IMPRECISE, self.residual <= CLOSE),
+            ],
+            Status.UNFINISHED,
+        )
+
+    def __str__(self) -> str:
+        if not concrete(self):
+            return repr(self)
+        names = ("action", "response", "leader_utility", "residual", "steps")
+        return told(type(self).__name__, self.status, {name: getattr(self, name) for name in names})
 
 
 def solve(
@@ -238,7 +270,7 @@ def _by_value(
     *,
     starts: int,
     key: jax.Array | None,
-) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+) -> tuple[PyTree, PyTree, dict[str, Any]]:
     start, unravel = ravel_pytree(at_least_float32(action))
 
     def from_(start: PyTree) -> Optimum:
@@ -292,5 +324,6 @@ def _by_value(
         "agreeing_starts": agreeing_starts,
         "local": local,
         "unique": unique,
+        "multipliers": of_projectable(game, best.action, best.slope, best.response),
     }
     return best.action, best.response, report

@@ -18,10 +18,14 @@ from stackjax.solvers._solver import Solver
 
 
 class Optimum(struct.PyTreeNode):
-    """A local optimum of the leader's, with the follower's answer; `action` is differentiable."""
+    """A local optimum of the leader's, with the follower's answer; `action` is differentiable.
+
+    `slope` is that of the leader's utility in its action, zeros where it has no constraints.
+    """
 
     action: PyTree
     response: PyTree
+    slope: PyTree
     leader: Quality
     follower: Quality
 
@@ -55,8 +59,29 @@ def climb(
     y, found = on_box(utility, start, *bounds, settings=settings, aux=start_response, nested=True)
     best = unravel(y)
     warm = unravel_response(found.aux)
-    answer, report = respond(game, best, context, warm, follower, nested=True)
-    return Optimum(best, answer, found.quality, report)
+    slope, (answer, report) = _slope(game, best, context, warm, follower, nested=True)
+    return Optimum(best, answer, slope, found.quality, report)
+
+
+def _slope(
+    game: Game,
+    action: PyTree,
+    context: PyTree,
+    warm: PyTree,
+    follower: Solver,
+    *,
+    nested: bool = False,
+) -> tuple[PyTree, tuple[PyTree, Quality]]:
+    """The slope of the leader's utility in its action, and the follower's answer to that."""
+
+    def utility(action: PyTree) -> tuple[jax.Array, tuple[PyTree, Quality]]:
+        answer, report = respond(game, action, context, warm, follower, nested=nested)
+        value = evaluate(game.leader_utility, "leader_utility", action, answer, context)
+        return value, (answer, report)
+
+    if game.action_set.only_bounds and game.action_set.open_sides == (True, True):
+        return jax.tree.map(jnp.zeros_like, action), utility(action)[1]
+    return jax.grad(utility, has_aux=True)(action)
 
 
 @jax.custom_jvp
@@ -136,8 +161,8 @@ def ascend(
              jnp.full((), jnp.inf, dtype), no, no, (begin, zero))  # fmt: skip
     state = jax.lax.while_loop(lambda s: ~s[5] & (s[3] < settings.max_steps), body, state)
     action, response, _, steps, residual, _, converged, _ = lax.stop_gradient(state)
-    answer, report = respond(game, action, context, response, follower)
+    slope, (answer, report) = _slope(game, action, context, response, follower)
     blank = jnp.zeros((), dtype)
     quality = Quality(residual, steps.astype(dtype), converged.astype(dtype), blank, blank)
-    best, answer = _not_differentiable((action, answer))
-    return Optimum(best, answer, quality, report)
+    best, answer, slope = _not_differentiable((action, answer, slope))
+    return Optimum(best, answer, slope, quality, report)

@@ -75,13 +75,13 @@ def income(least):
 
 (value, found), cost = jax.value_and_grad(income, has_aux=True)(2.0)
 print(jnp.round(found.action, 3), jnp.round(value, 3), found.converged)  # 0.5 1.0 True
-print(jnp.round(cost, 3))  # -0.5
+print(jnp.round(cost, 3), jnp.round(found.multipliers.inequality, 3))  # -0.5 [0.5]
 ```
 
-Without the constraint, the price would be 0.75 and the amount sold 1.5. `Solution` has no
-multipliers: the leader's shadow price is the derivative of `leader_utility` in the constraint's
-level, by the implicit function theorem. In closed form the income is `least (3 - least) / 2`, with
-slope -0.5 at `least = 2`. `recipes.contract` has a principal and an agent with a participation
+Without the constraint, the price would be 0.75 and the amount sold 1.5. `Solution.multipliers` are
+the leader's shadow prices: the gain in its utility for each unit by which one of its own
+constraints or bounds is relaxed, the follower's answer included. In closed form the income is
+`least (3 - least) / 2`, with slope -0.5 at `least = 2`. `recipes.contract` has a principal and an agent with a participation
 constraint and limited liability.
 
 ## Rules

@@ -22,6 +22,18 @@ Nothing is raised under `jax.jit` or `jax.vmap`; `fit_leader` leaves the context
 in `History.converged`. Errors that can be detected on the host (shapes, types, an empty polyhedron,
 a utility that increases without bound) are raised outside transforms.
 
+`print(found)` shows the status in a word with what to try next; `found.status` is that word, of a
+batch an array of words (`sj.solvers.Status` lists them):
+
+```python
+import jax.numpy as jnp
+import stackjax as sj
+
+flat = sj.Game(lambda a, r, x: r, lambda a, r, x: 0.0 * r, response_set=sj.Box(0.0, 1.0))
+found = sj.best_response(flat, 1.0, None, response=jnp.array(0.5))
+print(found.status, found.converged)  # several True
+```
+
 Of 1.2 million answers to random games in two precisions, none with `converged=True` is wrong in
 value or derivative (`python -m experiments.oracle`, `experiments/results/oracle.json`;
 `choosing_a_solver` has the table). In other units of utility and response, 143 of 580,500 flags
@@ -30,9 +42,6 @@ changed.
 ## A follower with several peaks
 
 ```python
-import jax.numpy as jnp
-import stackjax as sj
-
 wavy = sj.Game(
     lambda a, r, x: -((a - r) ** 2),
     lambda a, r, x: jnp.sin(3 * r) - 0.1 * (r - a) ** 2,  # not concave

@@ -6,6 +6,7 @@ leader's: `Newton`, `FirstOrder`,
 `Complementarity`.
 """
 
+from stackjax._arrays.status import Status
 from stackjax.solvers._interior_point import InteriorPoint
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._projected_gradient import ProjectedGradient
@@ -26,4 +27,5 @@ __all__ = [
     "Quality",
     "SemismoothNewton",
     "Solver",
+    "Status",
 ]
