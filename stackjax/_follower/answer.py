@@ -13,8 +13,7 @@ from stackjax._follower.multipliers import held
 from stackjax._follower.response import Multipliers
 from stackjax._follower.vectors import at_least, at_least_float32, filled_bounds, flat, like
 from stackjax._game import Game, scalar
-from stackjax.solvers._quality import Quality
-from stackjax.solvers._solver import Maximum, Problem, Solver
+from stackjax.solvers._solver import Maximum, Problem, Quality, Solver
 
 
 def respond(

@@ -20,10 +20,13 @@ from stackjax._follower.arguments import (
     game_settings,
 )
 from stackjax._follower.equilibrium import equilibrium
+from stackjax._follower.proven import check_proof, proven_start
 from stackjax._follower.response import Response
 from stackjax._follower.vectors import at_least_float32, flat, like
 from stackjax._game import Game, evaluate
 from stackjax.solvers._solver import Solver
+from stackjax.solvers.proof._branch_and_bound import BEATEN
+from stackjax.solvers.proof._global import Global
 
 
 def best_response(
@@ -35,6 +38,7 @@ def best_response(
     solver: Solver | None = None,
     starts: int = 1,
     key: jax.Array | None = None,
+    proof: Global | None = None,
 ) -> Response:
     """Solves `argmax_r U_F(action, r, context)` over the game's response set.
 
@@ -66,6 +70,8 @@ def best_response(
       starts: number of starting points, `response` and others from a quasi-random sequence in the
         bounds of the set, and where there are none around `response`.
       key: shifts that sequence; unshifted if None.
+      proof: asks for a proof that no response in the whole set is better (`solvers.Global`); the
+        better one is answered where the search ended at a lower maximum.
 
     Returns:
       The `Response`, or the `Equilibrium`; non-convergence is reported there, not raised.
@@ -73,10 +79,12 @@ def best_response(
     Raises:
       TypeError: `game` is not a Game; `response` is not floating point; the utility does not
         return a floating-point number; `solver` cannot handle the response set, or several
-        followers; there is not one starting response for each follower.
+        followers; there is not one starting response for each follower; a `proof` is asked for
+        on another set than a Box.
       ValueError: the utility does not return a scalar, or, outside of transforms, is not a number
         at the starting point; the response set is a `Polyhedron` that is empty for this action
-        and context; the utility rises without end as far as it was followed; `starts` is below 1.
+        and context, or the utility rises without end as far as it was followed (of one follower);
+        `starts` is below 1.
 
     Source: arXiv 2606.23026, eq. (3), (8) and Prop. 5.2.
 
@@ -97,9 +105,10 @@ def best_response(
     action, context = as_arrays(action, "action"), as_arrays(context, "context")
     game.response_set.bounds(response)
     check_starts(starts, key)
+    check_proof(proof, game, response)
     if game.several:
         return equilibrium(game, action, context, response, settings, starts, key)
-    found = _best_response(game, action, context, response, settings, starts, key)
+    found = _best_response(game, action, context, response, settings, starts, key, proof)
     if concrete(found) and not found.converged:
         check_nonempty(game.response_set, response, action, context)
         if not np.isfinite(found.residual):
@@ -110,7 +119,7 @@ def best_response(
     return found
 
 
-@partial(jax.jit, static_argnums=(4, 5))
+@partial(jax.jit, static_argnums=(4, 5, 7))
 def _best_response(
     game: Game,
     action: PyTree,
@@ -119,7 +128,16 @@ def _best_response(
     settings: Solver,
     starts: int,
     key: jax.Array | None,
+    proof: Global | None,
 ) -> Response:
+    if proof is not None:
+        begun, proven = proven_start(game, action, context, response, settings, proof)
+        found = _best_response(game, action, context, begun, settings, 1, None, None)
+        lost = proven.status == BEATEN
+        return found.replace(
+            value=like(found.value, response), converged=found.converged & ~lost, proof=proven
+        )
+
     def from_(start: PyTree) -> Response:
         value, quality, multipliers = answer(game, action, context, start, settings)
         return Response(
@@ -131,6 +149,7 @@ def _best_response(
             quality.curvature,
             multipliers,
             jnp.ones((), jnp.int32),
+            None,
         )
 
     if starts == 1:

@@ -125,7 +125,7 @@ class _Affine(NamedTuple):
             own = bent[a:b, a:b]
             if np.linalg.eigvalsh(own)[0] < -_EXACT * (1 + np.abs(own).max()):
                 raise ValueError(
-                    f"the utility of follower {number} must be concave in its own response."
+                    f"`follower_utility[{number}]` must be concave in its own response."
                 )
         p = len(problem.constraints(jnp.zeros(size))[0])
         m = len(rows) - p

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from stackjax._arrays.arguments import concrete
@@ -14,13 +15,12 @@ from stackjax._follower.response import Equilibrium, Multipliers
 from stackjax._follower.several import Layout, joint_problem
 from stackjax._follower.vectors import at_least_float32, like
 from stackjax._game import Followers, Game
-from stackjax.solvers._quality import Quality
-from stackjax.solvers._solver import Solver
+from stackjax.solvers._solver import Quality, Solver
 from stackjax.solvers.equilibrium._joint import Joint
 from stackjax.solvers.equilibrium._semismooth import JointMaximum, SemismoothNewton
 
-# Of each follower's own responses, how many are tried against its equilibrium response.
-_DEVIATIONS = 16
+# Multiples of its size by which a response without two bounds is moved, to see if it was best.
+_STEPS = (-10.0, -4.0, -2.0, -1.0, -0.5, -0.2, 0.2, 0.5, 1.0, 2.0, 4.0, 10.0)
 # Responses that differ by less, relative to their size, are the same.
 _SAME = 1e-3
 
@@ -59,21 +59,23 @@ def _equilibrium(
         found = _solved(settings, problem, start)
         quality = found.quality
         gains = _gains(problem, layout, found.value, batched)
+        converged = (quality.converged > 0) & jnp.all(gains == 0)
         return Equilibrium(
             value=like(layout.unravel(found.value), response),
             residual=jnp.max(quality.residual),
             steps=quality.steps.astype(jnp.int32),
-            converged=(quality.converged > 0) & jnp.all(gains == 0),
+            converged=converged,
             degeneracy=jnp.min(quality.degeneracy),
             curvature=jnp.min(quality.curvature),
             multipliers=_multipliers(problem, layout, found),
             agreeing_starts=jnp.ones((), jnp.int32),
+            proof=None,
             residuals=quality.residual,
             degeneracies=quality.degeneracy,
             curvatures=quality.curvature,
             gains=gains,
             monotonicity=quality.monotonicity,
-            equilibria=(quality.converged > 0).astype(jnp.int32),
+            equilibria=converged.astype(jnp.int32),
         )
 
     begin = layout.flat(wide)
@@ -82,6 +84,10 @@ def _equilibrium(
     drawn = spread(starts, begin, problem.lower, problem.upper, shift(key, begin))
     every = jax.vmap(from_)(drawn)
     values = lax.stop_gradient(jax.vmap(layout.flat)(every.value))
+    # Where the other starts ended is where a follower may be better off.
+    reached = jnp.where(every.converged[:, None], values, begin[None])
+    gains = jax.vmap(lambda y: _gains(problem, layout, y, batched, reached))(values)
+    every = every.replace(gains=gains, converged=every.converged & jnp.all(gains == 0, axis=1))
     counted, same = _different(values, every.converged, problem)
     index = jnp.argmax(every.converged)
     best = jax.tree.map(lambda x: x[index], every)
@@ -115,9 +121,7 @@ def _solved(settings: Solver, problem: Joint, start: jax.Array) -> JointMaximum:
 
 
 def _multipliers(problem: Joint, layout: Layout, found: JointMaximum) -> Multipliers:
-    y = found.value
-    _, pull = jax.vjp(problem.constraints, y)
-    pushed = problem.slopes(y) + pull((-found.equality, -found.inequality))[0]
+    pushed = found.pushed
     pinned = problem.lower == problem.upper
     below, above = jnp.maximum(-pushed, 0), jnp.maximum(pushed, 0)
     return Multipliers(
@@ -135,20 +139,51 @@ def deviation_gains(game: Game, action: PyTree, context: PyTree, response: PyTre
     return _gains(problem, layout, layout.flat(wide), isinstance(game.follower_utility, Followers))
 
 
-def _gains(problem: Joint, layout: Layout, y: jax.Array, batched: bool) -> jax.Array:
+def _deviations(problem: Joint, y: jax.Array) -> jax.Array:
+    """`[k, d]` responses that are tried against `y`, in the units of each number.
+
+    A number between two bounds goes to evenly spaced points between them; another one by multiples
+    of its own size (of the largest of its follower's, if it is 0) to both sides. In half of them
+    all numbers take the same place, in the other half each another one.
+    """
+    lower, upper = problem.lower, problem.upper
+    count = len(_STEPS)
+    largest = jax.ops.segment_max(jnp.abs(y), problem.owner, len(problem.sizes))[problem.owner]
+    size = jnp.where(jnp.abs(y) > 1e-3 * largest, jnp.abs(y), largest)
+    size = jnp.where(size > 0, size, 1)
+    same = np.tile(np.arange(count)[:, None], (1, len(y)))
+    mixed = (same * (1 + 2 * np.arange(len(y))[None]) + np.arange(len(y))[None]) % count
+    places = np.concatenate([same, mixed])
+    along = y[None] + jnp.asarray(_STEPS, y.dtype)[places] * size[None]
+    bounded = jnp.isfinite(lower) & jnp.isfinite(upper)
+    ends = jnp.where(bounded, lower, 0), jnp.where(bounded, upper, 0)
+    share = jnp.asarray((places + 0.5) / count, y.dtype)
+    within = ends[0][None] + share * (ends[1] - ends[0])[None]
+    drawn = jnp.where(bounded[None], within, along)
+    return jnp.clip(drawn, lower[None], upper[None])
+
+
+def _gains(
+    problem: Joint,
+    layout: Layout,
+    y: jax.Array,
+    batched: bool,
+    others: jax.Array | None = None,
+) -> jax.Array:
     """`[N]` what each follower gains by the best of a sample of its own feasible responses.
 
-    Half of them are spread over its bounds, or around its response, and half lie halfway from there
-    to its response. Relative to the range of its utility among them; 0 where rounding could be all.
+    Relative to the range of its utility among them; 0 where rounding could be all. `others` are
+    `[k, d]` responses of which each follower's own entries are tried besides.
     """
-    y, half = lax.stop_gradient(y), _DEVIATIONS // 2
-    drawn = spread(half + 1, y, problem.lower, problem.upper, jnp.full_like(y, 0.25))[1:]
-    drawn = jnp.concatenate([drawn, (drawn + y[None]) / 2])
+    y = lax.stop_gradient(y)
+    drawn = _deviations(problem, y)
+    if others is not None:
+        drawn = jnp.concatenate([drawn, lax.stop_gradient(others)])
     eps = float(jnp.finfo(y.dtype).eps)
     owner = jnp.asarray(problem.owner)
     free = not sum(part.shape[0] for part in jax.eval_shape(problem.constraints, y))
 
-    def of_one(number: Any, own: jax.Array, others: jax.Array) -> jax.Array:
+    def of_one(number: Any, own: jax.Array, candidates: jax.Array) -> jax.Array:
         at = lax.stop_gradient(layout.utility(number, own, y))
 
         def tried(candidate: jax.Array, whole: jax.Array) -> jax.Array:
@@ -159,7 +194,7 @@ def _gains(problem: Joint, layout: Layout, y: jax.Array, batched: bool) -> jax.A
             allowed = jnp.all(c == 0) & jnp.all(g <= 0)
             return jnp.where(allowed & jnp.isfinite(value), value, -jnp.inf)
 
-        values = lax.stop_gradient(jax.vmap(tried)(others, drawn))
+        values = lax.stop_gradient(jax.vmap(tried)(candidates, drawn))
         known = values > -jnp.inf
         top = jnp.max(values)
         bottom = jnp.minimum(jnp.min(jnp.where(known, values, at)), at)
@@ -171,11 +206,11 @@ def _gains(problem: Joint, layout: Layout, y: jax.Array, batched: bool) -> jax.A
     count = len(problem.sizes)
     if batched:
         rows = jnp.reshape(y, (count, -1))
-        others = jnp.reshape(drawn, (len(drawn), count, -1)).swapaxes(0, 1)
-        return jax.vmap(of_one)(jnp.arange(count), rows, others)
+        each = jnp.reshape(drawn, (len(drawn), count, -1)).swapaxes(0, 1)
+        return jax.vmap(of_one)(jnp.arange(count), rows, each)
     cuts = [sum(problem.sizes[:n]) for n in range(1, count)]
     parts = zip(jnp.split(y, cuts), jnp.split(drawn, cuts, axis=1))
-    return jnp.stack([of_one(n, own, others) for n, (own, others) in enumerate(parts)])
+    return jnp.stack([of_one(n, own, each) for n, (own, each) in enumerate(parts)])
 
 
 def _different(

@@ -10,6 +10,7 @@ from flax import struct
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.status import CLOSE, Status, chosen, told
 from stackjax._arrays.typing import PyTree
+from stackjax.solvers.proof._branch_and_bound import Proof
 
 
 class Multipliers(struct.PyTreeNode):
@@ -62,6 +63,7 @@ class Response(struct.PyTreeNode):
       multipliers: of the constraints, differentiable like `value`.
       agreeing_starts: scalar int, how many of the starting points led to a response as good. Fewer
         than `starts`: the utility has other local maxima, or some searches failed.
+      proof: that no response in the whole set is better, where one was asked for; else None.
 
     Example:
       >>> duopoly = sj.games.duopoly()
@@ -78,6 +80,7 @@ class Response(struct.PyTreeNode):
     curvature: jax.Array
     multipliers: Multipliers
     agreeing_starts: jax.Array
+    proof: Proof | None
 
     @property
     def unique(self) -> jax.Array:
@@ -121,9 +124,10 @@ class Equilibrium(Response):
     As a `Response`. The value is the tuple of the followers' responses (with `Followers` a pytree
     with a leading axis); residual, degeneracy and curvature are those of the follower for whom they
     are worst. Converged means that each follower's response is optimal given the others', as judged
-    from the point alone, and that none of a sample of its other responses is better. Degeneracy is
-    in the units of the search (`stackjax/solvers/equilibrium/_joint.py`). Multipliers of shared
-    constraints are the same for all followers. Agreeing starts led to the same equilibrium.
+    from the point alone, and that none of a sample of 24 other responses of its own is better, nor,
+    with several `starts`, what the others ended at. Degeneracy is in the units of the search
+    (`stackjax/solvers/equilibrium/_joint.py`). Multipliers of shared constraints are the same for
+    all followers. Agreeing starts led to the same equilibrium.
 
     Attributes:
       residuals: `[N]`, of each follower: its last Newton step, relative to its response.
@@ -135,8 +139,8 @@ class Equilibrium(Response):
         Jacobian along free directions, without a unit: at most 1. Where it is positive for all
         responses the equilibrium is the only one (Rosen, Econometrica 33, 1965); 0 or less proves
         nothing.
-      equilibria: scalar int, how many different equilibria the starting points led to: found, not
-        all that there are.
+      equilibria: scalar int, how many different converged points the starting points led to: found,
+        not all that there are.
 
     Example:
       >>> profit = lambda i: lambda tax, r, demand: r[i] * (demand - r[0] - r[1] - tax)

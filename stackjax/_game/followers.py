@@ -1,10 +1,13 @@
 """Followers that are several: one utility each, or one for all and a batch of parameters."""
 
+import inspect
+import types
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.arguments import check_columns
 from stackjax._arrays.modules import check_stateless
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.typing import Fields, PyTree, Utility
@@ -42,7 +45,7 @@ class Followers:
       parameters: a pytree of arrays `[N, ...]`, differentiable.
 
     Raises:
-      TypeError: the utility is not callable.
+      TypeError: the utility is not callable, or not with five arguments; parameters are no numbers.
       ValueError: the parameters have no leading axis, or several lengths of it; the utility is a
         module with state that is not a parameter.
 
@@ -69,12 +72,16 @@ class Followers:
                 f"context, parameters) -> scalar; got {type(utility).__name__}."
             )
         check_stateless(utility, "Followers.utility")
+        _check_five(utility)
+        check_columns(parameters, "Followers.parameters")
         shapes = {jnp.shape(leaf) for leaf in jax.tree.leaves(parameters)}
         if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
             raise ValueError(
                 "Followers: `parameters` must be arrays with one leading axis, of the number of "
                 f"followers; got the shapes {sorted(shapes)}."
             )
+        if shapes == {(0,)}:
+            raise ValueError("Followers: `parameters` must be of at least one follower; got none.")
         self.utility = utility
         self.parameters = jax.tree.map(jnp.asarray, parameters)
 
@@ -98,6 +105,20 @@ class Followers:
     def __repr__(self) -> str:
         shapes = jax.tree.map(jnp.shape, self.parameters)
         return f"Followers(utility={self.utility!r}, parameters of shape {shapes})"
+
+
+def _check_five(utility: Utility) -> None:
+    """Raises TypeError where a function cannot take five arguments."""
+    if not isinstance(utility, types.FunctionType | types.MethodType):
+        return
+    signature = inspect.signature(utility)
+    try:
+        signature.bind(*[None] * 5)
+    except TypeError:
+        raise TypeError(
+            "Followers: `utility` must take five arguments, utility(action, response, responses, "
+            f"context, parameters); it takes {signature}."
+        ) from None
 
 
 def is_several(utility: Any) -> bool:

@@ -132,6 +132,7 @@ def by_complementarity(
     lower_price, upper_price = (unravel(side / action_unit / leads) for side in sides)
     report = {
         "multipliers": Multipliers(lower_price, upper_price, prices[e:], prices[:e]),
+        "settled": outcome.settled > 0,
         "converged": outcome.converged > 0,
         "residual": outcome.point.length,
         "regret": outcome.regret,

@@ -64,6 +64,7 @@ class Outcome(struct.PyTreeNode):
       agreeing_starts: scalar, starting points that ended at a point as good.
       local: scalar, 1 if the follower's problem is not concave where it was looked at.
       unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
+      settled: scalar, 1 if all conditions hold, but for what excludes other best responses.
       converged: scalar.
     """
 
@@ -73,6 +74,7 @@ class Outcome(struct.PyTreeNode):
     agreeing_starts: Vector
     local: Vector
     unique: Vector
+    settled: Vector
     converged: Vector
 
 
@@ -308,7 +310,7 @@ def _choose(
     moved = jnp.where(kept, answer, responses[index])
     chosen = chosen.replace(w=chosen.w.at[a : a + len(moved)].set(moved))
     quasi = quasiconcave(program, chosen.w[:n], drawn)
-    converged = (stationary & candidate)[index] & kept & (~local | quasi)
+    settled = (stationary & candidate)[index] & kept
     number = lambda x: jnp.asarray(x).astype(dtype)
     return Outcome(
         point=chosen,
@@ -317,5 +319,6 @@ def _choose(
         agreeing_starts=number(agreeing_starts),
         local=number(local),
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
-        converged=number(converged),
+        settled=number(settled),
+        converged=number(settled & (~local | quasi)),
     )

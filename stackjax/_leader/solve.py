@@ -20,6 +20,7 @@ from stackjax._follower.arguments import (
     game_settings,
 )
 from stackjax._follower.joint_shape import another_equilibrium, joint_shape_of
+from stackjax._follower.proven import check_proof, proof_of
 from stackjax._follower.response import Multipliers
 from stackjax._follower.several import joint_problem
 from stackjax._follower.shape import fresh_gain, shape_of
@@ -31,6 +32,8 @@ from stackjax._leader.value_function import Optimum, ascend, climb
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._settings import Complementarity, FirstOrder
 from stackjax.solvers._solver import Solver
+from stackjax.solvers.proof._branch_and_bound import BEATEN, PROVEN, Proof
+from stackjax.solvers.proof._global import Global
 
 LeaderSolver = Newton | FirstOrder | Complementarity
 
@@ -60,6 +63,7 @@ class Solution(struct.PyTreeNode):
       unique: scalar bool, the follower's curvature rules out other best responses nearby.
       multipliers: of the leader's own constraints, what its utility would gain for each unit by
         which one is relaxed, the follower's answer included; differentiable like `action`.
+      proof: of the follower's response, where one was asked for; else None.
 
     Example:
       >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
@@ -84,6 +88,7 @@ class Solution(struct.PyTreeNode):
     local: jax.Array
     unique: jax.Array
     multipliers: Multipliers
+    proof: Proof | None
 
     @property
     def status(self) -> Any:
@@ -122,6 +127,7 @@ def solve(
     follower_solver: Solver | None = None,
     starts: int | None = None,
     key: jax.Array | None = None,
+    proof: Global | None = None,
 ) -> Solution:
     """Maximises `U_L(l, response*(l, x), x)` over the leader's action set.
 
@@ -148,6 +154,9 @@ def solve(
         None, 16 for `Complementarity` and 1 for the others.
       key: shifts the quasi-random sequence that other starting points are taken from; the
         unshifted one if None.
+      proof: asks for a proof that the follower's response to the final action is a global maximum
+        (`solvers.Global`): proven, `converged` needs no sample of other responses; beaten, it is
+        False. The leader's optimum may be local all the same.
 
     Returns:
       The `Solution`; non-convergence is reported there, not raised.
@@ -176,7 +185,8 @@ def solve(
     context = as_arrays(context, "context")
     game.action_set.bounds(action)
     game.response_set.bounds(response)
-    solution = _solve(game, action, response, context, settings, follower, starts, key)
+    check_proof(proof, game, response)
+    solution = _solve(game, action, response, context, settings, follower, starts, key, proof)
     if concrete(solution) and not solution.converged:
         _explain(game, action, response, context, solution)
     return solution
@@ -185,7 +195,12 @@ def solve(
 def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, LeaderSolver]:
     check_starts(1 if starts is None else starts, key)
     boxes = game.action_set.only_bounds and (game.several or game.response_set.only_bounds)
-    if game.several and (isinstance(solver, Complementarity) or (solver is None and not boxes)):
+    if game.several and solver is None and not boxes:
+        raise TypeError(
+            "`solver` must be FirstOrder(...) for several followers and a "
+            f"{type(game.action_set).__name__} of actions; got None, which needs a Box."
+        )
+    if game.several and isinstance(solver, Complementarity):
         raise TypeError(
             "`solver`: Complementarity supports one follower; for several use stackjax.Newton() "
             "with a Box for the action set, or FirstOrder(...) with a Box, Simplex or Ball."
@@ -227,7 +242,7 @@ def _explain(
         )
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
+@partial(jax.jit, static_argnums=(4, 5, 6, 8))
 def _solve(
     game: Game,
     action: PyTree,
@@ -237,13 +252,24 @@ def _solve(
     follower: Solver,
     starts: int,
     key: jax.Array | None,
+    proof: Global | None,
 ) -> Solution:
     play = game, action, response, context
     if not isinstance(leader, Complementarity):
         best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
     else:
         best, reply, report = by_complementarity(*play, leader, starts=starts, key=key)
+    settled, proven = report.pop("settled"), None
+    if proof is not None:
+        proven = proof_of(game, best, context, reply, proof)
+        certain, beaten = proven.status == PROVEN, proven.status == BEATEN
+        report["converged"] = jnp.where(certain, settled, report["converged"] & ~beaten)
+        report["local"] &= ~certain
+        report["regret"] = jnp.where(
+            beaten, jnp.maximum(report["regret"], proof.gap), report["regret"]
+        )
     return Solution(
+        proof=proven,
         action=like(best, action),
         response=like(reply, response),
         leader_utility=evaluate(game.leader_utility, "leader_utility", best, reply, context),
@@ -299,7 +325,7 @@ def _by_value(
         agreeing_starts = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
     eps = float(jnp.finfo(start.dtype).eps)
     unique = best.follower.curvature > eps**0.5
-    found = best.leader.converged * best.follower.converged > 0
+    found = settled = best.leader.converged * best.follower.converged > 0
     local, regret = jnp.zeros((), bool), jnp.zeros((), start.dtype)
     if game.several:
         shape = joint_shape_of(game, best.action, best.response, context)
@@ -317,6 +343,7 @@ def _by_value(
         found &= shape.concave | (seems & ~beaten)
     report = {
         # With several best responses the one answered need not be the leader's favourite.
+        "settled": settled & unique,
         "converged": found & unique,
         "residual": best.leader.residual,
         "regret": jnp.where(best.follower.converged > 0, regret, jnp.inf),

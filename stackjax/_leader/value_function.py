@@ -12,9 +12,8 @@ from stackjax._follower.answer import respond
 from stackjax._follower.vectors import at_least_float32, flat
 from stackjax._game import Game, evaluate
 from stackjax.solvers._newton import Newton, on_box
-from stackjax.solvers._quality import Quality
 from stackjax.solvers._settings import FirstOrder
-from stackjax.solvers._solver import Solver
+from stackjax.solvers._solver import Quality, Solver
 
 
 class Optimum(struct.PyTreeNode):

@@ -81,8 +81,8 @@ print(jnp.round(cost, 3), jnp.round(found.multipliers.inequality, 3))  # -0.5 [0
 Without the constraint, the price would be 0.75 and the amount sold 1.5. `Solution.multipliers` are
 the leader's shadow prices: the gain in its utility for each unit by which one of its own
 constraints or bounds is relaxed, the follower's answer included. In closed form the income is
-`least (3 - least) / 2`, with slope -0.5 at `least = 2`. `recipes.contract` has a principal and an agent with a participation
-constraint and limited liability.
+`least (3 - least) / 2`, with slope -0.5 at `least = 2`. `recipes.contract` has a principal and an
+agent with a participation constraint and limited liability.
 
 ## Rules
 

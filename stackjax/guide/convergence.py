@@ -56,6 +56,23 @@ print(many.converged, jnp.round(many.value, 2), many.agreeing_starts < 16)  # Tr
 From one start the answer is a local maximum, and `unique` refers to its neighbourhood only. Not all
 16 starts agree, which reveals the other peaks.
 
+For up to about four numbers in a bounded `Box`, ask for a proof. `Global` bounds the utility on
+parts of the box by interval arithmetic with outward rounding, and cuts the box (branch and bound)
+until no part can hold a better response:
+
+```python
+proven = sj.best_response(
+    wavy, 1.0, None, response=jnp.array(-3.0), proof=sj.solvers.Global()
+)
+print(jnp.round(proven.value, 2), proven.proof.proven)  # 0.53 True
+print(proven.proof.upper - proven.proof.lower < 1e-4)  # True
+```
+
+`Response.proof` holds the bounds; `proven` is False if the list of parts or the steps did not
+suffice, and `upper` is a valid bound even then. `solve(..., proof=...)` proves the response to the
+final action, which replaces the samples of the section above. An operation without an interval rule
+raises an error that names it.
+
 ## My follower does not converge
 
 Solve one such context alone, outside transforms, where errors name their cause. Then check the

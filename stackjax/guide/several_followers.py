@@ -86,7 +86,7 @@ money.
 
 ## What is checked
 
-- `converged`: each follower's first- and second-order conditions hold, and none of a sample of 16
+- `converged`: each follower's first- and second-order conditions hold, and none of a sample of 24
   other responses is better for any follower. `gains` says by how much one is.
 - `curvatures`: of each follower's utility in its own response. Negative: not a maximum.
 - `monotonicity`: positive values at all responses imply a unique equilibrium (Rosen 1965). It is

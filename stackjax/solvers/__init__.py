@@ -10,20 +10,23 @@ from stackjax._arrays.status import Status
 from stackjax.solvers._interior_point import InteriorPoint
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._projected_gradient import ProjectedGradient
-from stackjax.solvers._quality import Quality
 from stackjax.solvers._settings import Complementarity, FirstOrder
-from stackjax.solvers._solver import Held, Maximum, Problem, Solver
+from stackjax.solvers._solver import Held, Maximum, Problem, Quality, Solver
 from stackjax.solvers.equilibrium._semismooth import SemismoothNewton
+from stackjax.solvers.proof._branch_and_bound import Proof
+from stackjax.solvers.proof._global import Global
 
 __all__ = [
     "Complementarity",
     "FirstOrder",
+    "Global",
     "Held",
     "InteriorPoint",
     "Maximum",
     "Newton",
     "Problem",
     "ProjectedGradient",
+    "Proof",
     "Quality",
     "SemismoothNewton",
     "Solver",

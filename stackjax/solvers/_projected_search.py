@@ -19,8 +19,8 @@ from jax import lax
 from stackjax.solvers._conjugate import least_ritz, signs
 from stackjax.solvers._face import Function, face_at
 from stackjax.solvers._judge import SHRINK
-from stackjax.solvers._quality import Quality
 from stackjax.solvers._settings import tolerance
+from stackjax.solvers._solver import Quality
 
 if TYPE_CHECKING:
     from stackjax.solvers._projected_gradient import ProjectedGradient

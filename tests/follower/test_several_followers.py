@@ -276,6 +276,94 @@ def test_several_equilibria_are_said():
     assert alone.equilibria == 1 and alone.agreeing_starts == 8 and alone.unique
 
 
+@pytest.mark.parametrize("start", [0.0, 0.1, 1.0, 10.0])
+def test_contests_from_any_start(start):
+    # Tullock's: the prize is shared by effort; in closed form prize_i^2 prize_j / (sum)^2
+    spend = lambda i: lambda a, r, prize: prize[i] * r[i] / (r[0] + r[1]) - r[i]
+    game = sj.Game(no_leader, (spend(0), spend(1)), response_set=(sj.Box(lower=0.0),) * 2)
+    answer = jax.jit(lambda prize: equilibrium(game, None, prize, response=(start, start)))
+    for prize in (np.array([1.0, 1.0]), np.array([2.0, 1.0])):
+        found = answer(prize)
+        assert found.converged
+        exact = prize * prize.prod() / prize.sum() ** 2
+        np.testing.assert_allclose(found.value, exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize("box", [sj.Box(lower=0.0), sj.Box(0.0, 10.0)])
+def test_prices_with_logit_demand_from_far_away(box):
+    # profits are not concave where prices are high; a fixed point of p = 1 + 1 / (1 - share)
+    price = lambda i: (
+        lambda a, p, x: (p[i] - 1) * jnp.exp(3 - p[i]) / (1 + jnp.exp(3 - p[0]) + jnp.exp(3 - p[1]))
+    )
+    game = sj.Game(no_leader, (price(0), price(1)), response_set=(box, box))
+    answer = jax.jit(lambda start: equilibrium(game, None, None, response=(start, start)))
+    p = 2.0
+    for _ in range(200):
+        p = 1 + 1 / (1 - np.exp(3 - p) / (1 + 2 * np.exp(3 - p)))
+    for start in (0.0, 4.0, 6.0, 9.0):
+        found = answer(start)
+        assert found.converged
+        np.testing.assert_allclose(found.value, [p, p], rtol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("side", ["none", "above", "both"])
+def test_a_lower_peak_of_each_is_no_equilibrium_in_any_unit(unit, side):
+    # Each is at -.96, a maximum of its own, and would be better off at 1.04.
+    two = lambda i: lambda a, r, x: -(((r[i] / unit) ** 2 - 1) ** 2) + 0.3 * r[i] / unit
+    box = {"none": None, "above": sj.Box(None, 2 * unit), "both": sj.Box(-2 * unit, 2 * unit)}[side]
+    game = sj.Game(no_leader, (two(0), two(1)), response_set=(box, box))
+    found = equilibrium(game, None, None, response=(-unit, -unit))
+    assert not found.converged and (found.gains > 0).all() and found.equilibria == 0
+    if side != "above":  # whose starts spread over an absolute length
+        found = equilibrium(game, None, None, response=(-unit, -unit), starts=16)
+        assert found.converged and found.equilibria == 1
+        np.testing.assert_allclose(np.array(found.value) / unit, 1.0356, rtol=1e-4)
+
+
+def test_what_fails_is_finite_in_value_multipliers_and_gradients():
+    # nobody's utility is a number where both stop, which is where steps lead
+    spend = lambda i: lambda a, r, x: a * jnp.sqrt(r[0] + r[1] - 3) - r[i] ** 2
+    game = sj.Game(no_leader, (spend(0), spend(1)), response_set=(sj.Box(0.0, 9.0),) * 2)
+    few = sj.SemismoothNewton(max_steps=2)
+    for start in (0.0, 1.6, 4.0):
+
+        def total(a, start=start):
+            found = sj.best_response(game, a, None, response=(start, start), solver=few)
+            prices = jax.tree.leaves(found.multipliers)
+            return sum(found.value) + sum(jnp.sum(price) for price in prices), found.converged
+
+        (value, converged), slope = jax.jit(jax.value_and_grad(total, has_aux=True))(1.0)
+        assert not converged and np.isfinite(value) and np.isfinite(slope)
+
+
+def test_a_shared_row_given_twice(x64):
+    sizes = (1, 1, 1)
+    utilities, split = linear_quadratic(sizes)
+
+    def answer(matrix, constant, start, times):
+        row = jnp.array([-1.0, 2.0, -0.5])
+        rows = jnp.stack([row, times * row])
+        twice = sj.Polyhedron(rows, rows @ jnp.full(3, 0.3), box=sj.Box(0.0, 1.0))
+        flat = lambda r: split(jnp.stack([jnp.reshape(own, ()) for own in r]))
+        of = lambda utility: lambda a, r, x: utility(a, flat(r), x)
+        game = sj.Game(no_leader, tuple(map(of, utilities)), response_set=twice)
+        found = sj.best_response(game, None, (matrix, constant), response=tuple(start))
+        return jnp.stack(found.value), found.converged
+
+    rng, run = np.random.default_rng(0), quick_jit(jax.vmap(answer, in_axes=(0, 0, 0, None)))
+    games = [nash.random_game(rng, sizes, skew=(1,)) for _ in range(200)]
+    matrix, constant, start = (np.stack(part) for part in zip(*((g[0], g[1], g[4]) for g in games)))
+    value, converged = run(matrix, constant, start, 3.0)
+    assert converged.mean() >= 0.94
+    row = np.array([[-1.0, 2.0, -0.5]])
+    for k in np.flatnonzero(converged):
+        ((exact, _),) = nash.constrained(
+            matrix[k], constant[k], np.zeros(3), np.ones(3), row, row @ np.full(3, 0.3)
+        )
+        np.testing.assert_allclose(value[k], exact, atol=1e-7)
+
+
 def test_derivatives_against_differences(x64):
     def answer(theta):
         tax, costs, most, demand = theta
@@ -429,6 +517,15 @@ def test_arguments_are_checked():
         sj.check(game, sj.solve(game, action=1.0, response=(1.0, 1.0), context=9.0), 9.0)
     with pytest.raises(TypeError, match="`break_ties` supports one follower"):
         game.break_ties("optimistic")
+    with pytest.raises(TypeError, match="must take five arguments"):
+        sj.Followers(lambda tax, own, r, demand: own, jnp.ones(2))
+    with pytest.raises(TypeError, match="must hold numbers; got strings"):
+        sj.Followers(lambda *_: 0.0, wrong(["a", "b"]))
+    with pytest.raises(ValueError, match="at least one follower"):
+        sj.Followers(lambda *_: 0.0, jnp.ones(0))
+    simplex = sj.Game(no_leader, two, action_set=sj.Simplex())
+    with pytest.raises(TypeError, match="FirstOrder"):
+        sj.solve(simplex, action=jnp.ones(2) / 2, response=(1.0, 1.0), context=9.0)
     with pytest.raises(ValueError, match="one leading axis"):
         sj.Followers(lambda *_: 0.0, jnp.array(1.0))
     with pytest.raises(ValueError, match="a leading axis of 5"):
@@ -485,7 +582,7 @@ def test_all_equilibria_refuses():
     with pytest.raises(ValueError, match="must be quadratic"):
         sj.all_equilibria(curved, 0.0, 1.0, response=(0.0, 0.0))
     convex = sj.Game(no_leader, (two[0], lambda a, r, x: r[1] ** 2))
-    with pytest.raises(ValueError, match="follower 1 must be concave"):
+    with pytest.raises(ValueError, match=r"`follower_utility\[1\]` must be concave"):
         sj.all_equilibria(convex, 0.0, 1.0, response=(0.0, 0.0))
     many = crowd(jnp.ones(40))
     with pytest.raises(ValueError, match="sets of constraints that may be active"):

@@ -41,7 +41,7 @@ def test_words_of_a_solution():
     solve = lambda x: sj.solve(DUOPOLY, action=ONE, response=ONE, context=x)
     assert solve(13.0 * ONE).status == "converged"
     assert str(solve(13.0 * ONE)).endswith("): converged")
-    lost = sj.Game(lambda a, r, x: -((a - r) ** 2), lambda a, r, x: -jnp.abs(r - a) ** 1.0)
+    lost = sj.Game(lambda a, r, x: -((a - r) ** 2), lambda a, r, x: -(jnp.abs(r - a) ** 1.0))
     failed = jax.jit(lambda a: sj.solve(lost, action=a, response=ONE, context=None))(ONE * 3)
     assert not failed.converged and failed.status != "converged"
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from stackjax.solvers._optimality import Active, Linearised, exactly
-from stackjax.solvers._quality import Quality
 from stackjax.solvers._settings import tolerance
+from stackjax.solvers._solver import Quality
 from stackjax.solvers.constrained._interior_point import inside, interior
 from stackjax.solvers.constrained._newton_kkt import polish
 from stackjax.solvers.constrained._scales import Scales, scales_at

@@ -10,6 +10,10 @@ steps with a line search follow (Burke and Xu, Mathematics of Operations Researc
 1995, for two bounds). A step of the first kind is tried at the start and whenever the width is
 reduced, and taken if it decreases the unsmoothed residual's square to a quarter.
 
+Neither sees whether a stationary point is a maximum of each follower's utility, and far away a
+utility that is not concave leads both astray. If the search fails, or ends where a follower's
+utility curves upwards, it starts once more from where steps of each follower alone lead, uphill.
+
 An answer is judged from the answer, as everywhere (`solvers/_judge.py`).
 """
 
@@ -25,10 +29,12 @@ from stackjax.solvers._optimality import Active, exactly
 from stackjax.solvers.equilibrium._joint import Joint, inwards
 
 # Kinds of steps, in the order in which they are tried.
-_ACTIVE_SET, _SMOOTHED, _GRADIENT = 0, 1, 2
+_ACTIVE_SET, _SMOOTHED, _GRADIENT, _ALONE = 0, 1, 2, 3
 _QUARTER, _ARMIJO, _CUT = 0.25, 1e-4, 0.25
 # The shortest part of a step of either kind that is worth a trial.
-_SHORTEST = (1.0, 2e-3, 1e-7)
+_SHORTEST = (1.0, 2e-3, 1e-7, 1e-3)
+# Steps of each follower alone, before the search starts once more.
+_RESPONSES = 40
 # The width is reduced to this part once the smoothed residual is below this part of it.
 _NARROWER, _CENTRED = 0.3, 0.2
 # How far, beside one and themselves, multipliers may go in a step on the active set.
@@ -114,6 +120,18 @@ class Mixed(NamedTuple):
         tiny = float(jnp.finfo(uphill.dtype).tiny)
         return -uphill * jnp.max(jnp.abs(here.value)) / jnp.maximum(jnp.max(jnp.abs(uphill)), tiny)
 
+    def alone(self, at: Expanded) -> jax.Array:
+        """`[n]` a step of each follower's, uphill whatever its curvature; multipliers stay.
+
+        Its slope over the row of the Jacobian: followers who react to each other do not overshoot.
+        At most a unit long.
+        """
+        d = len(self.problem.lower)
+        slope = at.gradient[:d]
+        size = jnp.sum(jnp.abs(at.hessian[:d, :d]), axis=1)
+        step = -slope / jnp.maximum(size, jnp.maximum(jnp.abs(slope), 1e-30))
+        return jnp.concatenate([step, jnp.zeros(len(self.lo) - d, step.dtype)])
+
     def step(self, w: jax.Array, at: Expanded, here: "Residual", natural: jax.Array) -> jax.Array:
         """`[n]` a Newton step, on the active set or of the smoothed equation, or not finite."""
         d, n = len(self.problem.lower), len(w)
@@ -131,11 +149,13 @@ class Mixed(NamedTuple):
             return jnp.linalg.solve(matrix, right)
         # Dependent constraints leave it singular, this much of a diagonal does not; what that
         # changes is taken back.
-        lift = jnp.where(jnp.arange(n) < d, 0, float(jnp.finfo(w.dtype).eps) ** 0.75)
+        lift = jnp.where(jnp.arange(n) < d, 0, lifted(w.dtype))
         lift = jnp.where(natural, jnp.where(free, -lift, 0), lift)
         factors = jax.scipy.linalg.lu_factor(matrix + lift[:, None] * identity)
         step = jax.scipy.linalg.lu_solve(factors, right)
-        return step + jax.scipy.linalg.lu_solve(factors, right - exactly(matrix, step))
+        for _ in range(2):
+            step = step + jax.scipy.linalg.lu_solve(factors, right - exactly(matrix, step))
+        return step
 
 
 def mixed(problem: Joint, slopes: jax.Array) -> Mixed:
@@ -151,6 +171,11 @@ def mixed(problem: Joint, slopes: jax.Array) -> Mixed:
         jnp.concatenate([slopes, -jnp.ones(p + m, dtype)]),
         p,
     )
+
+
+def lifted(dtype: jnp.dtype) -> float:
+    """What is put on the diagonal of multipliers where constraints may depend on each other."""
+    return float(jnp.finfo(dtype).eps) ** 0.5
 
 
 class Residual(NamedTuple):
@@ -225,6 +250,8 @@ class _State(struct.PyTreeNode):
     newton: jax.Array  # the step on the active set; inf where there is none
     last: jax.Array  # what led to w
     close: jax.Array
+    origin: jax.Array  # the first point at which the utilities are numbers
+    alone: jax.Array  # steps of each follower alone so far
     steps: jax.Array
     began: jax.Array  # 0 and 1 until the start is looked at, or a point inwards of it
     done: jax.Array
@@ -243,8 +270,9 @@ def search(model: Mixed, start: jax.Array, tol: float, cap: int) -> tuple[jax.Ar
     def turn(state: _State) -> _State:
         """Tries one point, accepts it or not, and prepares the next trial."""
         first, natural = state.began < 2, state.kind == _ACTIVE_SET
+        alone = state.kind == _ALONE
         ahead = state.w + state.part * state.direction
-        ahead = jnp.where(natural, jnp.clip(ahead, lo, up), ahead)
+        ahead = jnp.where(natural | alone, jnp.clip(ahead, lo, up), ahead)
         trial_w = jnp.where(state.began == 1, moved, jnp.where(first, state.w, ahead))
         trial = model.expand(trial_w)
         before = model.residual(state.w, state.at, state.width)
@@ -259,22 +287,27 @@ def search(model: Mixed, start: jax.Array, tol: float, cap: int) -> tuple[jax.Ar
         short = jnp.all(jnp.abs(state.newton[:d]) <= tol**0.5 * unit[:d]) & (state.close < _CLOSE)
         short &= plain <= jnp.maximum(4 * plain_before, (64 * eps) ** 2)
         accept = jnp.where(natural, quarter | short, armijo)
-        accept = trial.finite & (accept | first)
+        accept = trial.finite & (accept | first | alone)
+        origin = jnp.where(first & accept, trial_w, state.origin)
 
         w = jnp.where(accept, trial_w, state.w)
         at = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, state.at)
         here = model.residual(w, at, state.width)
         largest = jnp.max(jnp.abs(here.value))
         # The path begins at a width of the residual's own size.
-        width = jnp.where(first, jnp.clip(largest, eps, 1.0), state.width)
-        centred = accept & ~first & ~natural & (largest <= _CENTRED * width)
+        counted = state.alone + (accept & alone)
+        again_from_there = accept & alone & (counted >= _RESPONSES)
+        fresh = first | again_from_there
+        width = jnp.where(fresh, jnp.clip(largest, eps, 1.0), state.width)
+        centred = accept & ~fresh & ~natural & ~alone & (largest <= _CENTRED * width)
         width = jnp.where(centred, _NARROWER * width, width)
         shorter = _CUT * state.part
         over = ~accept & (shorter < jnp.asarray(_SHORTEST, w.dtype)[state.kind])
         # A line search goes on along the direction that it has.
         again = ~accept & ~over
-        restart = accept & (first | centred | natural)
-        kind = jnp.where(restart, _ACTIVE_SET, jnp.where(accept, _SMOOTHED, state.kind + over))
+        restart = accept & (fresh | centred | natural)
+        onwards = jnp.where(alone, _ALONE, jnp.where(accept, _SMOOTHED, state.kind + over))
+        kind = jnp.where(restart, _ACTIVE_SET, onwards)
         here = model.residual(w, at, width)
         step = model.step(w, at, here, kind == _ACTIVE_SET)
         # Constraints that cannot all hold send multipliers off: there is no such point.
@@ -283,7 +316,7 @@ def search(model: Mixed, start: jax.Array, tol: float, cap: int) -> tuple[jax.Ar
         # (no step on the active set: none is tried, which ends this kind)
         kind = jnp.where(~again & ~known & (kind == _SMOOTHED), _GRADIENT, kind)
         chosen = jnp.where(known, step, 0)
-        chosen = jnp.where(kind >= _GRADIENT, model.steepest(here, at), chosen)
+        chosen = jnp.where(kind == _GRADIENT, model.steepest(here, at), chosen)
         newton = jnp.where((kind == _ACTIVE_SET) & known, step, jnp.inf)
         newton = jnp.where(accept, newton, state.newton)
         last = jnp.where(accept, jnp.where(first, 0, trial_w - state.w), state.last)
@@ -293,17 +326,30 @@ def search(model: Mixed, start: jax.Array, tol: float, cap: int) -> tuple[jax.Ar
             -at.values[problem.owner], at.gradient, at.hessian, model.active(w, at.gradient),
             problem.lower, problem.upper, tol,
         )  # fmt: skip
-        stuck = (kind > _GRADIENT) | (~trial.finite & (state.began == 1))
+        # Where the utilities are no numbers inwards either, and where steps alone lead nowhere.
+        lost = (~trial.finite & (state.began == 1)) | (alone & over)
+        free = ~(model.active(w, at.gradient).lower | model.active(w, at.gradient).upper)
+        upwards = jnp.any(free & (jnp.diagonal(at.hessian)[:d] < 0))
+        failed = ((kind == _ALONE) & ~alone) | (state.steps >= cap // 2) | (solved & upwards)
+        rescue = failed & (state.alone == 0) & ~alone & ~lost & (~solved | upwards)
+        stuck = lost | ((kind == _ALONE) & ~alone & ~rescue)
+        kind = jnp.where(rescue, _ALONE, jnp.minimum(kind, _ALONE))
+        chosen = jnp.where(kind == _ALONE, model.alone(at), chosen)
+        chosen = jnp.where(rescue, origin - w, chosen)
+        again &= ~rescue
+        solved &= ~rescue
         return _State(
             w=w,
             at=at,
             width=width,
-            kind=jnp.minimum(kind, _GRADIENT),
+            kind=kind,
             part=jnp.where(again, shorter, 1),
             direction=jnp.where(again, state.direction, chosen),
             newton=newton,
             last=last,
             close=state.close + (accept & natural & ~quarter & ~first),
+            origin=origin,
+            alone=counted + rescue,
             steps=state.steps + 1,
             began=jnp.where(first, jnp.where(trial.finite, 2, state.began + 1), state.began),
             done=solved | stuck,
@@ -317,7 +363,8 @@ def search(model: Mixed, start: jax.Array, tol: float, cap: int) -> tuple[jax.Ar
     )
     state = _State(
         w=begin, at=blank, width=zero + 1, kind=count, part=zero + 1, direction=none,
-        newton=none + jnp.inf, last=none, close=count, steps=count, began=count, done=no, solved=no,
+        newton=none + jnp.inf, last=none, close=count, origin=begin, alone=count, steps=count,
+        began=count, done=no, solved=no,
     )  # fmt: skip
     state = lax.while_loop(lambda s: ~s.done & (s.steps <= cap), turn, state)
     active = model.active(state.w, state.at.gradient)

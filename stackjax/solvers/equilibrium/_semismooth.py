@@ -11,12 +11,11 @@ from stackjax._arrays.finite import shield
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._implicit import detached, differentiate_system
 from stackjax.solvers._optimality import exactly
-from stackjax.solvers._quality import Quality
 from stackjax.solvers._settings import check_settings, tolerance
-from stackjax.solvers._solver import Maximum, Problem, Solver
+from stackjax.solvers._solver import Maximum, Problem, Quality, Solver
 from stackjax.solvers.equilibrium._joint import Joint, joint_scales
 from stackjax.solvers.equilibrium._report import JointQuality, quality_of
-from stackjax.solvers.equilibrium._search import Found, mixed, search
+from stackjax.solvers.equilibrium._search import Found, lifted, mixed, search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +24,10 @@ class SemismoothNewton(Solver):
 
     (Of one follower, too: a mixed complementarity solver for its optimality conditions.)
 
-    Newton steps on the active set of the natural residual, safeguarded by a line search on the
-    square of the Fischer-Burmeister residual. Dense: for up to about a thousand numbers, of all
-    responses and constraints together.
+    Newton steps on the active set of the natural residual, and behind them a smoothing Newton
+    method on the Fischer-Burmeister residual with a line search; if that fails, once more from
+    where uphill steps of each follower alone lead. Dense: for up to about a thousand numbers, of
+    all responses and constraints together.
 
     Args:
       tol: as in `Newton`; the last Newton step on the active set.
@@ -37,7 +37,7 @@ class SemismoothNewton(Solver):
       TypeError: `tol` is not a number, or `max_steps` not an integer.
       ValueError: `tol` is not positive, or `max_steps` is below 1.
 
-    Source: De Luca, Facchinei and Kanzow, Mathematical Programming 75, 1996.
+    Source: Burke and Xu, Mathematics of Operations Research 23, 1998.
 
     Example:
       >>> profit = lambda i: lambda tax, r, demand: r[i] * (demand - r[0] - r[1] - tax)
@@ -109,12 +109,14 @@ class SemismoothNewton(Solver):
             w, found = search(model, begin, tolerance(self, start.dtype), self.max_steps)
             margins = _margins(scaled, w, found)
             quality = quality_of(scaled, w, found, margins)
-            matrix, inverse = _linearised(found)
+            matrix, inverse = _linearised(found, len(start))
             reached = jnp.clip(w + found.step, model.lo, model.up)
             # What is held is at its bound to the last bit.
             active = jax.tree.map(lambda x: x > 0, found.active)
             held = active.target(scaled.lower, scaled.upper, model.p)
             target = jnp.where(found.free > 0, reached, held)
+            # What was not solved stays where it was looked at: elsewhere it may be no number.
+            target = jnp.where(found.solved > 0, target, w)
             unit = scales.point
             return target * unit, (quality, found, matrix, inverse, scales)
 
@@ -128,7 +130,8 @@ class SemismoothNewton(Solver):
         d, p = len(start), len(w) - len(start) - len(found.active.rows)
         return JointMaximum(
             w[:d], w[d : d + p], w[d + p :],
-            found.active.lower > 0, found.active.upper > 0, quality,
+            found.active.lower > 0, found.active.upper > 0,
+            _pushed(made(shield(theta, finite)), shield(w, finite), finite), quality,
         )  # fmt: skip
 
 
@@ -141,6 +144,8 @@ class JointMaximum(NamedTuple):
       inequality: `[m]` likewise.
       at_lower: `[d]` bool.
       at_upper: `[d]` bool.
+      pushed: `[d]` the slope of each follower's Lagrangian without the bounds, differentiable; 0
+        where it is not a number.
       quality: not differentiable.
     """
 
@@ -149,7 +154,17 @@ class JointMaximum(NamedTuple):
     inequality: jax.Array
     at_lower: jax.Array
     at_upper: jax.Array
+    pushed: jax.Array
     quality: JointQuality
+
+
+def _pushed(problem: Joint, w: jax.Array, finite: jax.Array) -> jax.Array:
+    d = len(problem.lower)
+    slopes = problem.slopes(w[:d])
+    if len(w) > d:
+        _, pull = jax.vjp(lambda y: jnp.concatenate(problem.constraints(y)), w[:d])
+        slopes = slopes - pull(w[d:])[0]
+    return jnp.where(finite, slopes, 0)
 
 
 def _margins(problem: Joint, w: jax.Array, found: Found) -> jax.Array:
@@ -170,12 +185,14 @@ def _margins(problem: Joint, w: jax.Array, found: Found) -> jax.Array:
     return least
 
 
-def _linearised(found: Found) -> tuple[jax.Array, jax.Array]:
+def _linearised(found: Found, d: int) -> tuple[jax.Array, jax.Array]:
     """The conditions' Jacobian, and the inverse of its free part; zeros where there is none."""
-    free = found.free > 0
+    free, size = found.free > 0, found.step.shape[0]
     matrix = found.at.hessian
-    identity = jnp.eye(len(free), dtype=matrix.dtype)
-    inverse = jnp.linalg.inv(jnp.where(free[:, None] & free[None], matrix, identity))
+    identity = jnp.eye(size, dtype=matrix.dtype)
+    restricted = jnp.where(free[:, None] & free[None], matrix, identity)
+    lift = jnp.where(free & (jnp.arange(size) >= d), lifted(matrix.dtype), 0)
+    inverse = jnp.linalg.inv(restricted - lift[:, None] * identity)
     return matrix, jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, 0)
 
 
@@ -202,8 +219,10 @@ def _differentiated(
 
         def solve(b: jax.Array) -> jax.Array:
             x = only(exactly(inverse, only(b)))
-            # once refined: what rounding did to the inverse enters squared
-            return x + only(exactly(inverse, only(b - exactly(a, x))))
+            # refined: what rounding and the lifted diagonal did to the inverse is taken back
+            for _ in range(2):
+                x = x + only(exactly(inverse, only(b - exactly(a, x))))
+            return x
 
         return solve
 
