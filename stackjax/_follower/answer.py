@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.finite import shield
 from stackjax._arrays.modules import call
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.equilibrium import joint_respond
@@ -58,8 +60,14 @@ def answer(
     def both(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         return problem.utility(y), problem.constraints(y)
 
-    value, pull = jax.vjp(both, y)
+    # Where the utility is no number, multipliers and their derivatives are 0 instead of NaN.
+    both, theta = jax.closure_convert(both, y)
+    known = lax.stop_gradient(jnp.isfinite(found.quality.residual))
+    theta, at, equality, inequality = shield((theta, y, equality, inequality), known)
+    equality, inequality = (jnp.where(known, part, 0) for part in (equality, inequality))
+    value, pull = jax.vjp(lambda y: both(y, *theta), at)
     pushed = pull((jnp.ones_like(value[0]), (-equality, -inequality)))[0]
+    pushed = jnp.where(known, pushed, 0)
     pinned = problem.lower == problem.upper
     below, above = jnp.maximum(-pushed, 0), jnp.maximum(pushed, 0)
     multipliers = Multipliers(

@@ -64,7 +64,8 @@ print(found.converged, int((found.value > 0).sum()))  # True 133
 Of 1,000 firms, 133 enter. Followers with private types are the same: `parameters` hold the types,
 and the leader's utility averages over the axis. All derivatives are dense, so that memory and time
 grow with the square and the cube of the number of responses: about 1 ms for 100 followers, 1 s for
-1,000.
+1,000. The first call takes one to three seconds; as a tuple of utilities it grows with their
+number, to 6 s for 20.
 
 ## Shared constraints
 
@@ -88,12 +89,17 @@ money.
 
 - `converged`: each follower's first- and second-order conditions hold, and none of a sample of 24
   other responses is better for any follower. `gains` says by how much one is.
+- `degeneracies`: of each follower, the smallest `max(slack, multiplier)`, in units in which
+  responses and utilities are about one. Near 0, derivatives hold on one side only.
 - `curvatures`: of each follower's utility in its own response. Negative: not a maximum.
 - `monotonicity`: positive values at all responses imply a unique equilibrium (Rosen 1965). It is
   reported at the equilibrium; `solve` looks at 16 more plays and sets `Solution.local` if it is
   negative at one.
 - `equilibria`: how many different equilibria were found from several `starts`. Not all need be
   found. `unique` is False if there was more than one.
+
+Far from an equilibrium, utilities that are not concave (prices with logit demand, contests) can
+lead a search astray. `starts=8` searches more widely; a start near the answer is best.
 
 A game without an equilibrium: one player wants to be far from the other, who wants to be near.
 

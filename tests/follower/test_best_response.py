@@ -470,3 +470,24 @@ def test_wrong_input(arguments, error, message):
     given |= {"response": jnp.zeros(2)} | arguments
     with pytest.raises(error, match=message):
         sj.best_response(**given)
+
+
+@pytest.mark.parametrize(
+    "response_set",
+    [sj.Box(0.0, 9.0), sj.Constrained(lambda a, r, x: r - 5.0, box=sj.Box(0.0, 9.0)), None],
+    ids=["box", "constrained", "free"],
+)
+def test_multipliers_and_their_gradients_are_finite_where_the_utility_is_no_number(response_set):
+    for utility in (
+        lambda a, r, x: a * jnp.sqrt(r - 30) - r**2,
+        lambda a, r, x: a * jnp.log(x) - r**2,
+    ):
+        game = sj.Game(lambda a, r, x: r, utility, response_set=response_set)
+
+        def total(a, game=game):
+            found = sj.best_response(game, a, -1.0, response=jnp.array(1.0))
+            prices = (jnp.sum(price) for price in jax.tree.leaves(found.multipliers))
+            return found.value + sum(prices), found.converged
+
+        (value, converged), slope = quick(jax.value_and_grad(total, has_aux=True), jnp.array(1.0))
+        assert not converged and np.isfinite(value) and np.isfinite(slope)

@@ -98,7 +98,24 @@ def learning():
     ]
 
 
+def equilibria():
+    """Of games with an equilibrium how many are right, and of those without how many accepted."""
+    rows = result("equilibria.json")["equilibria"]
+    without = "no equilibrium"
+    right = lambda who: sum(x["right"] for x in rows if x["solver"] == who)
+    accepted = lambda who: sum(
+        x["false"] for x in rows if x["solver"] == who and x["games"] == without
+    )
+    games = sum(x["number"] for x in rows if x["solver"] == "stackjax" and x["games"] != without)
+    empty = sum(x["number"] for x in rows if x["solver"] == "stackjax" and x["games"] == without)
+    assert right("stackjax") == games and accepted("stackjax") == 0
+    assert not [x for x in rows if x["false"] and (x["solver"], x["games"]) != ("nashopt", without)]
+    assert accepted("nashopt") == empty
+    return [str(games), str(right("nashopt")), str(empty)]
+
+
 CLAIMS = {
+    "equilibria": equilibria,
     "confirmatory": agents,
     "classical": classical,
     "labels": labels,
