@@ -235,6 +235,13 @@ def _(smoothness: Smoothness, params: dict, x: Value) -> Interval:
     return iv.integer_power(lift(x), 2)
 
 
+@rule("one_minus_square")  # of JAX 0.12, in the derivative of tanh
+def _(smoothness: Smoothness, params: dict, x: Value) -> Interval:
+    x = lift(x)
+    one = jnp.ones_like(x.low)
+    return iv.sub(Interval(one, one), iv.integer_power(x, 2))
+
+
 @rule("pow")
 def _(smoothness: Smoothness, params: dict, x: Value, y: Value) -> Interval:
     x = lift(x)
