@@ -20,7 +20,7 @@ from stackjax._follower.arguments import (
     game_settings,
 )
 from stackjax._follower.equilibrium import equilibrium
-from stackjax._follower.proven import check_proof, proven_start
+from stackjax._follower.proven import check_proof, kept_or, proven_start
 from stackjax._follower.response import Response
 from stackjax._follower.vectors import at_least_float32, flat, like
 from stackjax._game import Game, evaluate
@@ -133,10 +133,12 @@ def _best_response(
     if proof is not None:
         begun, proven = proven_start(game, action, context, response, settings, proof)
         found = _best_response(game, action, context, begun, settings, 1, None, None)
-        lost = proven.status == BEATEN
-        return found.replace(
-            value=like(found.value, response), converged=found.converged & ~lost, proof=proven
-        )
+        # The search from there can end elsewhere, at a kink or a jump: then the point that the
+        # proof is of is the answer, not judged and without derivatives.
+        unravel = ravel_pytree(at_least_float32(response))[1]
+        value, kept = kept_or(game, action, context, found.value, unravel(proven.value), proven)
+        sound = found.converged & kept & (proven.status != BEATEN)
+        return found.replace(value=like(value, response), converged=sound, proof=proven)
 
     def from_(start: PyTree) -> Response:
         value, quality, multipliers = answer(game, action, context, start, settings)

@@ -12,10 +12,10 @@ from stackjax._arrays.arguments import concrete
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.answer import answer, problem_of
 from stackjax._follower.vectors import at_least_float32, flat
-from stackjax._game import Game
+from stackjax._game import Game, evaluate
 from stackjax.solvers._implicit import detached
 from stackjax.solvers._solver import Solver
-from stackjax.solvers.proof._branch_and_bound import BEATEN, Proof
+from stackjax.solvers.proof._branch_and_bound import BEATEN, MOST_NUMBERS, Proof
 from stackjax.solvers.proof._global import Global
 
 # Searches, each from the best point that the last proof saw.
@@ -33,6 +33,9 @@ def check_proof(proof: Any, game: Game, response: PyTree) -> None:
             "`proof` needs one follower and a Box for the response set; got "
             + ("several followers." if game.several else f"a {type(game.response_set).__name__}.")
         )
+    size = sum(leaf.size for leaf in jax.tree.leaves(response))
+    if size > MOST_NUMBERS:
+        raise ValueError(f"`proof` needs a response of at most {MOST_NUMBERS} numbers; got {size}.")
     bounds = game.response_set.bounds(response)
     if concrete(bounds) and not all(np.isfinite(side).all() for side in map(flat, bounds)):
         raise ValueError(
@@ -95,3 +98,16 @@ def proof_of(game: Game, action: PyTree, context: PyTree, response: PyTree, proo
     return found._replace(
         status=found.status.astype(jnp.int32), boxes=found.boxes.astype(jnp.int32)
     )
+
+
+def kept_or(
+    game: Game, action: PyTree, context: PyTree, found: PyTree, best: PyTree, proof: Proof
+) -> tuple[PyTree, jax.Array]:
+    """What was `found` if it is worth what the proof says, else the `best` point; and which."""
+    utility = lambda r: evaluate(game.follower_utility, "follower_utility", action, r, context)
+    worth = lax.stop_gradient(utility(found)).astype(proof.lower.dtype)
+    rounding = 64 * float(jnp.finfo(worth.dtype).eps) * jnp.abs(proof.lower)
+    kept = worth >= proof.lower - jnp.maximum(proof.upper - proof.lower, 0) - rounding
+    kept &= (proof.status != BEATEN) | (worth >= proof.lower - rounding)
+    either = lambda a, b: jnp.where(kept, a, b.astype(a.dtype))
+    return jax.tree.map(either, found, best), kept

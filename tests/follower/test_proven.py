@@ -108,6 +108,29 @@ def test_the_leader_knows_whether_the_response_is_the_best():
         assert (height(float(found.response)) >= height(grid).max() - 1e-3) == found.converged
 
 
+def test_what_is_proven_is_what_is_answered_at_kinks_and_jumps():
+    # A search from the proven point can leave it: the highest point is a kink, or next to a jump.
+    def broken(a, r, x):
+        left = 2.0 - 3 * jnp.abs(r + a)
+        right = 1.5 + jnp.sin(5 * r) / 4 - jnp.abs(r - 2)
+        return jnp.where(r > 0, right, left)
+
+    game = sj.Game(nothing, broken, response_set=sj.Box(-4.0, 4.0))
+    answer = jax.jit(
+        jax.vmap(lambda a, r: sj.best_response(game, a, None, response=r, proof=GLOBAL))
+    )
+    actions, starts = np.random.default_rng(5).uniform(0.2, 3, (2, 64)).astype(np.float32)
+    found = answer(actions, starts)
+    proof = proof_of(found)
+    worth = jax.vmap(lambda a, r: broken(a, r, None))(actions, found.value)
+    grid = np.linspace(-4, 4, 20001)
+    for k in range(64):
+        best = np.asarray(broken(actions[k], jnp.asarray(grid), None)).max()
+        assert proof.upper[k] >= best - 1e-5
+        if proof.proven[k]:
+            assert worth[k] >= best - 1e-4 * 20 - 1e-5
+
+
 def test_arguments_are_checked():
     start = jnp.array(0.5)
     open_ = sj.Game(nothing, hills, response_set=sj.Box(lower=0.0))
@@ -125,7 +148,12 @@ def test_arguments_are_checked():
         sj.best_response(unknown, 1.0, None, response=start, proof=GLOBAL)
     with pytest.raises(ValueError, match="at most half"):
         sj.solvers.Global(boxes=4, at_once=3)
-    with pytest.raises(ValueError, match="`gap` must be positive"):
+    with pytest.raises(ValueError, match="`gap` must be between 0 and 1"):
         sj.solvers.Global(gap=0.0)
+    with pytest.raises(ValueError, match="at most 6 numbers; got 8"):
+        box = sj.Game(nothing, hills, response_set=sj.Box(0.0, 1.0))
+        sj.best_response(box, 1.0, None, response=jnp.zeros(8), proof=GLOBAL)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        sj.solvers.Global(gap=float("inf"))
     with pytest.raises(TypeError, match="`boxes` must be an integer"):
         sj.solvers.Global(boxes=1.5)  # pyright: ignore

@@ -93,7 +93,8 @@ def prove(
       lower: the box's lower ends `[d]`, finite.
       upper: its upper ends `[d]`, finite.
       gap: the tolerance, as a share of the utility's range over the box, which is estimated from
-        below at a few points. What rounding leaves open of the candidate's utility is added.
+        below at a few points. What rounding leaves open of the candidate's utility is added; where
+        that is more than the tolerance itself, the status is undecided.
       boxes: length of the list.
       at_once: how many boxes are looked at in a step.
       max_steps: number of steps after which it is undecided.
@@ -112,9 +113,9 @@ def prove(
     candidate = jnp.clip(candidate, lower, upper)
     values = values_of(utility, candidate)
     at = enclose(values, candidate, candidate)
-    rounding = at.high - at.low
-    tolerance = gap * _range(values, lower, upper)
-    tolerance = tolerance + 4 * jnp.where(jnp.isfinite(rounding), rounding, 0)
+    rounding, allowed = at.high - at.low, gap * _range(values, lower, upper)
+    rounding = 4 * jnp.where(jnp.isfinite(rounding), rounding, 0)
+    tolerance = allowed + rounding
     look = jax.vmap(
         lambda low, high, best: look_at(values, low, high, (lower, upper), best), (0, 0, None)
     )
@@ -181,7 +182,8 @@ def prove(
     above = jnp.max(jnp.where(waiting, state.rows[:, -1], nothing))
     above = jnp.maximum(jnp.maximum(above, state.upper), state.lower)
     beaten = state.lower > at.high + tolerance
-    proven = above <= state.lower + tolerance
+    # Where rounding is more than the tolerance that was asked for, it is not proven to that.
+    proven = (above <= state.lower + tolerance) & (rounding <= allowed)
     status = jnp.where(beaten, BEATEN, jnp.where(proven, PROVEN, UNDECIDED)).astype(jnp.int32)
     return Proof(status, state.best, state.lower, above, state.looked)
 

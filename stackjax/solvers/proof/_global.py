@@ -25,7 +25,7 @@ class Global:
 
     Raises:
       TypeError: a setting is not a number.
-      ValueError: a setting is not positive, or `at_once` above half of `boxes`.
+      ValueError: a setting is not positive, `gap` not below 1, or `at_once` above half of `boxes`.
 
     Source: Hansen and Walster, Global Optimization Using Interval Analysis, 2004, chapter 12.
 
@@ -48,8 +48,8 @@ class Global:
     def __post_init__(self) -> None:
         if not isinstance(self.gap, int | float) or isinstance(self.gap, bool):
             raise TypeError(f"Global: `gap` must be a Python number; got {self.gap!r}.")
-        if not self.gap > 0:
-            raise ValueError(f"Global: `gap` must be positive; got {self.gap}.")
+        if not 0 < self.gap < 1:
+            raise ValueError(f"Global: `gap` must be between 0 and 1; got {self.gap}.")
         for name in ("boxes", "at_once", "max_steps"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
