@@ -11,7 +11,7 @@ from stackjax._arrays.finite import shield
 from stackjax._arrays.modules import call
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.equilibrium import joint_respond
-from stackjax._follower.multipliers import held
+from stackjax._follower.multipliers import held, of_bounds
 from stackjax._follower.response import Multipliers
 from stackjax._follower.vectors import at_least, at_least_float32, filled_bounds, flat, like
 from stackjax._game import Game, scalar
@@ -68,14 +68,9 @@ def answer(
     value, pull = jax.vjp(lambda y: both(y, *theta), at)
     pushed = pull((jnp.ones_like(value[0]), (-equality, -inequality)))[0]
     pushed = jnp.where(known, pushed, 0)
-    pinned = problem.lower == problem.upper
-    below, above = jnp.maximum(-pushed, 0), jnp.maximum(pushed, 0)
-    multipliers = Multipliers(
-        unravel(jnp.where(pinned, below, jnp.where(found.at_lower, -pushed, 0))),
-        unravel(jnp.where(pinned, above, jnp.where(found.at_upper, pushed, 0))),
-        inequality,
-        equality,
-    )
+    bounds = problem.lower, problem.upper
+    lower, upper = of_bounds(pushed, found.at_lower, found.at_upper, bounds)
+    multipliers = Multipliers(unravel(lower), unravel(upper), inequality, equality)
     return unravel(y), found.quality, multipliers
 
 

@@ -11,6 +11,7 @@ from jax import lax
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.typing import PyTree
+from stackjax._follower.multipliers import of_bounds
 from stackjax._follower.response import Equilibrium, Multipliers
 from stackjax._follower.several import Layout, joint_problem
 from stackjax._follower.vectors import at_least_float32, like
@@ -57,16 +58,16 @@ def _equilibrium(
 
     def from_(start: jax.Array) -> Equilibrium:
         found = _solved(settings, problem, start)
-        quality = found.quality
+        quality, worst = found.quality, found.quality.worst
         gains = _gains(problem, layout, found.value, batched)
         converged = (quality.converged > 0) & jnp.all(gains == 0)
         return Equilibrium(
             value=like(layout.unravel(found.value), response),
-            residual=jnp.max(quality.residual),
+            residual=worst.residual,
             steps=quality.steps.astype(jnp.int32),
             converged=converged,
-            degeneracy=jnp.min(quality.degeneracy),
-            curvature=jnp.min(quality.curvature),
+            degeneracy=worst.degeneracy,
+            curvature=worst.curvature,
             multipliers=_multipliers(problem, layout, found),
             agreeing_starts=jnp.ones((), jnp.int32),
             proof=None,
@@ -103,15 +104,7 @@ def joint_respond(
     wide = at_least_float32(response)
     problem, layout = joint_problem(game, action, context, wide)
     found = _solved(settings, problem, layout.flat(wide))
-    quality = found.quality
-    report = Quality(
-        residual=jnp.max(quality.residual),
-        steps=quality.steps,
-        converged=quality.converged,
-        degeneracy=jnp.min(quality.degeneracy),
-        curvature=jnp.min(quality.curvature),
-    )
-    return like(layout.unravel(found.value), response), report
+    return like(layout.unravel(found.value), response), found.quality.worst
 
 
 def _solved(settings: Solver, problem: Joint, start: jax.Array) -> JointMaximum:
@@ -121,14 +114,10 @@ def _solved(settings: Solver, problem: Joint, start: jax.Array) -> JointMaximum:
 
 
 def _multipliers(problem: Joint, layout: Layout, found: JointMaximum) -> Multipliers:
-    pushed = found.pushed
-    pinned = problem.lower == problem.upper
-    below, above = jnp.maximum(-pushed, 0), jnp.maximum(pushed, 0)
+    bounds = problem.lower, problem.upper
+    lower, upper = of_bounds(found.pushed, found.at_lower, found.at_upper, bounds)
     return Multipliers(
-        layout.unravel(jnp.where(pinned, below, jnp.where(found.at_lower, -pushed, 0))),
-        layout.unravel(jnp.where(pinned, above, jnp.where(found.at_upper, pushed, 0))),
-        found.inequality,
-        found.equality,
+        layout.unravel(lower), layout.unravel(upper), found.inequality, found.equality
     )
 
 

@@ -11,6 +11,25 @@ from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._solver import Held
 
 
+def of_bounds(
+    pushed: jax.Array, at_lower: jax.Array, at_upper: jax.Array, bounds: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """`[d]` multipliers of lower and of upper bounds; differentiable.
+
+    Args:
+      pushed: `[d]` the slope of the Lagrangian (to be maximised) without the bounds.
+      at_lower: `[d]` bool.
+      at_upper: `[d]` bool.
+      bounds: `[d]` each.
+    """
+    lower, upper = bounds
+    pinned = lower == upper
+    return (
+        jnp.where(pinned, jnp.maximum(-pushed, 0), jnp.where(at_lower, -pushed, 0)),
+        jnp.where(pinned, jnp.maximum(pushed, 0), jnp.where(at_upper, pushed, 0)),
+    )
+
+
 def held(
     feasible: FeasibleSet, point: PyTree, slope: PyTree, bounds: tuple[jax.Array, jax.Array]
 ) -> Held:

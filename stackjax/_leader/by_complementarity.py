@@ -10,12 +10,12 @@ from jax.flatten_util import ravel_pytree
 from stackjax._arrays.modules import call
 from stackjax._arrays.starts import shift
 from stackjax._arrays.typing import PyTree
+from stackjax._follower.multipliers import of_bounds
 from stackjax._follower.response import Multipliers
 from stackjax._follower.vectors import at_least_float32, filled_bounds, vector_bounds
 from stackjax._game import Game, scalar
 from stackjax._leader.complementarity import search
 from stackjax._leader.mpcc import Bilevel
-from stackjax._leader.multipliers import of_bounds
 from stackjax.solvers._settings import Complementarity
 from stackjax.solvers.constrained._scales import scales_at, utility_scale, within
 

@@ -1,34 +1,14 @@
 """Shadow prices of the leader's own constraints."""
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.typing import PyTree, Vector
-from stackjax._follower.multipliers import held
+from stackjax._follower.multipliers import held, of_bounds
 from stackjax._follower.response import Multipliers
 from stackjax._follower.vectors import at_least_float32, filled_bounds, flat
 from stackjax._game import Game
-
-
-def of_bounds(
-    pushed: Vector, at_lower: Vector, at_upper: Vector, bounds: tuple[Vector, Vector]
-) -> tuple[Vector, Vector]:
-    """`[a]` multipliers of lower and of upper bounds; differentiable.
-
-    Args:
-      pushed: `[a]` the slope of the Lagrangian (to be maximised) in the action.
-      at_lower: `[a]` bool.
-      at_upper: `[a]` bool.
-      bounds: `[a]` each.
-    """
-    lower, upper = bounds
-    pinned = lower == upper
-    return (
-        jnp.where(pinned, jnp.maximum(-pushed, 0), jnp.where(at_lower, -pushed, 0)),
-        jnp.where(pinned, jnp.maximum(pushed, 0), jnp.where(at_upper, pushed, 0)),
-    )
 
 
 def of_projectable(game: Game, action: PyTree, slope: PyTree, response: PyTree) -> Multipliers:

@@ -8,6 +8,7 @@ from jax import lax
 
 from stackjax._arrays.factor import factorise
 from stackjax.solvers._optimality import exactly
+from stackjax.solvers._solver import Quality
 from stackjax.solvers.equilibrium._joint import Joint
 from stackjax.solvers.equilibrium._search import Found
 
@@ -37,6 +38,17 @@ class JointQuality(struct.PyTreeNode):
     degeneracy: jax.Array
     curvature: jax.Array
     monotonicity: jax.Array
+
+    @property
+    def worst(self) -> Quality:
+        """The report as of one follower: the one for whom each number is worst."""
+        return Quality(
+            residual=jnp.max(self.residual),
+            steps=self.steps,
+            converged=self.converged,
+            degeneracy=jnp.min(self.degeneracy),
+            curvature=jnp.min(self.curvature),
+        )
 
 
 def quality_of(problem: Joint, w: jax.Array, found: Found, degeneracy: jax.Array) -> JointQuality:

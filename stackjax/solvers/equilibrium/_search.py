@@ -320,15 +320,16 @@ def search(model: Mixed, start: jax.Array, tol: float, cap: int) -> tuple[jax.Ar
         newton = jnp.where((kind == _ACTIVE_SET) & known, step, jnp.inf)
         newton = jnp.where(accept, newton, state.newton)
         last = jnp.where(accept, jnp.where(first, 0, trial_w - state.w), state.last)
+        active = model.active(w, at.gradient)
         there = jnp.all(jnp.isfinite(newton)) & at.finite & accept
         solved = there & kkt_solved(
             w, jnp.where(there, newton, 0), last[:d],
-            -at.values[problem.owner], at.gradient, at.hessian, model.active(w, at.gradient),
+            -at.values[problem.owner], at.gradient, at.hessian, active,
             problem.lower, problem.upper, tol,
         )  # fmt: skip
         # Where the utilities are no numbers inwards either, and where steps alone lead nowhere.
         lost = (~trial.finite & (state.began == 1)) | (alone & over)
-        free = ~(model.active(w, at.gradient).lower | model.active(w, at.gradient).upper)
+        free = ~(active.lower | active.upper)
         upwards = jnp.any(free & (jnp.diagonal(at.hessian)[:d] < 0))
         failed = ((kind == _ALONE) & ~alone) | (state.steps >= cap // 2) | (solved & upwards)
         rescue = failed & (state.alone == 0) & ~alone & ~lost & (~solved | upwards)

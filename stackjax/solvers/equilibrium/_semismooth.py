@@ -12,7 +12,7 @@ from stackjax._arrays.typing import PyTree
 from stackjax.solvers._implicit import detached, differentiate_system
 from stackjax.solvers._optimality import exactly
 from stackjax.solvers._settings import check_settings, tolerance
-from stackjax.solvers._solver import Maximum, Problem, Quality, Solver
+from stackjax.solvers._solver import Maximum, Problem, Solver
 from stackjax.solvers.equilibrium._joint import Joint, joint_scales
 from stackjax.solvers.equilibrium._report import JointQuality, quality_of
 from stackjax.solvers.equilibrium._search import Found, lifted, mixed, search
@@ -75,13 +75,10 @@ class SemismoothNewton(Solver):
             True,
         )
         found = self.equilibrium(joint, start)
-        own = found.quality
-        report = Quality(
-            own.residual[0], own.steps, own.converged, own.degeneracy[0], own.curvature[0]
-        )
         return Maximum(
-            found.value, found.equality, found.inequality, found.at_lower, found.at_upper, report
-        )
+            found.value, found.equality, found.inequality, found.at_lower, found.at_upper,
+            found.quality.worst,
+        )  # fmt: skip
 
     def equilibrium(self, problem: Joint, start: jax.Array) -> "JointMaximum":
         """The equilibrium from `start [d]`, which need not be feasible."""
