@@ -136,10 +136,9 @@ def solve(
     fast, and what to `vmap` over a million contexts. `Complementarity`, for any sets, coupled
     constraints of the leader's, linear followers and optima on a kink: the follower's optimality
     conditions become constraints. `FirstOrder`, for long actions: projected gradient ascent with
-    optax.
+    optax, finished by Newton steps.
 
-    Unbatched: use `jax.vmap` over contexts. The solution (but not that of `FirstOrder`) is
-    differentiable in `context`, the arrays of the game and what utilities and constraints close
+    Unbatched: use `jax.vmap` over contexts. The solution is differentiable in `context`, the arrays of the game and what utilities and constraints close
     over, by the implicit function theorem.
 
     Args:

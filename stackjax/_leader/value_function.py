@@ -12,8 +12,13 @@ from stackjax._follower.answer import respond
 from stackjax._follower.vectors import at_least_float32, flat
 from stackjax._game import Game, evaluate
 from stackjax.solvers._newton import Newton, on_box
+from stackjax.solvers._projected_gradient import ProjectedGradient, on_projectable
 from stackjax.solvers._settings import FirstOrder
 from stackjax.solvers._solver import Quality, Solver
+
+# Gradient steps end where each coordinate moves by less than this part of its size: Newton's, of
+# which there are at most so many, are faster from there on.
+_SHORT, _FINISH = 1e-3, 50
 
 
 class Optimum(struct.PyTreeNode):
@@ -83,19 +88,6 @@ def _slope(
     return jax.grad(utility, has_aux=True)(action)
 
 
-@jax.custom_jvp
-def _not_differentiable(tree: PyTree) -> PyTree:
-    return tree
-
-
-@_not_differentiable.defjvp
-def _refuse(primals: tuple, tangents: tuple) -> tuple:
-    raise NotImplementedError(
-        "The result of FirstOrder(...) cannot be differentiated: it stops short of the optimum. "
-        "Use stackjax.Newton() or stackjax.Complementarity()."
-    )
-
-
 def ascend(
     game: Game,
     action: PyTree,
@@ -104,64 +96,98 @@ def ascend(
     settings: FirstOrder,
     follower: Solver,
 ) -> Optimum:
-    """Projected gradient ascent from `action`; as `climb`, but not differentiable."""
+    """As `climb`, from where projected gradient ascent ends, and over a Box, Simplex or Ball.
+
+    Products with the Hessian finish and judge what gradients have found: their own steps are short
+    on a plateau as well as at an optimum.
+    """
+    action, response, steps = _gradient_steps(game, action, response, context, settings, follower)
+    if game.action_set.only_bounds:
+        newton = Newton(settings.tol, max_steps=_FINISH, dense=False)
+        found = climb(game, action, response, context, newton, follower)
+    else:
+        finish = ProjectedGradient(settings.tol, max_steps=_FINISH)
+        found = _finish_on_set(game, action, response, context, finish, follower)
+    steps = steps.astype(found.leader.steps.dtype)
+    return found.replace(leader=found.leader.replace(steps=found.leader.steps + steps))
+
+
+def _finish_on_set(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: ProjectedGradient,
+    follower: Solver,
+) -> Optimum:
+    """Of a set with a projection; the response is warm-started from `response` throughout."""
+    start, unravel = ravel_pytree(at_least_float32(action))
+    warm = at_least_float32(response)
+
+    def utility(y: jax.Array) -> jax.Array:
+        value, quality = respond(game, unravel(y), context, warm, follower, nested=True)
+        gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
+        return jnp.where(quality.converged > 0, gain.astype(y.dtype), -jnp.inf)
+
+    lower, upper = map(flat, game.action_set.bounds(unravel(start)))
+    project = lambda y: flat(game.action_set.project(unravel(y)))
+    y, found = on_projectable(utility, project, start, upper - lower, settings=settings)
+    best = unravel(y)
+    slope, (answer, report) = _slope(game, best, context, warm, follower, nested=True)
+    return Optimum(best, answer, slope, found.quality, report)
+
+
+def _gradient_steps(
+    game: Game,
+    action: PyTree,
+    response: PyTree,
+    context: PyTree,
+    settings: FirstOrder,
+    follower: Solver,
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """The action and response where the optimiser's steps are short, and how many it took."""
     action, response = at_least_float32(action), at_least_float32(response)
     dtype = jnp.result_type(*jax.tree.leaves(action))
-    tol = float(jnp.finfo(dtype).eps) ** 0.5 if settings.tol is None else settings.tol
     project = game.action_set.project
-    optimizer = optax.with_extra_args_support(settings.optimizer)
+    low, high = game.action_set.bounds(action)
+    optimizer = optax.lbfgs() if settings.optimizer is None else settings.optimizer
+    optimizer = optax.with_extra_args_support(optimizer)
 
-    def loss(action: PyTree, warm: PyTree) -> tuple[jax.Array, tuple[PyTree, Quality]]:
+    def loss(action: PyTree, warm: PyTree) -> tuple[jax.Array, PyTree]:
         value, quality = respond(game, action, context, warm, follower)
         gain = evaluate(game.leader_utility, "leader_utility", action, value, context)
-        gain = jnp.where(quality.converged > 0, gain, -jnp.inf)
-        return -gain.astype(dtype), (value, quality)
+        return -jnp.where(quality.converged > 0, gain, -jnp.inf).astype(dtype), value
 
-    low, high = game.action_set.bounds(action)
-
-    def residual_of(action: PyTree, slope: PyTree, before: tuple[PyTree, PyTree]) -> jax.Array:
-        """The way left, from the curvature along the last step: an estimate, no proof."""
-        old, old_slope = before
-        moved, turned = (jax.tree.map(jnp.subtract, *pair) for pair in
-                         ((action, old), (slope, old_slope)))  # fmt: skip
-        squared, along = (jnp.asarray(optax.tree.vdot(moved, x)) for x in (moved, turned))
-        bent = jnp.where(squared > 0, along / jnp.where(squared > 0, squared, 1), 0)
-        rate = 1 / jnp.where(bent > 0, bent, 1)
-        ahead = project(jax.tree.map(lambda y, s: y - rate * s, action, slope))
-
-        def one(y: jax.Array, new: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
-            size = jnp.minimum(jnp.maximum(jnp.abs(y), jnp.abs(new)), upper - lower)
-            return jnp.max(jnp.abs(new - y) / jnp.where(size > 0, size, 1))
-
-        way = jax.tree.leaves(jax.tree.map(one, action, ahead, low, high))
-        way = jnp.max(jnp.stack(way)).astype(dtype)
-        return jnp.where((bent > 0) | (way == 0), way, jnp.inf)
+    def free(slope: PyTree, action: PyTree) -> PyTree:
+        """The slope, 0 where it leads out of a bound: memory of it would bend other directions."""
+        stays = lambda s, y, lo, hi: jnp.where((y <= lo) & (s > 0) | (y >= hi) & (s < 0), 0, s)
+        return jax.tree.map(stays, slope, action, low, high)
 
     def body(state: tuple) -> tuple:
-        action, response, memory, steps, _, done, _, before = state
-        (value, (answer, _)), slope = jax.value_and_grad(loss, has_aux=True)(action, response)
-        residual = residual_of(action, slope, before)
-        finite = jnp.isfinite(value)
+        action, response, memory, steps, _ = state
+        (value, answer), slope = jax.value_and_grad(loss, has_aux=True)(action, response)
+        slope = free(slope, action)
         updates, memory = optimizer.update(
-            slope, memory, action, value=value, grad=slope, value_fn=lambda a: loss(a, answer)[0]
-        )
-        moved = project(optax.apply_updates(action, updates))
-        converged = (residual <= tol) & finite
-        done = converged | ~finite
-        keep = lambda new, old: jnp.where(done, old, new)
-        return (
-            jax.tree.map(keep, moved, action), answer, memory, steps + 1,
-            jnp.where(finite, residual, jnp.inf), done, converged, (action, slope),
+            slope, memory, action, value=value, grad=slope,
+            value_fn=lambda a: loss(project(a), answer)[0],
         )  # fmt: skip
+        moved = project(optax.apply_updates(action, updates))
+        finite = jnp.isfinite(value)
+        moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, action)
+        done = ~finite | (_longest(action, moved, low, high) <= _SHORT)
+        return moved, answer, memory, steps + 1, done
 
     begin = project(action)
-    no, zero = jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, begin)
-    state = (begin, response, optimizer.init(begin), jnp.zeros((), jnp.int32),
-             jnp.full((), jnp.inf, dtype), no, no, (begin, zero))  # fmt: skip
-    state = jax.lax.while_loop(lambda s: ~s[5] & (s[3] < settings.max_steps), body, state)
-    action, response, _, steps, residual, _, converged, _ = lax.stop_gradient(state)
-    slope, (answer, report) = _slope(game, action, context, response, follower)
-    blank = jnp.zeros((), dtype)
-    quality = Quality(residual, steps.astype(dtype), converged.astype(dtype), blank, blank)
-    best, answer, slope = _not_differentiable((action, answer, slope))
-    return Optimum(best, answer, slope, quality, report)
+    state = begin, response, optimizer.init(begin), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+    state = lax.while_loop(lambda s: ~s[4] & (s[3] < settings.max_steps), body, state)
+    return lax.stop_gradient((state[0], state[1], state[3]))
+
+
+def _longest(old: PyTree, new: PyTree, low: PyTree, high: PyTree) -> jax.Array:
+    """The largest step of a coordinate, relative to its size or, if smaller, to its set's."""
+
+    def one(old: jax.Array, new: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+        size = jnp.minimum(jnp.maximum(jnp.abs(old), jnp.abs(new)), high - low)
+        return jnp.max(jnp.abs(new - old) / jnp.where(size > 0, size, 1))
+
+    return jnp.max(jnp.stack(jax.tree.leaves(jax.tree.map(one, old, new, low, high))))

@@ -40,7 +40,7 @@ All of them can be action sets and response sets; see `constraints`.
 | both sets are boxes, a smooth optimum, many contexts | `Newton()`, default for one start |
 | coupled constraints, linear followers, several starts | `Complementarity()`, default |
 | an optimum on a kink of the response | `Complementarity()`, default |
-| a long action in a `Box`, `Simplex` or `Ball` | `FirstOrder(optax.adam(0.01))` |
+| a long action in a `Box`, `Simplex` or `Ball` | `FirstOrder()` |
 | a policy for all contexts | `fit_leader` |
 | finite games, several follower types | `sj.finite` |
 
@@ -52,19 +52,19 @@ All of them can be action sets and response sets; see `constraints`.
   penalty, and ends with Newton steps on the active set. It needs neither a unique response nor a
   smooth optimum. Of several best responses it selects the one that the leader prefers. It starts
   from 16 points and takes longer to compile.
-- `FirstOrder` is projected gradient ascent through the best response: one gradient per step, no
-  second derivatives. Its solution is not differentiable.
+- `FirstOrder` is projected gradient ascent through the best response, with `optax.lbfgs()` or an
+  optimiser of yours: one gradient per step. Newton steps without a Hessian finish the search, judge
+  its answer and make it differentiable.
 - `sj.finite` has strong Stackelberg equilibria by linear programming, security games and logit
   followers.
 
 ```python
 import jax, jax.numpy as jnp
-import optax
 import stackjax as sj
 
 duopoly = sj.games.duopoly()
 starts = {"action": jnp.array(1.0), "response": jnp.array(1.0), "context": jnp.array(13.0)}
-for solver in (sj.Newton(), sj.FirstOrder(optax.sgd(0.5))):
+for solver in (sj.Newton(), sj.FirstOrder()):
     found = sj.solve(duopoly.game, **starts, solver=solver)
     print(type(solver).__name__, jnp.round(found.action, 1), found.converged)
 # Newton 6.0 True

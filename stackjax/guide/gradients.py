@@ -107,14 +107,10 @@ third = jax.jacfwd(jax.jacfwd(jax.grad(value)))(2.0)
 print(jnp.isclose(third, 108 / 4**5 - 6 / 4**4, rtol=1e-4))  # True
 ```
 
-Two limits:
-
-- Within `lax.scan` and `lax.map`, derivatives are correct up to second order. Third and higher
-  derivatives that use reverse mode are wrong: JAX drops custom derivative rules when it
-  differentiates a scan again. Forward mode alone is correct at every order. Without a scan there is
-  no such limit.
-- `solve` is differentiable in the context and in the arrays of the game with `Newton` and
-  `Complementarity`, not with `FirstOrder`.
+One limit: within `lax.scan` and `lax.map`, derivatives are correct up to second order. Third and
+higher derivatives that use reverse mode are wrong: JAX drops custom derivative rules when it
+differentiates a scan again. Forward mode alone is correct at every order. Without a scan there is
+no such limit.
 
 ## Evidence
 

@@ -50,46 +50,48 @@ class Complementarity:
 
 @dataclasses.dataclass(frozen=True)
 class FirstOrder:
-    """The leader's projected gradient ascent, with any optax optimiser.
+    """The leader's projected gradient ascent, with any optax optimiser, finished by Newton steps.
 
-    For actions of many coordinates, where Newton's method is too dear. The gradient goes through
-    the best response; after each update the action is projected onto its set.
+    For long actions. The gradient goes through the best response; after each update the action is
+    projected onto its set. Where the updates are short, Newton steps without a Hessian finish the
+    search and judge its answer, as they do in `Newton` and `ProjectedGradient`.
 
     Args:
-      optimizer: such as `optax.adam(0.01)`; it is handed the gradient of minus the utility.
-      tol: the projected gradient step `P(l + gradient) - l` at which to stop, each coordinate
-        relative to `1 + |l|`. Default: eps^(1/2) of the dtype, 3.5e-4 in float32 and 1.5e-8 in
-        float64.
+      optimizer: such as `optax.adam(0.01)`; it receives the gradient of minus the utility, 0 where
+        that leads out of a bound. If None, `optax.lbfgs()`, a quasi-Newton method with a line
+        search.
+      tol: as in `Newton`; of the last Newton step.
       max_steps: cap on updates.
 
     Raises:
       TypeError: `optimizer` is not optax's, `tol` is not a number, or `max_steps` not an integer.
       ValueError: `tol` is not positive, or `max_steps` is below 1.
 
-    Source: Bertsekas, IEEE Transactions on Automatic Control 21(2), 1976 (projected gradients).
+    Source: Bertsekas, IEEE Transactions on Automatic Control 21(2), 1976 (projected gradients); Liu
+    and Nocedal, Mathematical Programming 45, 1989 (limited-memory BFGS).
 
     Example:
-      >>> import optax
       >>> duopoly = sj.games.duopoly()
       >>> found = sj.solve(
       ...     duopoly.game, action=duopoly.action, response=duopoly.response,
-      ...     context=jnp.array(13.0), solver=sj.FirstOrder(optax.sgd(0.5)),
+      ...     context=jnp.array(13.0), solver=sj.FirstOrder(),
       ... )
-      >>> print(f"{found.action:.2f} {found.converged}")
-      6.00 True
+      >>> print(found.action, found.converged)
+      6.0 True
     """
 
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformation | None = None
     tol: float | None = None
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
-        if not isinstance(self.optimizer, optax.GradientTransformation):
-            raise TypeError(
-                "FirstOrder: `optimizer` must be an optax.GradientTransformation such as "
-                f"optax.adam(0.01); got {self.optimizer!r}."
-            )
-        object.__setattr__(self, "optimizer", first_made(self.optimizer))
+        if self.optimizer is not None:
+            if not isinstance(self.optimizer, optax.GradientTransformation):
+                raise TypeError(
+                    "FirstOrder: `optimizer` must be an optax.GradientTransformation such as "
+                    f"optax.adam(0.01), or None; got {self.optimizer!r}."
+                )
+            object.__setattr__(self, "optimizer", first_made(self.optimizer))
         check_settings(self)
 
 

@@ -125,10 +125,8 @@ def test_first_order_and_several_starts():
     """The duopoly, 6 and 3, with optax; a two-peaked leader needs several starts."""
     ascent = sj.FirstOrder(optax.adam(0.3), max_steps=400)
     found = sj.solve(box_game, **one, solver=ascent)
-    assert found.converged and found.residual < 1e-3
-    chex.assert_trees_all_close((found.action, found.response), (6.0, 3.0), rtol=1e-2)
-    with pytest.raises(NotImplementedError, match="FirstOrder.* cannot be differentiated"):
-        jax.grad(lambda x: sj.solve(box_game, **(one | {"context": x}), solver=ascent).action)(13.0)
+    assert found.converged and found.residual < 1e-4
+    chex.assert_trees_all_close((found.action, found.response), (6.0, 3.0), rtol=1e-5)
 
     peaks = sj.Game(
         lambda a, r, x: jnp.exp(-((a - 4) ** 2)) + 0.5 * jnp.exp(-((a + 4) ** 2)) + 0 * r,

@@ -80,6 +80,6 @@ print(abs(tuned.action - grid[on_grid.argmax()]) <= 0.1)  # True
 print(tuned.leader_utility >= on_grid.max() - 1e-6)  # True
 ```
 
-For thousands of weights use `Newton(dense=False)` as `follower_solver` and
-`FirstOrder(optax.adam(0.05))` as `solver`, which need Hessian-vector products instead of Hessians.
+For thousands of weights use `Newton(dense=False)` as `follower_solver`, and for as many
+hyperparameters `FirstOrder()` as `solver`: both need Hessian-vector products instead of Hessians.
 """
