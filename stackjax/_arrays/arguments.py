@@ -1,5 +1,6 @@
 """What callers may pass: the checks of arguments that know no game."""
 
+from collections.abc import Collection
 from typing import Any, TypeGuard
 
 import jax
@@ -10,6 +11,14 @@ from jax.core import Tracer
 from stackjax._arrays.typing import PyTree
 
 _KINDS = {"U": "strings", "S": "bytes", "O": "objects", "M": "dates", "m": "spans of time"}
+_WORDS = {
+    "(0, inf)": "be positive and finite",
+    "(0, inf]": "be positive",
+    "[0, inf)": "be finite and not negative",
+    "[0, inf]": "not be negative",
+    "(-inf, inf)": "be finite",
+    "[-inf, inf]": "not be NaN",
+}
 
 
 def check_key(key: Any, otherwise: str = "") -> None:
@@ -28,7 +37,7 @@ def check_starts(starts: Any, key: Any) -> None:
 
 def check_count(name: str, value: Any, *, least: int = 1) -> None:
     """Raises TypeError or ValueError unless `value` is an integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise TypeError(f"`{name}` must be an integer; got {value!r}.")
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}; got {value}.")
@@ -48,7 +57,71 @@ def check_number(name: str, value: Any, *, owner: str = "", otherwise: str = "")
 def check_type(name: str, value: Any, kinds: Any, wanted: str, *, owner: str = "") -> None:
     """Raises TypeError, which says what is `wanted`, unless `value` is of one of the kinds."""
     if not isinstance(value, kinds):
-        raise TypeError(f"{owner}`{name}` must be {wanted}; got {value!r}.")
+        raise TypeError(f"{owner}`{name}` must be {wanted}; got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """What an error says of a value: its repr where that is short, else the name of its type."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else type(value).__name__
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Raises ValueError unless `value` is among the `allowed`."""
+    if value not in list(allowed):
+        listed = ", ".join(map(repr, allowed))
+        raise ValueError(f"`{name}` must be one of {listed}; got {value!r}.")
+
+
+def check_within(name: str, value: Any, interval: str, *, owner: str = "") -> None:
+    """Raises TypeError or ValueError unless `value` is one number in an interval, as "(0, 1]"."""
+    check_shape(name, value, (), owner=owner)
+    check_all_within(name, value, interval, owner=owner)
+
+
+def check_all_within(name: str, values: Any, interval: str, *, owner: str = "") -> None:
+    """Raises TypeError or ValueError unless all `values` are numbers in it; traced ones pass."""
+    if not concrete(values):
+        return
+    array = np.asarray(values)
+    if array.dtype.kind in "cOSUMm" or (array.dtype == bool and not array.ndim):
+        kind = "hold numbers" if array.ndim else "be a number"
+        raise TypeError(f"{owner}`{name}` must {kind}; got {shown(values)}.")
+    low, high = map(float, interval[1:-1].split(","))
+    array = array.astype(float, copy=False)
+    above = array > low if interval[0] == "(" else array >= low
+    inside = above & (array < high if interval[-1] == ")" else array <= high)
+    if not inside.all():
+        given = str(values)
+        if array.ndim:
+            first = tuple(np.argwhere(~inside)[0].tolist())
+            at = first[0] if array.ndim == 1 else first
+            count = f"{(~inside).sum()} of {array.size} numbers"
+            given = f"{array[first]:.6g} at index {at}, {count} are wrong"
+        must = _WORDS.get(interval, f"lie in {interval}")
+        raise ValueError(f"{owner}`{name}` must {must}; got {given}.")
+
+
+def check_shape(
+    name: str, array: Any, shape: tuple[int | None, ...], meaning: str = "", *, owner: str = ""
+) -> None:
+    """Raises ValueError, with the `meaning`, unless the shape is this; None is any length."""
+    got = np.shape(array)
+    if len(got) != len(shape) or any(n is not None and g != n for g, n in zip(got, shape)):
+        wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
+        must = f"have shape {wanted}" if shape else "be one number"
+        raise ValueError(f"{owner}`{name}` must {must}{meaning}; got shape {got}.")
+
+
+def check_same_shape(layout: str, **arrays: Any) -> None:
+    """Raises ValueError unless the arrays are of one shape, with the axes of a layout, "[n]"."""
+    shapes = [np.shape(array) for array in arrays.values()]
+    if len(set(shapes)) > 1 or len(shapes[0]) != layout.count(",") + 1:
+        *first, last = (f"`{name}`" for name in arrays)
+        listed = ", ".join(map(str, shapes))
+        raise ValueError(
+            f"{', '.join(first)} and {last} must have one shape, {layout}; got {listed}."
+        )
 
 
 def check_columns(data: PyTree, name: str, advice: str = "") -> None:

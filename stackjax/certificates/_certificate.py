@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from stackjax._arrays.arguments import check_choice
 from stackjax._arrays.verdict import Verdict
 
 _VERDICTS = (Verdict.HOLDS, Verdict.FAILS, Verdict.VACUOUS, Verdict.NOT_CHECKED)
@@ -84,9 +85,7 @@ class Statement:
     turns_needed: float = math.nan
 
     def __post_init__(self) -> None:
-        if self.verdict not in _VERDICTS:
-            allowed = ", ".join(map(repr, _VERDICTS))
-            raise ValueError(f"`verdict` must be one of {allowed}; got {self.verdict!r}.")
+        check_choice("verdict", self.verdict, _VERDICTS)
         object.__setattr__(self, "verdict", Verdict(self.verdict))
 
     def __str__(self) -> str:
@@ -144,7 +143,7 @@ class Certificate:
         for statement in self.statements:
             if statement.name == name:
                 return statement
-        raise KeyError(f"{name!r}; the statements are {[s.name for s in self.statements]}")
+        raise KeyError(f"`name` must be one of {[s.name for s in self.statements]}; got {name!r}.")
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import as_start, check_key
+from stackjax._arrays.arguments import as_start, check_choice, check_count, check_key, check_within
 from stackjax._arrays.typing import PyTree
 from stackjax._arrays.verdict import Verdict
 from stackjax._follower.arguments import check_one_follower, game_settings
@@ -215,9 +215,8 @@ def _shares(logs: dict[str, list[RealTurns]], deployed: Deployed | None) -> dict
 
 def _logs(turns: Any) -> dict[str, list[RealTurns]]:
     given = turns if isinstance(turns, Mapping) else {} if turns is None else {"leader": turns}
-    wrong = sorted(set(given) - set(_PLAYERS))
-    if wrong:
-        raise ValueError(f"`turns`: got players {wrong}, allowed are 'leader' and 'follower'.")
+    for player in given:
+        check_choice("turns", player, _PLAYERS)
     logs = {}
     for player in _PLAYERS:
         of = given.get(player)
@@ -238,7 +237,8 @@ def _contexts(contexts: Any) -> PyTree:
     if lengths and (len(lengths) > 1 or lengths & {0, None}):
         shapes = [leaf.shape for leaf in jax.tree.leaves(contexts)]
         raise ValueError(
-            f"`contexts` needs arrays with one common leading axis, not empty; got shapes {shapes}."
+            "`contexts` must hold arrays with one common leading axis, not empty; got shapes "
+            f"{shapes}."
         )
     return contexts
 
@@ -257,8 +257,8 @@ def _like(game: Game, deployed: Deployed | None, contexts: PyTree, name: str) ->
             if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found)):
                 return found
     raise ValueError(
-        f"`{name}`: its structure cannot be told from the game's {name} set; pass an example, "
-        f"certify(..., {name}=...)."
+        f"`{name}` must be given, as an example: its structure cannot be told from the game's "
+        f"{name} set; got None."
     )
 
 
@@ -266,19 +266,14 @@ def _check_options(
     level: Any, method: Any, suboptimality: Any, tolerance: Any, margin: Any,
     samples: Any, steps: Any, pairs: Any,
 ) -> None:  # fmt: skip
-    number = lambda x: isinstance(x, int | float | np.number) and not isinstance(x, bool)
-    if not number(level) or not 0 < level < 1:
-        raise ValueError(f"`level` must lie strictly between 0 and 1; got {level!r}.")
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
+    check_within("level", level, "(0, 1)")
+    check_choice("method", method, METHODS)
     for name, value in (("suboptimality", suboptimality), ("tolerance", tolerance)):
-        if value is not None and not (number(value) and value >= 0 and np.isfinite(value)):
-            raise ValueError(f"`{name}` must be a finite number of at least 0; got {value!r}.")
-    if not number(margin) or not np.isfinite(margin):
-        raise ValueError(f"`margin` must be a finite number; got {margin!r}.")
+        if value is not None:
+            check_within(name, value, "[0, inf)")
+    check_within("margin", margin, "(-inf, inf)")
     for name, value, least in (("samples", samples, 2), ("steps", steps, 0), ("pairs", pairs, 2)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"`{name}` must be an integer of at least {least}; got {value!r}.")
+        check_count(name, value, least=least)
 
 
 @partial(jax.jit)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from stackjax._arrays.arguments import check_choice, check_type
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.typing import Fields, Policy, PyTree
 from stackjax._follower.arguments import check_game
@@ -59,21 +60,14 @@ class Deployed:
     def __post_init__(self) -> None:
         check_game(self.game)
         for name, policy in {"policy": self.policy, **self.alternatives}.items():
-            if not callable(policy):
-                raise TypeError(f"`{name}` must be callable; got {type(policy).__name__}.")
-        if not (
-            self.recorded is None or isinstance(self.recorded, ActionSet) or callable(self.recorded)
-        ):
-            raise TypeError(
-                "`recorded` must be an ActionSet, a function context -> ActionSet, or None; got "
-                f"{type(self.recorded).__name__}."
-            )
-        if self.repairs not in ("response", "action"):
-            raise ValueError(f"`repairs` must be 'response' or 'action'; got {self.repairs!r}.")
-        if self.horizon is not None and not isinstance(self.horizon, Horizon):
-            raise TypeError(f"`horizon` must be a stackjax.fit.Horizon; got {self.horizon!r}.")
+            check_type(name, policy, Callable, "callable")
+        wanted = "an ActionSet, a function context -> ActionSet, or None"
+        check_type("recorded", self.recorded, (ActionSet, Callable, type(None)), wanted)
+        check_choice("repairs", self.repairs, ("response", "action"))
+        wanted = "a stackjax.fit.Horizon or None"
+        check_type("horizon", self.horizon, Horizon | None, wanted)
         if (self.horizon is None) != (self.states is None):
-            raise ValueError("`horizon` and `states`: give both or neither.")
+            raise ValueError("`horizon` and `states` must be given together; got one of them.")
 
     def allowed(self, context: PyTree) -> ActionSet | None:
         """What may be played in one context."""

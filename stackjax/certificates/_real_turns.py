@@ -24,6 +24,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_shape, check_within
+
 
 @dataclasses.dataclass(frozen=True)
 class RealTurns:
@@ -93,11 +95,7 @@ class RealTurns:
             given = getattr(self, name)
             if given is not None:
                 array = np.asarray(given, float)
-                if not np.isfinite(array).all():
-                    raise ValueError(
-                        f"`{name}` must be finite; {(~np.isfinite(array)).sum()} numbers not "
-                        "finite."
-                    )
+                check_all_within(name, array, "(-inf, inf)")
                 object.__setattr__(self, name, array)
         object.__setattr__(self, "episode", np.asarray(self.episode))
         if self.value.ndim != 2 or 0 in self.value.shape:
@@ -116,8 +114,8 @@ class RealTurns:
         }
         for name, shape in shapes.items():
             given = getattr(self, name)
-            if given is not None and given.shape != shape:
-                raise ValueError(f"`{name}` must have shape {shape}; got shape {given.shape}.")
+            if given is not None:
+                check_shape(name, given, shape)
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise ValueError(
                 f"`low` and `high` must be finite and in order; got {self.low} and {self.high}."
@@ -126,8 +124,8 @@ class RealTurns:
             self._check_probabilities()
         elif self.target is not None or self.predicted is not None or self.clip is not None:
             raise ValueError(
-                "`propensity` must be given with `target`, `predicted` or `clip`: these are "
-                "of logged turns."
+                "`propensity` must be given with `target`, `predicted` or `clip`, which are of "
+                "logged turns; got None."
             )
         rows = {"deployed": self.deployed, "baseline": self.baseline}
         for name, row in rows.items():
@@ -144,21 +142,23 @@ class RealTurns:
         if (self.lipschitz is None) != (self.radius is None):
             raise ValueError("`lipschitz` and `radius` must be given together; got one of them.")
         if min(self.lipschitz or 0.0, self.radius or 0.0) < 0:
-            raise ValueError("`lipschitz` and `radius` must not be negative.")
+            raise ValueError(
+                f"`lipschitz` and `radius` must not be negative; got {self.lipschitz} and "
+                f"{self.radius}."
+            )
 
     def _check_probabilities(self) -> None:
         propensity, target = self.propensity, self.target
         assert propensity is not None
         if target is None:
             raise ValueError(
-                "`target` must be given for logged turns: every policy's probability of the action."
+                "`target`, every policy's probability of the action, must be given for logged "
+                "turns; got None."
             )
-        if not ((propensity > 0) & (propensity <= 1)).all():
-            raise ValueError(f"`propensity` must be in (0, 1]; got {propensity.min()}.")
-        if not ((target >= 0) & (target <= 1)).all():
-            raise ValueError(f"`target` must be in [0, 1]; got {target.min()} to {target.max()}.")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"`clip` must be positive; got {self.clip}.")
+        check_all_within("propensity", propensity, "(0, 1]")
+        check_all_within("target", target, "[0, 1]")
+        if self.clip is not None:
+            check_within("clip", self.clip, "(0, inf]")
         least = self.least_propensity
         if least is not None and not 0 < least <= propensity.min() * (1 + 1e-9):
             raise ValueError(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import concrete
+from stackjax._arrays.arguments import check_all_within, check_shape, concrete
 from stackjax._arrays.typing import Array
 
 
@@ -32,7 +32,7 @@ def check_utility(name: str, utility: Array) -> None:
         raise ValueError(
             f"`{name}` must have at least one action and one response; got shape {utility.shape}."
         )
-    check_finite(name, utility)
+    check_all_within(name, utility, "(-inf, inf)")
 
 
 def check_prior(prior: Array | None, leader: Array) -> None:
@@ -40,26 +40,22 @@ def check_prior(prior: Array | None, leader: Array) -> None:
     if leader.ndim == 2:
         if prior is not None:
             raise ValueError(
-                "`prior` needs utilities by type, [T, A, R]; `leader` has shape "
+                "`prior` must come with utilities by type, [T, A, R]; got `leader` of shape "
                 f"{leader.shape}. Omit `prior` for one follower."
             )
         return
     if prior is None:
         raise ValueError(
-            f"`prior`, [T], is needed with `leader` of shape {leader.shape}, [T, A, R]; a batch of "
-            "games is a loop over them, or jax.vmap where it applies."
+            f"`prior`, [T], must be given with `leader` of shape {leader.shape}, [T, A, R]; got "
+            "None. A batch of games is a loop over them, or jax.vmap where it applies."
         )
-    if prior.shape != leader.shape[:1]:
-        raise ValueError(
-            f"`prior` must have shape {leader.shape[:1]}, one probability a type; got "
-            f"{prior.shape}."
-        )
+    check_shape("prior", prior, leader.shape[:1], ", one probability a type")
     check_distribution("prior", prior)
 
 
 def check_distribution(name: str, p: Array) -> None:
     """Raises ValueError unless `p` is a distribution to 1e-5, where the host can read it."""
-    check_finite(name, p)
+    check_all_within(name, p, "(-inf, inf)")
     if not concrete(p):
         return
     p = np.asarray(p, np.float64)
@@ -67,23 +63,6 @@ def check_distribution(name: str, p: Array) -> None:
         raise ValueError(f"`{name}` must not be negative; its least entry is {p.min():.6g}.")
     if abs(p.sum() - 1) > 1e-5:
         raise ValueError(f"`{name}` must sum to one; it sums to {p.sum():.6g}.")
-
-
-def check_positive(name: str, value: Array) -> None:
-    """Raises ValueError unless all of `value` is positive and finite, where it can be read."""
-    check_finite(name, value)
-    if concrete(value) and not np.all(np.asarray(value) > 0):
-        raise ValueError(f"`{name}` must be positive; got {np.asarray(value)}.")
-
-
-def check_finite(name: str, value: Array) -> None:
-    """Raises ValueError unless all of `value` is finite, where the host can read it."""
-    if concrete(value) and not np.all(np.isfinite(value)):
-        bad = np.argwhere(~np.isfinite(value))
-        raise ValueError(
-            f"`{name}` must be finite; {len(bad)} of {value.size} entries are not, the first at "
-            f"index {tuple(bad[0].tolist())}."
-        )
 
 
 def as_floats(name: str, value: Any) -> jax.Array:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from stackjax._arrays.arguments import check_all_within, check_count, check_shape
 from stackjax.finite._checks import (
     as_floats,
     check_distribution,
-    check_positive,
     check_prior,
     check_utilities,
     check_utility,
@@ -124,8 +124,8 @@ def solve_quantal(
       The `QuantalSolution`; non-convergence is reported there, not raised.
 
     Raises:
-      TypeError: an argument does not hold real numbers.
-      ValueError: shapes differ or are empty; `starts` or `steps` is not a positive integer; and,
+      TypeError: an argument does not hold real numbers, or `starts` or `steps` is not an integer.
+      ValueError: shapes differ or are empty; `starts` or `steps` is below 1; and,
         outside of transforms, an entry is not finite, `rationality` or `tolerance` is not
         positive, or `prior` or `strategy` is not a distribution.
 
@@ -146,12 +146,11 @@ def solve_quantal(
     prior = None if prior is None else as_floats("prior", prior)
     check_prior(prior, leader)
     rationality = _rationality(rationality, follower)
-    for name, value in (("starts", starts), ("steps", steps)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer, at least 1; got {value!r}.")
+    check_count("starts", starts)
+    check_count("steps", steps)
     dtype = jnp.result_type(leader, follower)
     tolerance = float(jnp.finfo(dtype).eps) ** 0.5 if tolerance is None else tolerance
-    check_positive("tolerance", jnp.asarray(tolerance))
+    check_all_within("tolerance", tolerance, "(0, inf)")
     if strategy is not None:
         strategy = as_floats("strategy", strategy).astype(dtype)
         _check_strategy("strategy", strategy, leader)
@@ -161,11 +160,7 @@ def solve_quantal(
 
 
 def _check_strategy(name: str, x: jax.Array, utility: jax.Array) -> None:
-    if x.shape != utility.shape[-2:-1]:
-        raise ValueError(
-            f"`{name}` must have shape {utility.shape[-2:-1]}, one probability an action; got "
-            f"{x.shape}."
-        )
+    check_shape(name, x, utility.shape[-2:-1], ", one probability an action")
     check_distribution(name, x)
 
 
@@ -176,7 +171,7 @@ def _rationality(rationality: Any, follower: jax.Array) -> jax.Array:
             f"`rationality` must be a scalar{', or [T] with types' * (follower.ndim == 3)}; got "
             f"shape {rationality.shape} with `follower` of shape {follower.shape}."
         )
-    check_positive("rationality", rationality)
+    check_all_within("rationality", rationality, "(0, inf)")
     return rationality
 
 

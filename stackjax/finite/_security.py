@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from stackjax._arrays.arguments import concrete
-from stackjax.finite._checks import as_floats, check_finite
+from stackjax._arrays.arguments import check_all_within, check_within, concrete
+from stackjax.finite._checks import as_floats
 
 
 class SecuritySolution(struct.PyTreeNode):
@@ -115,14 +115,12 @@ def _check(utilities: dict[str, jax.Array], resources: jax.Array) -> None:
     for name, value in utilities.items():
         if value.ndim != 1 or value.size == 0 or value.shape != utilities["attacker_covered"].shape:
             raise ValueError(
-                "the four utilities must be [n] of one length n > 0; got "
+                "The four utilities must be [n] of one length n > 0; got "
                 + ", ".join(f"`{k}` {v.shape}" for k, v in utilities.items())
                 + "."
             )
-        check_finite(name, value)
-    check_finite("resources", resources)
-    if resources.ndim != 0 or (concrete(resources) and resources < 0):
-        raise ValueError(f"`resources` must be a scalar, not negative; got {resources}.")
+        check_all_within(name, value, "(-inf, inf)")
+    check_within("resources", resources, "[0, inf)")
     for better, worse, strict in (
         ("attacker_uncovered", "attacker_covered", True),
         ("defender_covered", "defender_uncovered", False),

@@ -94,9 +94,9 @@ def strong_stackelberg(leader: Any, follower: Any, *, prior: Any = None) -> Fini
 def _host(*arrays: Any) -> tuple[Any, ...]:
     if not concrete(arrays):
         raise TypeError(
-            "strong_stackelberg runs on the host (linear programs) and cannot be traced; under "
-            "jax.jit, jax.vmap or jax.grad use finite.quantal_response or finite.solve_quantal, or "
-            "call it outside."
+            "`strong_stackelberg` is for the host (linear programs): call it outside of "
+            "transformations. Under jax.jit, jax.vmap or jax.grad use finite.quantal_response or "
+            "finite.solve_quantal."
         )
     leader, follower, prior = arrays
     as_float = lambda x: np.asarray(x, np.float64)
@@ -168,7 +168,7 @@ def _commitment(
     if result.status == 2:  # infeasible: nothing induces this profile
         return -np.inf, None
     if result.x is None:
-        raise RuntimeError(f"HiGHS failed on a linear program: {result.message}")
+        raise RuntimeError(f"HiGHS failed on a linear program: {result.message}.")
     x = np.maximum(result.x, 0)
     x = x / x.sum()
     return float(gain @ x), x
@@ -206,5 +206,5 @@ def _profile(leader: np.ndarray, follower: np.ndarray, prior: np.ndarray) -> np.
         options={"mip_rel_gap": 0.0},
     )
     if result.x is None:
-        raise RuntimeError(f"HiGHS failed on the mixed-integer program: {result.message}")
+        raise RuntimeError(f"HiGHS failed on the mixed-integer program: {result.message}.")
     return result.x[t * a * r :].reshape(t, r).argmax(1)

@@ -41,7 +41,8 @@ class Checkpoint:
         check_type("checkpoint", folder, str | Path, "a path or None")
         if not concrete(inputs):
             raise TypeError(
-                "`checkpoint` writes to disk, which a fit inside jax.jit or jax.vmap cannot do."
+                "`checkpoint` must be None inside jax.jit or jax.vmap, where a fit cannot write to "
+                f"disk; got {str(folder)!r}."
             )
         # imported late: it takes a second
         import orbax.checkpoint as ocp
@@ -49,9 +50,9 @@ class Checkpoint:
         self._args = ocp.args
         self._folder = Path(folder).absolute()
         if self._folder.is_file():
-            raise ValueError(f"`checkpoint` must be a folder; {self._folder} is a file.")
+            raise ValueError(f"`checkpoint` must be a folder; got {self._folder}, a file.")
         self._inputs = {name: fingerprint(value) for name, value in inputs.items()}
-        self._steps, self._extend = steps, extend
+        self._steps, self._extend = int(steps), extend  # JSON knows no NumPy integer
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT, enable_async_checkpointing=False, create=True
         )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stackjax._arrays.arguments import check_number, concrete
+from stackjax._arrays.arguments import check_number, check_within
 from stackjax._arrays.modules import check_stateless
 from stackjax._arrays.static import join_static, split_static
 from stackjax._arrays.typing import Fields, PyTree, Utility
@@ -64,10 +64,7 @@ class Average:
         bound = getattr(self, name)
         if isinstance(bound, bool) or not isinstance(bound, _NUMBER):
             raise TypeError(f"Average: `{name}` must be a number; got {bound!r}.")
-        if np.ndim(bound):
-            raise ValueError(f"Average: `{name}` must be one number; got shape {np.shape(bound)}.")
-        if concrete(bound) and not np.isfinite(np.asarray(bound)).all():
-            raise ValueError(f"Average: `{name}` must be finite; got {bound}.")
+        check_within(name, bound, "(-inf, inf)", owner="Average: ")
 
     def margin(self, mean: jax.Array) -> jax.Array:
         """By how much a mean keeps the bound; negative where it breaks it."""
@@ -106,10 +103,9 @@ def check_averages(constraints: Any, dual_rate: Any) -> tuple[Average, ...]:
             )
     if dual_rate is not None:
         check_number("dual_rate", dual_rate, otherwise=" or None")
-        if not (dual_rate > 0 and np.isfinite(dual_rate)):
-            raise ValueError(f"`dual_rate` must be positive and finite, or None; got {dual_rate}.")
+        check_within("dual_rate", dual_rate, "(0, inf)")
         if not constraints:
-            raise ValueError(f"`dual_rate` means nothing without `constraints`; got {dual_rate}.")
+            raise ValueError(f"`dual_rate` must be None without `constraints`; got {dual_rate}.")
     return tuple(constraints)
 
 

@@ -3,9 +3,7 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
-
-from stackjax._arrays.arguments import check_number, check_type
+from stackjax._arrays.arguments import check_number, check_type, check_within
 from stackjax._arrays.typing import PyTree
 
 
@@ -136,17 +134,15 @@ Estimator = ResponseRegression | GaussianResponse | GibbsResponse | BehaviourClo
 
 def check_estimator(estimator: Any) -> None:
     """Raises TypeError unless `estimator` is one of this module's settings."""
-    if not isinstance(estimator, Estimator):
-        raise TypeError(
-            "`estimator` must be stackjax.fit.ResponseRegression(), "
-            "stackjax.fit.GaussianResponse(...), stackjax.fit.GibbsResponse(...) or "
-            f"stackjax.fit.BehaviourCloning(); got {estimator!r}."
-        )
+    wanted = (
+        "stackjax.fit.ResponseRegression(), stackjax.fit.GaussianResponse(...), "
+        "stackjax.fit.GibbsResponse(...) or stackjax.fit.BehaviourCloning()"
+    )
+    check_type("estimator", estimator, Estimator, wanted)
 
 
 def _check_positive(name: str, value: Any) -> None:
     if value is None:
         return
     check_number(name, value, otherwise=" or None")
-    if not (value > 0 and np.isfinite(value)):
-        raise ValueError(f"`{name}` must be positive and finite; got {value}.")
+    check_within(name, value, "(0, inf)")

@@ -138,8 +138,8 @@ def _validation(
         one = lambda given: jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), parts(given))
         if one(held) != one(rows):
             raise ValueError(
-                "`validation` must hold rows like those of `observations`: structure, shapes and "
-                "dtypes differ."
+                "`validation` must hold rows like those of `observations`; got others: structure, "
+                "shapes or dtypes differ."
             )
     elif is_number(validation):
         rows, held = hold_out(rows, validation, jax.random.fold_in(options.key, _SPLIT))

@@ -1,6 +1,6 @@
 """Sessions of several turns: what the leader does now moves the state that it meets next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,14 @@ import numpy as np
 from flax import struct
 from jax import lax
 
-from stackjax._arrays.arguments import as_start, check_count, check_key, check_number
+from stackjax._arrays.arguments import (
+    as_start,
+    check_count,
+    check_key,
+    check_number,
+    check_type,
+    check_within,
+)
 from stackjax._arrays.finite import finite, shield
 from stackjax._arrays.modules import call
 from stackjax._arrays.static import join_static, split_static
@@ -59,8 +66,7 @@ class Horizon(struct.PyTreeNode):
         check_count("turns", self.turns)
         check_count("hold", self.hold)
         check_number("discount", self.discount)
-        if not 0 < self.discount <= 1:
-            raise ValueError(f"`discount` must be in (0, 1]; got {self.discount}.")
+        check_within("discount", self.discount, "(0, 1]")
 
 
 class Trajectory(struct.PyTreeNode):
@@ -156,8 +162,7 @@ def rollout(
       >>> print([f"{action:.1f}" for action in played.action])
       ['6.5', '6.2', '5.9']
     """
-    if not callable(policy):
-        raise TypeError(f"`policy` must be callable; got {type(policy).__name__}.")
+    check_type("policy", policy, Callable, "callable")
     check_game(game)
     check_projectable(game)
     horizon = Horizon(dynamics, turns=turns, discount=discount, hold=hold)
@@ -202,8 +207,7 @@ def check_horizon(
     horizon: Any, policy: PyTree, game: Game, state: PyTree, response: PyTree
 ) -> None:
     """Raises TypeError unless a session can be played like this from one `state`."""
-    if not isinstance(horizon, Horizon):
-        raise TypeError(f"`horizon` must be a stackjax.fit.Horizon or None; got {horizon!r}.")
+    check_type("horizon", horizon, Horizon, "a stackjax.fit.Horizon or None")
     dynamics = horizon.dynamics
     check_dynamics(dynamics)
 

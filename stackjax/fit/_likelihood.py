@@ -4,11 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx, struct
 from jax.scipy.stats import norm
 
-from stackjax._arrays.arguments import concrete
+from stackjax._arrays.arguments import check_all_within
 from stackjax._arrays.finite import finite, shield
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.answer import respond
@@ -63,8 +62,8 @@ def objective_of(
         for name, value in (("response_set", response_set), ("solver", solver)):
             if value is not None:
                 raise TypeError(
-                    f"`{name}` means nothing to {type(estimator).__name__}, which solves no best "
-                    f"response; leave it out. Got {value!r}."
+                    f"`{name}` must be None with {type(estimator).__name__}, which solves no best "
+                    f"response; got {value!r}."
                 )
     response = jax.tree.map(lambda y: y[0], rows.response)
     if isinstance(estimator, BehaviourCloning):
@@ -81,13 +80,11 @@ def objective_of(
         return _Regression(feasible, settings), None
     if estimator.censored and not isinstance(feasible, Box):
         raise TypeError(
-            "`estimator`: censored responses need a Box for the response set; got a "
+            "`response_set` must be a Box with censored responses; got a "
             f"{type(feasible).__name__}."
         )
     if estimator.censored and feasible.open_sides == (True, True):
-        raise ValueError(
-            "`estimator`: censored responses need a `response_set` with a bound; got none."
-        )
+        raise ValueError("`response_set` must have a bound with censored responses; got none.")
     start = None if estimator.std is not None else _learned(_log_spread(rows), module)
     return _Gaussian(feasible, settings, estimator.std, estimator.censored), start
 
@@ -253,8 +250,8 @@ def _checked_grid(grid: Any, response: PyTree) -> PyTree:
             "`estimator.grid` must hold at least 2 responses along one leading axis, of shapes "
             f"{expected}; got {[leaf.shape for leaf in jax.tree.leaves(grid)]}."
         )
-    if concrete(grid) and not all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(grid)):
-        raise ValueError("`estimator.grid` is not finite.")
+    for leaf in jax.tree.leaves(grid):
+        check_all_within("estimator.grid", leaf, "(-inf, inf)")
     return like(grid, response)
 
 

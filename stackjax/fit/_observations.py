@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from stackjax._arrays.arguments import as_start, check_columns, check_key, concrete
+from stackjax._arrays.arguments import (
+    as_start,
+    check_all_within,
+    check_columns,
+    check_key,
+    check_shape,
+    check_type,
+    concrete,
+)
 from stackjax._arrays.typing import PyTree
 from stackjax.fit._rows import CODES, as_batch
 
@@ -67,12 +75,11 @@ class Observations(struct.PyTreeNode):
             number, size = jnp.arange(count), count
         else:
             if not concrete(groups):
-                raise TypeError("`groups` must be known outside of jax.jit and jax.vmap.")
-            labels, inverse = np.unique(np.asarray(groups), return_inverse=True)
-            if np.shape(groups) != (count,):
-                raise ValueError(
-                    f"`groups` must hold one label a row, {count}; got shape {np.shape(groups)}."
+                raise TypeError(
+                    "`groups` must be known outside of jax.jit and jax.vmap; got traced ones."
                 )
+            labels, inverse = np.unique(np.asarray(groups), return_inverse=True)
+            check_shape("groups", groups, (count,), ", one label a row")
             number, size = jnp.asarray(inverse), len(labels)
         drawn = jnp.bincount(jax.random.randint(key, (size,), 0, size), length=size)[number]
         dtype = jnp.result_type(float) if self.weight is None else self.weight
@@ -113,10 +120,7 @@ def as_rows(observations: Any, name: str) -> Rows:
       ValueError: leading axes differ or are 0, a value is infinite or, outside of responses, not
         a number, a weight is negative, or no row is left.
     """
-    if not isinstance(observations, Observations):
-        raise TypeError(
-            f"`{name}` must be a stackjax.Observations; got {type(observations).__name__}."
-        )
+    check_type(name, observations, Observations, "a stackjax.Observations")
     check_columns(observations, name, CODES)
     given = jax.tree.map(jnp.asarray, observations.response)
     seen = jax.tree.map(lambda y: ~jnp.isnan(y), given)
@@ -132,7 +136,9 @@ def as_rows(observations: Any, name: str) -> Rows:
     weight = _weights(checked.weight, len(there), name).astype(jnp.promote_types(dtype, "float32"))
     weight = jnp.where(there, weight, 0)
     if concrete(weight) and not (np.asarray(weight) > 0).any():
-        raise ValueError(f"`{name}`: every row has weight 0 or a response without any number.")
+        raise ValueError(
+            f"`{name}` must hold a row of positive weight with a number in its response; got none."
+        )
 
     def fill(y: jax.Array, known: jax.Array) -> jax.Array:
         # the mean of what was recorded: a fair starting point of the search
@@ -146,15 +152,8 @@ def as_rows(observations: Any, name: str) -> Rows:
 def _weights(weight: Any, count: int, name: str) -> jax.Array:
     if weight is None:
         return jnp.ones(count)
-    if weight.shape != (count,):
-        raise ValueError(
-            f"`{name}.weight` must hold one number a row, {count}; got shape {weight.shape}."
-        )
-    if concrete(weight) and (low := np.asarray(weight) < 0).any():
-        row = int(np.argmax(low))
-        raise ValueError(
-            f"`{name}.weight` must be at least 0; got {float(weight[row])} in row {row}."
-        )
+    check_shape(f"{name}.weight", weight, (count,), ", one number a row")
+    check_all_within(f"{name}.weight", weight, "[0, inf]")
     return weight
 
 
@@ -168,12 +167,14 @@ def hold_out(rows: Rows, share: float, key: jax.Array) -> tuple[Rows, Rows]:
         raise ValueError(f"`validation` must be a share between 0 and 1; got {share}.")
     count = len(jax.tree.leaves(rows.response)[0])
     if count < 2:
-        raise ValueError(f"`validation` needs at least 2 rows to split; got {count}.")
+        raise ValueError(f"`validation` must have at least 2 rows to split; got {count}.")
     held = min(max(round(share * count), 1), count - 1)
     order = jax.random.permutation(key, count)
     if rows.weight is not None:
         if concrete(rows.weight) and np.sum(np.asarray(rows.weight) > 0) < 2:
-            raise ValueError("`validation` needs at least 2 rows of positive weight to split.")
+            raise ValueError(
+                "`validation` must have at least 2 rows of positive weight to split; got fewer."
+            )
         # Those that count first, then one for either side, then evenly.
         order = order[jnp.argsort(rows.weight[order] <= 0, stable=True)]
         others = 2 + np.arange(held - 1) * (count - 2) // max(held - 1, 1)

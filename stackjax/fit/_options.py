@@ -1,5 +1,6 @@
 """What a fit maximises, and how: its objective, data to validate on, and options."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -87,12 +88,11 @@ class Options(struct.PyTreeNode):
             `steps` or `batch_size` is below 1.
           TypeError: the module is not callable, `key` is not a key, an option is of the wrong type.
         """
-        if not callable(module):
-            raise TypeError(f"`{name}` must be callable; got {type(module).__name__}.")
+        check_type(name, module, Callable, "callable")
         check_stateless(module, name)
         check_untied(module, name)
         if not partition(module)[0]:
-            raise ValueError(f"`{name}` has no parameters to train.")
+            raise ValueError(f"`{name}` must have parameters to train; it has none.")
         check_key(key)
         check_count("steps", steps)
         if batch_size is not None:

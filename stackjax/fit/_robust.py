@@ -5,16 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import (
+    check_all_within,
     check_number,
     check_starts,
     check_type,
-    concrete,
+    check_within,
     is_number,
 )
 from stackjax._arrays.typing import PyTree
@@ -70,8 +70,8 @@ class Suboptimal(struct.PyTreeNode):
         check_type("solver", self.solver, InteriorPoint | None, wanted, owner="Suboptimal: ")
         if isinstance(self.delta, str | list | tuple | dict | bool) or self.delta is None:
             raise TypeError(f"Suboptimal: `delta` must be a number; got {self.delta!r}.")
-        if is_number(self.delta) and not (self.delta > 0 and np.isfinite(self.delta)):
-            raise ValueError(f"Suboptimal: `delta` must be positive and finite; got {self.delta}.")
+        if is_number(self.delta):
+            check_within("delta", self.delta, "(0, inf)", owner="Suboptimal: ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +106,7 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         check_number("tail", self.tail, owner="Ensemble: ")
-        if not 0 <= self.tail <= 1:
-            raise ValueError(f"Ensemble: `tail` must be in [0, 1]; got {self.tail}.")
+        check_within("tail", self.tail, "[0, 1]", owner="Ensemble: ")
         wanted = "stackjax.fit.Suboptimal(...) or None"
         check_type("each", self.each, Suboptimal | None, wanted, owner="Ensemble: ")
 
@@ -122,9 +121,8 @@ def check_follower(follower: Any, allowed: tuple[type, ...] = (Suboptimal, Ensem
     if follower is not None and not isinstance(follower, allowed):
         names = ", ".join(f"stackjax.fit.{kind.__name__}(...)" for kind in allowed)
         raise TypeError(f"`follower` must be {names} or None; got {follower!r}.")
-    if isinstance(follower, Suboptimal) and concrete(follower.delta):
-        if not np.all(np.asarray(follower.delta) > 0):
-            raise ValueError(f"`follower.delta` must be positive; got {follower.delta}.")
+    if isinstance(follower, Suboptimal):
+        check_all_within("follower.delta", follower.delta, "(0, inf]")
 
 
 def count_members(game: Game) -> int:

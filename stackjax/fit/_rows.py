@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from stackjax._arrays.arguments import check_columns, concrete, list_advice
+from stackjax._arrays.arguments import check_all_within, check_columns, concrete, list_advice
 from stackjax._arrays.blocks import check_layout
 from stackjax._arrays.typing import PyTree
 from stackjax.fit._options import Score
@@ -53,16 +52,12 @@ def as_batch(data: PyTree, name: str) -> PyTree:
     leaves = jax.tree_util.tree_leaves_with_path(data)
     sizes = {name + jax.tree_util.keystr(path): jnp.shape(leaf)[:1] for path, leaf in leaves}
     if not sizes or (0,) in sizes.values():
-        raise ValueError(f"`{name}` is empty: there is nothing to fit.")
+        raise ValueError(f"`{name}` must hold at least one row to fit; it is empty.")
     if () in sizes.values() or len(set(sizes.values())) > 1:
         listed = ", ".join(f"{k}: {v[0] if v else 'none'}" for k, v in sizes.items())
         raise ValueError(f"`{name}` must share one leading axis (rows); got {listed}.{advice}")
     check_layout(data, f"`{name}`")
     for path, leaf in leaves if concrete(data) else ():
-        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        if inexact and not (finite := np.isfinite(np.asarray(leaf))).all():
-            row = int(np.argwhere(~finite)[0][0])
-            raise ValueError(
-                f"`{name}{jax.tree_util.keystr(path)}` is not finite, first in row {row}."
-            )
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            check_all_within(f"{name}{jax.tree_util.keystr(path)}", leaf, "(-inf, inf)")
     return data

@@ -3,6 +3,7 @@
 It reads actions, responses and contexts of any structure, flattened to vectors `a`, `r` and `x`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import check_count, check_number
+from stackjax._arrays.arguments import check_count, check_number, check_type, check_within
 from stackjax._arrays.typing import PyTree
 
 
@@ -99,8 +100,7 @@ class ConcaveUtility(nnx.Module):
     ) -> None:
         self.sizes = _checked(action_size, response_size, context_size, hidden, layers)
         check_number("floor", floor)
-        if not floor > 0:
-            raise ValueError(f"`floor` must be positive; got {floor}.")
+        check_within("floor", floor, "(0, inf]")
         self.floor = float(floor)
         r = response_size
         paths = [action_size + context_size, *[hidden] * (layers - 1)]
@@ -174,8 +174,7 @@ def probe_concavity(utility: Any, action: PyTree, response: PyTree, context: PyT
       >>> float(seen.share)
       0.5
     """
-    if not callable(utility):
-        raise TypeError(f"`utility` must be callable; got {type(utility).__name__}.")
+    check_type("utility", utility, Callable, "callable")
 
     def largest(action: PyTree, response: PyTree, context: PyTree) -> tuple[jax.Array, jax.Array]:
         flat, unravel = ravel_pytree(response)
@@ -196,7 +195,7 @@ def _checked(action: int, response: int, context: int, hidden: int, layers: int)
     for name, size in (("response_size", response), ("hidden", hidden), ("layers", layers)):
         check_count(name, size)
     if action + context == 0:
-        raise ValueError("`action_size` and `context_size` are 0: the utility has no condition.")
+        raise ValueError("`action_size` or `context_size` must be positive; got 0 for both.")
     return action, response, context
 
 
@@ -211,7 +210,7 @@ def _vectors(
     a, r, x = (ravel_pytree(tree)[0] for tree in (action, response, context))
     if (a.size, r.size, x.size) != sizes:
         raise ValueError(
-            "the utility was made for (action_size, response_size, context_size) = "
-            f"{sizes}; got {(a.size, r.size, x.size)}."
+            "The utility's sizes (action_size, response_size, context_size) must be "
+            f"{sizes}, for which it was made; got {(a.size, r.size, x.size)}."
         )
     return r, jnp.concatenate([a, x]).astype(jnp.result_type(a, r, x))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.arguments import check_within
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, uniform
 from stackjax.sets import Box
@@ -26,6 +27,7 @@ def bertrand(
       follower_cost: the follower's cost a unit.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `substitution` is not in (0, 1).
 
     Source: E. Gal-Or, First mover and second mover advantages, International Economic Review
@@ -38,8 +40,7 @@ def bertrand(
       >>> print([f"{p:.2f}" for p in prices.nash(jnp.array(10.0))])  # both ask less
       ['7.33', '7.33']
     """
-    if not 0 < substitution < 1:
-        raise ValueError(f"`substitution` must be in (0, 1); got {substitution}.")
+    check_within("substitution", substitution, "(0, 1)")
     g = substitution
 
     def leader_utility(p1: jax.Array, p2: jax.Array, demand: jax.Array) -> jax.Array:

@@ -36,6 +36,7 @@ def bonuses(*, tasks: int = 3, spread: float = 1.0, cost: float = 1.0) -> Closed
       cost: of bonuses, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `tasks` is not between 2 and 6; `spread` or `cost` is not positive.
 
     Source: an exercise in parametric quadratic programming; for the projection, Held, Wolfe and

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from stackjax._arrays.arguments import check_count, check_within
 from stackjax._arrays.typing import PyTree
 from stackjax._game import Game
 from stackjax.solvers._newton import Newton
@@ -69,14 +70,12 @@ def uniform(key: jax.Array, shape: tuple[int, ...], low: float, high: float) -> 
 
 
 def check_positive(**values: float) -> None:
-    """Raises ValueError unless every value is positive."""
+    """Raises TypeError or ValueError unless every value is a positive number."""
     for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"`{name}` must be positive; got {value}.")
+        check_within(name, value, "(0, inf]")
 
 
 def check_at_least(least: int, **values: int) -> None:
-    """Raises ValueError unless every value is at least `least`."""
+    """Raises TypeError or ValueError unless every value is an integer of at least `least`."""
     for name, value in values.items():
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+        check_count(name, value, least=least)

@@ -42,6 +42,7 @@ def duopoly(
       follower_capacity: the most that the follower can make, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `slope` or a capacity is not positive.
 
     Source: H. von Stackelberg, Marktform und Gleichgewicht, 1934; A. Cournot, Recherches sur les
@@ -147,6 +148,7 @@ def entry_deterrence(
       follower_cost: the follower's cost a unit, more than the leader's.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `slope` is not positive, or `follower_cost` not above `leader_cost`.
 
     Source: J. Bain, Barriers to New Competition, 1956; A. Dixit, Recent developments in oligopoly

@@ -35,6 +35,7 @@ def halfspaces(
       effort: the leader's cost of pushing, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `rows` is not between 1 and `size`, or `effort` not positive.
 
     Source: an exercise in projections; Boyd and Vandenberghe, Convex Optimization, 2004, 8.1.

@@ -29,6 +29,7 @@ def logit_pricing(*, products: int = 2, noise: float = 1.0) -> ClosedFormGame:
       noise: of the customers' choice, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `products` is below 1, or `noise` not positive.
 
     Source: Anderson and de Palma, The logit as a model of product differentiation, Oxford Economic

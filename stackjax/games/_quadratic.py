@@ -25,6 +25,7 @@ def quadratic(
       context_size: the length of x.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: a size is below 1.
 
     Source: an exercise; for its dynamic version see Basar and Olsder, Dynamic Noncooperative Game

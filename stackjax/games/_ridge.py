@@ -36,6 +36,7 @@ def ridge(
       valid_rows: n', at least `features`.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `features` is below 1, or `train_rows` or `valid_rows` below it.
 
     Source: Hoerl and Kennard, Ridge regression, Technometrics 12(1), 1970; as a bilevel program,

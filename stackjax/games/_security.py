@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.arguments import check_within
 from stackjax._game import Game
 from stackjax.games._closed_form import ClosedFormGame, check_at_least, check_positive, uniform
 from stackjax.sets import Simplex
@@ -31,6 +32,7 @@ def security(*, targets: int = 3, resources: float = 0.5, spread: float = 1.0) -
       spread: the attacker's taste for variety, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `targets` is below 2, `resources` not in (0, 1], or `spread` not positive.
 
     Source: a smooth version of Kiekintveld et al., Computing optimal randomized resource
@@ -44,8 +46,7 @@ def security(*, targets: int = 3, resources: float = 0.5, spread: float = 1.0) -
     """
     check_at_least(2, targets=targets)
     check_positive(spread=spread)
-    if not 0 < resources <= 1:
-        raise ValueError(f"`resources` must be in (0, 1]; got {resources}.")
+    check_within("resources", resources, "(0, 1]")
     counts = np.asarray([(m, p) for p in range(1, targets + 1) for m in range(1, p + 1)])
 
     def follower_utility(c: jax.Array, e: jax.Array, v: jax.Array) -> jax.Array:

@@ -33,6 +33,7 @@ def steering(*, size: int = 3, force: float = 0.5, radius: float = 2.0) -> Close
       radius: of the follower's ball, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `size` is below 2; `force` or `radius` is not positive.
 
     Source: the velocity triangle; linear optimisation on a ball, Boyd and Vandenberghe, Convex

@@ -96,6 +96,7 @@ def commodity_tax(*, goods: int = 2) -> ClosedFormGame:
       goods: how many.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `goods` is below 1.
 
     Source: F. Ramsey, A contribution to the theory of taxation, Economic Journal 37, 1927.

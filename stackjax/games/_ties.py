@@ -65,6 +65,7 @@ def favour(*, worth: float = 1.0) -> ClosedFormGame:
       worth: of the favour to the leader, > 0.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `worth` is not positive.
 
     Source: an exercise; on the two conventions see Dempe, Foundations of Bilevel Programming, 2002,

@@ -22,6 +22,7 @@ def wholesale(*, slope: float = 1.0, cost: float = 1.0) -> ClosedFormGame:
       cost: the manufacturer's, a unit.
 
     Raises:
+      TypeError: an argument is of the wrong kind.
       ValueError: `slope` is not positive.
 
     Source: J. Spengler, Vertical integration and antitrust policy, Journal of Political Economy

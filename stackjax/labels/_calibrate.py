@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_count, common_length
+from stackjax._arrays.arguments import check_count, check_key, check_type
+from stackjax.labels._arguments import common_length
 from stackjax.labels._learner import Learner
 from stackjax.labels._run import run
 
@@ -66,7 +66,8 @@ def tune_threshold(
       last.
 
     Raises:
-      TypeError: `make` is not callable, or `key` is not a key.
+      TypeError: `make` is not callable, `key` is not a key, or a
+        number of the wrong kind.
       ValueError: there is no candidate or no stream, or lengths differ.
 
     Example:
@@ -78,8 +79,7 @@ def tune_threshold(
       >>> found.chosen, found.labels
       (Array(0., dtype=float32), Array([10.,  0.], dtype=float32))
     """
-    if not callable(make):
-        raise TypeError(f"make: got {make!r}, must be a function candidate -> Learner")
+    check_type("make", make, Callable, "a function candidate -> Learner")
     check_count("rounds", rounds)
     check_key(key)
     candidates = jax.tree.map(jnp.asarray, candidates)

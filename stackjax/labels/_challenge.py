@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.core import Tracer
 
-from stackjax.labels._arguments import check_features, check_number, check_shape
+from stackjax._arrays.arguments import check_shape, check_within
+from stackjax.labels._arguments import check_features
 
 
 class Challenge(struct.PyTreeNode):
@@ -84,6 +85,7 @@ def challenge(
       A `Challenge`. Ties of the follower go to the smaller index.
 
     Raises:
+      TypeError: `features` is not an array, or `radius` not a number.
       ValueError: shapes do not fit, there is one alternative only, `radius` is negative, or
         `action` is not the index of an alternative.
 
@@ -98,7 +100,7 @@ def challenge(
     check_features(features)
     check_shape("theta", theta, features.shape[1:])
     check_shape("inverse", inverse, 2 * features.shape[1:])
-    check_number("radius", radius, at_least=0.0)
+    check_within("radius", radius, "[0, inf)")
     if action is not None:
         _check_action(action, features.shape[0])
     scores = features @ theta
@@ -125,4 +127,4 @@ def _check_action(action: Any, alternatives: int) -> None:
     check_shape("action", action, ())
     known = not isinstance(action, Tracer)
     if known and not (int(action) == action and 0 <= int(action) < alternatives):
-        raise ValueError(f"action: got {action}, must be an integer in [0, {alternatives})")
+        raise ValueError(f"`action` must be an integer in [0, {alternatives}); got {action}.")

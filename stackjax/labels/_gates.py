@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax.labels._arguments import check_number
+from stackjax._arrays.arguments import check_type, check_within
 from stackjax.labels._challenge import Challenge
 from stackjax.labels._ridge import Ridge
 
@@ -108,8 +108,7 @@ def gate_of(latency: Callable[[View], jax.Array]) -> Gate:
       >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
       1.41 True
     """
-    if not callable(latency):
-        raise TypeError(f"latency: got {latency!r}, must be a function of a View")
+    check_type("latency", latency, Callable, "a function of a View")
     return Gate(
         init=lambda features: (),
         select=lambda memory, view: GateCandidate(latency(view), view.round, view.features),
@@ -171,7 +170,8 @@ def entropy(*, temperature: Any = 1.0) -> Gate:
       temperature: > 0, in units of rewards.
 
     Raises:
-      ValueError: `temperature` is not positive.
+      TypeError: `temperature` is not a number.
+      ValueError: it is not positive.
 
     Example:
       >>> gate = sj.labels.entropy(temperature=0.1)
@@ -180,7 +180,7 @@ def entropy(*, temperature: Any = 1.0) -> Gate:
       >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")  # log 2
       0.69 True
     """
-    check_number("temperature", temperature, above=0.0)
+    check_within("temperature", temperature, "(0, inf)")
 
     def latency(view: View) -> jax.Array:
         logs = jax.nn.log_softmax(view.challenge.scores / temperature)
@@ -245,7 +245,8 @@ def oldest_direction(*, horizon: Any) -> Gate:
       horizon: > 0, age of the prior at round 0; the number of rounds is a natural choice.
 
     Raises:
-      ValueError: `horizon` is not positive.
+      TypeError: `horizon` is not a number.
+      ValueError: it is not positive.
 
     Example:
       >>> gate = sj.labels.oldest_direction(horizon=1000)
@@ -254,7 +255,7 @@ def oldest_direction(*, horizon: Any) -> Gate:
       >>> print(f"{proposal.candidate.latency:.2f} {proposal.query}")
       1000.00 True
     """
-    check_number("horizon", horizon, above=0.0)
+    check_within("horizon", horizon, "(0, inf)")
 
     def select(memory: jax.Array, view: View) -> GateCandidate:
         play = view.challenge
@@ -287,12 +288,13 @@ def decaying(start: Any, power: Any) -> Callable[[Any], jax.Array]:
         power gives a rising threshold.
 
     Raises:
-      ValueError: `start` is not a number, or `power` not a finite one.
+      TypeError: `start` or `power` is not a number.
+      ValueError: `start` is NaN, or `power` not finite.
 
     Example:
       >>> float(sj.labels.decaying(4.0, 0.5)(15))
       1.0
     """
-    check_number("start", start, finite=False)
-    check_number("power", power)
+    check_within("start", start, "[-inf, inf]")
+    check_within("power", power, "(-inf, inf)")
     return lambda t: start * (jnp.asarray(t, jnp.result_type(float)) + 1.0) ** (-power)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_count
+from stackjax._arrays.arguments import check_count, check_key, check_type
 from stackjax.labels._learner import Learner, LearnerState
 from stackjax.labels._ridge import new_ridge, refresh
 from stackjax.labels._run import Curves, example_round, tally
@@ -87,7 +87,8 @@ def run_last_layer(
       The `LastLayer`, and `Curves` with one record for each interval; their `error` is NaN.
 
     Raises:
-      TypeError: the head or the stream is not callable, or `key` is not a key.
+      TypeError: the head or the stream is not callable, `key` is not a key, or a
+        number of the wrong kind.
       ValueError: a count is out of its range, or the gate has a memory, whose embeddings would
         not survive a training.
 
@@ -112,7 +113,10 @@ def run_last_layer(
     start, train_key = jax.random.split(key)
     state = learner.init(embedded, start)
     if learner.delayed or jax.tree.leaves(state.memory):
-        raise ValueError("learner: its gate has a memory, which a new embedding would invalidate")
+        raise ValueError(
+            "`learner` must have a gate without memory, which a new embedding would invalidate; "
+            "got one with memory."
+        )
     optimizer = optax.adam(_LEARNING_RATE) if optimizer is None else optimizer
     alternatives, dim = example.shape
     interval = min(interval, rounds)
@@ -148,10 +152,8 @@ class _Plan(NamedTuple):
 
 
 def _check(head: Any, learner: Any, counts: dict[str, int], key: Any) -> None:
-    if not callable(head):
-        raise TypeError(f"head: got {type(head).__name__}, must be a callable pytree")
-    if not isinstance(learner, Learner):
-        raise TypeError(f"learner: got {type(learner).__name__}, must be a Learner")
+    check_type("head", head, Callable, "a callable pytree")
+    check_type("learner", learner, Learner, "a Learner")
     for name, count in counts.items():
         check_count(name, count)
     check_key(key)

@@ -7,8 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_features, check_number, check_shape
+from stackjax._arrays.arguments import (
+    check_choice,
+    check_key,
+    check_shape,
+    check_type,
+    check_within,
+)
+from stackjax.labels._arguments import check_features
 from stackjax.labels._challenge import Challenge, challenge
 from stackjax.labels._gates import (
     Gate,
@@ -152,7 +158,7 @@ def budgeted_learner(
       prior_mean: `[d]`, the estimate before any label; zero by default.
 
     Raises:
-      TypeError: `gate` is not a `Gate`.
+      TypeError: `gate` is not a `Gate`, or an option is not a number.
       ValueError: an option is out of its range.
 
     Source: the interface of optax; LinUCB after Li, Chu, Langford and Schapire, WWW 2010.
@@ -164,18 +170,17 @@ def budgeted_learner(
       >>> print(learner.propose(state, jnp.eye(2)).action, learner.propose(state, jnp.eye(2)).query)
       1 False
     """
-    if not isinstance(gate, Gate):
-        raise TypeError(f"gate: got {type(gate).__name__}, must be a Gate")
+    check_type("gate", gate, Gate, "a Gate")
     if budget is not None:
-        check_number("budget", budget, at_least=0.0, finite=False)
+        check_within("budget", budget, "[0, inf]")
     if not callable(threshold):
-        check_number("threshold", threshold, finite=False)
-    check_number("regularisation", regularisation, above=0.0)
-    check_number("noise", noise, at_least=0.0)
-    check_number("norm", norm, at_least=0.0)
-    check_number("confidence", confidence, above=0.0, at_most=1.0)
-    check_number("scale", scale, at_least=0.0)
-    check_number("forget", forget, above=0.0, at_most=1.0)
+        check_within("threshold", threshold, "[-inf, inf]")
+    check_within("regularisation", regularisation, "(0, inf)")
+    check_within("noise", noise, "[0, inf)")
+    check_within("norm", norm, "[0, inf)")
+    check_within("confidence", confidence, "(0, 1]")
+    check_within("scale", scale, "[0, inf)")
+    check_within("forget", forget, "(0, 1]")
 
     def init(features: Any, key: jax.Array) -> LearnerState:
         check_features(features)
@@ -281,10 +286,9 @@ def llf_stacksl(
       >>> sj.labels.llf_stacksl(budget=100, latency="pool", threshold=0.5).delayed
       True
     """
-    if latency not in LATENCIES:
-        raise ValueError(f"latency: got {latency!r}, must be one of {', '.join(LATENCIES)}")
+    check_choice("latency", latency, LATENCIES)
     if latency == "age" and horizon is None:
-        raise ValueError('horizon: latency="age" needs the number of rounds')
+        raise ValueError('`horizon` must be the number of rounds with latency="age"; got None.')
     if latency == "pool":
         gate = waiting_pool(size=pool)
     else:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax.labels._arguments import check_count
+from stackjax._arrays.arguments import check_count
 from stackjax.labels._challenge import challenge
 from stackjax.labels._gates import Gate, GateCandidate, View
 
@@ -55,7 +55,8 @@ def waiting_pool(*, size: int = 32) -> Gate:
       size: P, how many items may wait.
 
     Raises:
-      ValueError: `size` is not a positive integer.
+      TypeError: `size` is not an integer.
+      ValueError: it is not positive.
 
     Example:
       >>> sj.labels.waiting_pool(size=8).delayed

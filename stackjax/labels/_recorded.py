@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
-from jax.core import Tracer
 
-from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_number, check_shape
+from stackjax._arrays.arguments import (
+    check_all_within,
+    check_key,
+    check_shape,
+    check_type,
+    check_within,
+)
 from stackjax.labels._streams import Round
 
 
@@ -61,19 +65,18 @@ def recorded_stream(features: Any, rewards: Any, order: Any = None) -> RecordedS
     check_shape("rewards", rewards, features.shape[:2])
     if features.shape[0] < 1 or features.shape[1] < 2 or features.shape[2] < 1:
         raise ValueError(
-            f"features: got shape {features.shape}, need a question, two alternatives and a feature"
+            "`features` must have a question, two alternatives and a feature; got shape "
+            f"{features.shape}."
         )
     order = jnp.arange(features.shape[0]) if order is None else jnp.asarray(order)
     check_shape("order", order, (None,))
     if order.shape[0] == 0 or not jnp.issubdtype(order.dtype, jnp.integer):
-        raise ValueError(f"order: got {order.dtype}{order.shape}, must be integer rows, at least 1")
-    if not isinstance(features, Tracer) and not isinstance(rewards, Tracer):
-        if not (np.isfinite(features).all() and np.isfinite(rewards).all()):
-            raise ValueError("features, rewards: some numbers are not finite")
-    if not isinstance(order, Tracer):
-        low, high = int(order.min()), int(order.max())
-        if low < 0 or high >= features.shape[0]:
-            raise ValueError(f"order: rows {low} to {high}, must be in [0, {features.shape[0]})")
+        raise ValueError(
+            f"`order` must be integer rows, at least 1; got {order.dtype}{order.shape}."
+        )
+    for name, values in (("features", features), ("rewards", rewards)):
+        check_all_within(name, values, "(-inf, inf)")
+    check_all_within("order", order, f"[0, {features.shape[0]})")
     return RecordedStream(features, rewards, order.astype(jnp.int32))
 
 
@@ -136,7 +139,8 @@ def imagine(
       turn: radians a round, if theta* is thought to drift.
 
     Raises:
-      TypeError: `stream` is not callable or its rounds are no `Round`, or `key` is not a key.
+      TypeError: `stream` is not callable or its rounds are no `Round`, `key` is not a key, or a
+        number of the wrong kind.
       ValueError: a number is out of its range.
 
     Example:
@@ -144,15 +148,14 @@ def imagine(
       >>> sj.labels.imagine(stream, key=jax.random.key(0), spread=1.0, noise=0.1)(1).features.shape
       (2, 1)
     """
-    if not callable(stream):
-        raise TypeError(f"stream: got {type(stream).__name__}, must be a callable t -> Round")
+    check_type("stream", stream, Callable, "a callable t -> Round")
     check_key(key)
     for name, value in (("spread", spread), ("noise", noise)):
-        check_number(name, value, at_least=0.0)
-    check_number("turn", turn)
+        check_within(name, value, "[0, inf)")
+    check_within("turn", turn, "(-inf, inf)")
     first = jax.eval_shape(stream, jnp.zeros((), jnp.int32))
     if not isinstance(first, Round):
-        raise TypeError(f"stream: its rounds are {type(first).__name__}, must be Round")
+        raise TypeError(f"`stream` must return a Round; got {type(first).__name__}.")
     example = first.features
     dim, dtype = example.shape[1], example.dtype
     draws, chance = jax.random.split(key)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax.labels._arguments import check_count, check_dtype, check_number, check_shape
+from stackjax._arrays.arguments import check_count, check_shape, check_within
+from stackjax.labels._arguments import check_dtype
 
 
 class Ridge(struct.PyTreeNode):
@@ -60,9 +61,9 @@ def new_ridge(
       dtype: floating point type; by default jax's.
 
     Raises:
-      ValueError: `dim` is not a positive integer, `regularisation` is not a positive number,
-        `prior_mean` is not `[d]`, or `dtype` is not floating point
-        of 32 or 64 bits.
+      TypeError: `dim` is not an integer, or `regularisation` not a number.
+      ValueError: one of them is not positive, `prior_mean` is not `[d]`, or `dtype` is not floating
+        point of 32 or 64 bits.
 
     Example:
       >>> sj.labels.new_ridge(2, regularisation=4.0).inverse
@@ -70,7 +71,7 @@ def new_ridge(
              [0.  , 0.25]], dtype=float32)
     """
     check_count("dim", dim)
-    check_number("regularisation", regularisation, above=0.0)
+    check_within("regularisation", regularisation, "(0, inf)")
     dtype = jnp.zeros((), float if dtype is None else dtype).dtype
     check_dtype("dtype", dtype)
     mean = jnp.zeros(dim, dtype) if prior_mean is None else jnp.asarray(prior_mean, dtype)
@@ -109,6 +110,7 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
       weight: w >= 0, `[]`: a label counts as w labels.
 
     Raises:
+      TypeError: the weight is not a number.
       ValueError: shapes do not fit, or the weight is negative.
 
     Source: Sherman and Morrison, Annals of Mathematical Statistics 21(1), 1950.
@@ -120,7 +122,7 @@ def label(ridge: Ridge, features: jax.Array, rewards: jax.Array, weight: Any = 1
     """
     check_shape("features", features, (None, ridge.theta.shape[0]))
     check_shape("rewards", rewards, jnp.shape(features)[:1])
-    check_number("weight", weight, at_least=0.0)
+    check_within("weight", weight, "[0, inf)")
     cast = lambda x: jnp.asarray(x, ridge.theta.dtype)
     features, rewards, weight = cast(features), cast(rewards), cast(weight)
     theta, inverse, log_det = ridge.theta, ridge.inverse, ridge.log_det
@@ -162,14 +164,15 @@ def refresh(ridge: Ridge, forget: Any = 1.0) -> Ridge:
       features less their mean, or float64.
 
     Raises:
-      ValueError: `forget` is out of its range.
+      TypeError: `forget` is not a number.
+      ValueError: it is out of its range.
 
     Example:
       >>> seen = sj.labels.label(sj.labels.new_ridge(1), jnp.array([[1.0]]), jnp.array([3.0]))
       >>> round(float(sj.labels.refresh(seen, 0.5).theta[0]), 5)
       1.0
     """
-    check_number("forget", forget, above=0.0, at_most=1.0)
+    check_within("forget", forget, "(0, 1]")
     forget = jnp.asarray(forget, ridge.gram.dtype)
     gram = forget * (ridge.gram + ridge.recent)
     moment = forget * (ridge.moment + ridge.recent_moment)
@@ -211,7 +214,8 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
       confidence: in (0, 1], the probability that the ellipsoid ever fails.
 
     Raises:
-      ValueError: a number is out of its range.
+      TypeError: an argument is not a number.
+      ValueError: one is out of its range.
 
     Source: Abbasi-Yadkori, Pal and Szepesvari, Improved algorithms for linear stochastic bandits,
     NeurIPS 2011, Theorem 2.
@@ -221,9 +225,9 @@ def confidence_radius(ridge: Ridge, *, noise: Any, norm: Any, confidence: Any) -
       >>> sj.labels.confidence_radius(ridge, noise=0.0, norm=1.0, confidence=0.1)
       Array(2., dtype=float32)
     """
-    check_number("noise", noise, at_least=0.0)
-    check_number("norm", norm, at_least=0.0)
-    check_number("confidence", confidence, above=0.0, at_most=1.0)
+    check_within("noise", noise, "[0, inf)")
+    check_within("norm", norm, "[0, inf)")
+    check_within("confidence", confidence, "(0, 1]")
     root = _root(jnp.maximum(ridge.log_det, 0.0) - 2 * jnp.log(confidence))
     return noise * root + jnp.sqrt(ridge.regularisation) * norm
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_count, check_features, check_shape
+from stackjax._arrays.arguments import check_count, check_key, check_shape, check_type
+from stackjax.labels._arguments import check_features
 from stackjax.labels._learner import Learner, LearnerState, Proposal
 from stackjax.labels._ridge import parameter_error
 from stackjax.labels._streams import Round
@@ -73,7 +74,8 @@ def run(
       are the state's.
 
     Raises:
-      TypeError: the stream is not callable, its rounds are no `Round`, or `key` is not a key.
+      TypeError: the stream is not callable, its rounds are no `Round`, `key` is not a key, or a
+        number of the wrong kind.
       ValueError: a count is out of its range, or the stream's shapes do not fit.
 
     Example:
@@ -83,8 +85,7 @@ def run(
       >>> curves.round, int(state.labels)
       (Array([ 500, 1000], dtype=int32), 50)
     """
-    if not isinstance(learner, Learner):
-        raise TypeError(f"learner: got {type(learner).__name__}, must be a Learner")
+    check_type("learner", learner, Learner, "a Learner")
     check_count("rounds", rounds)
     check_count("block", block)
     check_key(key)
@@ -197,7 +198,7 @@ def accuracy(theta: jax.Array, features: jax.Array, means: jax.Array) -> jax.Arr
     check_shape("features", features, (None, None, theta.shape[0]))
     check_shape("means", means, features.shape[:2])
     if features.shape[0] == 0:
-        raise ValueError("features: there is no question")
+        raise ValueError("`features` must hold at least one question; got none.")
     scores = features @ theta
     chosen = jnp.argmax(scores, axis=-1)
     won = jnp.take_along_axis(means, chosen[:, None], axis=1)[:, 0]
@@ -212,11 +213,10 @@ def example_round(stream: Any) -> Round:
       TypeError: it is not callable, or does not return a `Round`.
       ValueError: the shapes do not fit.
     """
-    if not callable(stream):
-        raise TypeError(f"stream: got {type(stream).__name__}, must be a callable t -> Round")
+    check_type("stream", stream, Callable, "a callable t -> Round")
     example = jax.eval_shape(stream, jnp.zeros((), jnp.int32))
     if not isinstance(example, Round):
-        raise TypeError(f"stream: its rounds are {type(example).__name__}, must be Round")
+        raise TypeError(f"`stream` must return a Round; got {type(example).__name__}.")
     check_features(example.features)
     for name in ("means", "rewards"):
         check_shape(name, getattr(example, name), example.features.shape[:1])

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from stackjax._arrays.arguments import check_count, check_type, check_within
 from stackjax.finite import quantal_response
-from stackjax.labels._arguments import check_count, check_number, common_length
+from stackjax.labels._arguments import common_length
 from stackjax.labels._gates import decaying
 from stackjax.labels._ridge import confidence_radius, label, new_ridge
 from stackjax.labels._run import example_round
@@ -39,11 +40,12 @@ class GateSettings(struct.PyTreeNode):
         """From plain numbers; `threshold` and `scale` are positive.
 
         Raises:
-          ValueError: a number is out of its range.
+          TypeError: an argument is not a number.
+          ValueError: one is out of its range.
         """
-        check_number("threshold", threshold, above=0.0)
-        check_number("power", power)
-        check_number("scale", scale, above=0.0)
+        check_within("threshold", threshold, "(0, inf)")
+        check_within("power", power, "(-inf, inf)")
+        check_within("scale", scale, "(0, inf)")
         as_float = lambda x: jnp.asarray(x, float)
         return cls(
             jnp.log(as_float(threshold)), jnp.asarray(power, float), jnp.log(as_float(scale))
@@ -110,7 +112,8 @@ def smoothed_run(
       confidence: of the confidence set.
 
     Raises:
-      TypeError: the settings are no `GateSettings`, or the stream is not one.
+      TypeError: the settings are no `GateSettings`, the stream is not one, or an option is of the
+        wrong kind.
       ValueError: a number is out of its range.
 
     Example:
@@ -119,11 +122,10 @@ def smoothed_run(
       >>> bool(sj.labels.smoothed_run(settings, stream, 50, budget=5.0).labels <= 5.001)
       True
     """
-    if not isinstance(settings, GateSettings):
-        raise TypeError(f"settings: got {type(settings).__name__}, must be GateSettings")
+    check_type("settings", settings, GateSettings, "a GateSettings")
     check_count("rounds", rounds)
-    check_number("budget", budget, at_least=0.0, finite=False)
-    check_number("temperature", temperature, above=0.0)
+    check_within("budget", budget, "[0, inf]")
+    check_within("temperature", temperature, "(0, inf)")
     example = example_round(stream).features
     ridge = new_ridge(example.shape[1], regularisation=regularisation, dtype=example.dtype)
     schedule, scale = settings.options["threshold"], settings.options["scale"]
@@ -211,7 +213,7 @@ def tune_gate(
       streams: the hard gate is not the smoothed one.
 
     Raises:
-      TypeError: the settings are no `GateSettings`.
+      TypeError: the settings are no `GateSettings`, or an option is of the wrong kind.
       ValueError: a number is out of its range, or the streams are not stacked.
 
     Example:
@@ -222,8 +224,7 @@ def tune_gate(
       >>> print(tuned.regret.min() <= tuned.regret[0], tuned.labels.max() <= 3.001)
       True True
     """
-    if not isinstance(settings, GateSettings):
-        raise TypeError(f"settings: got {type(settings).__name__}, must be GateSettings")
+    check_type("settings", settings, GateSettings, "a GateSettings")
     check_count("steps", steps)
     common_length("streams", streams)
     optimizer = optax.adam(0.05) if optimizer is None else optimizer

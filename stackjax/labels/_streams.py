@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from stackjax._arrays.arguments import check_key
-from stackjax.labels._arguments import check_count, check_number
+from stackjax._arrays.arguments import check_count, check_key, check_within
 
 
 class Round(struct.PyTreeNode):
@@ -108,7 +107,7 @@ def linear_stream(
       A `LinearStream`; features have an expected square norm of 1.
 
     Raises:
-      TypeError: `key` is not a typed key.
+      TypeError: `key` is not a typed key, or another argument of the wrong kind.
       ValueError: a size or the noise is out of its range.
 
     Example:
@@ -132,7 +131,7 @@ def rare_stream(
       noise: standard deviation of the rewards' noise, >= 0.
 
     Raises:
-      TypeError: `key` is not a typed key.
+      TypeError: `key` is not a typed key, or another argument of the wrong kind.
       ValueError: a number is out of its range.
 
     Example:
@@ -140,13 +139,11 @@ def rare_stream(
       >>> stream.mask[1]
       Array([0., 1., 1., 1.], dtype=float32)
     """
-    check_count("dim", dim, at_least=2)
+    check_count("dim", dim, least=2)
     check_count("rare", rare)
     if rare >= dim:
-        raise ValueError(f"rare: got {rare}, must be less than dim = {dim}")
-    check_number("rate", rate, above=0.0)
-    if not rate < 1.0:
-        raise ValueError(f"rate: got {rate}, must lie in (0, 1)")
+        raise ValueError(f"`rare` must be less than `dim`, {dim}; got {rare}.")
+    check_within("rate", rate, "(0, 1)")
     last = np.arange(dim) >= dim - rare
     return _stream(key, dim, alternatives, noise, 0.0, np.stack([~last, last]), [1.0 - rate, 1.0])
 
@@ -173,7 +170,7 @@ def ordered_stream(
       noise: standard deviation of the rewards' noise, >= 0.
 
     Raises:
-      TypeError: `key` is not a typed key.
+      TypeError: `key` is not a typed key, or another argument of the wrong kind.
       ValueError: a number is out of its range, or `groups` does not divide `dim`.
 
     Example:
@@ -182,9 +179,9 @@ def ordered_stream(
     """
     check_count("dim", dim)
     check_count("groups", groups)
-    check_count("rounds", rounds, at_least=groups)
+    check_count("rounds", rounds, least=groups)
     if dim % groups:
-        raise ValueError(f"groups: got {groups}, must divide dim = {dim}")
+        raise ValueError(f"`groups` must divide `dim`, {dim}; got {groups}.")
     mask = np.kron(np.eye(groups), np.ones(dim // groups))
     ends = np.arange(1, groups + 1) / groups
     return _stream(key, dim, alternatives, noise, 0.0, mask, ends, rounds // groups)
@@ -201,9 +198,9 @@ def _stream(
 ) -> LinearStream:  # fmt: skip
     check_key(key)
     check_count("dim", dim)
-    check_count("alternatives", alternatives, at_least=2)
-    check_number("noise", noise, at_least=0.0)
-    check_number("turn", turn)
+    check_count("alternatives", alternatives, least=2)
+    check_within("noise", noise, "[0, inf)")
+    check_within("turn", turn, "(-inf, inf)")
     rounds, plane = jax.random.split(key)
     first, second = jax.random.normal(plane, (2, dim))
     theta = first / jnp.linalg.norm(first)

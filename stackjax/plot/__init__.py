@@ -7,9 +7,7 @@ axes. The colour says the role: `COLORS`. matplotlib's settings are left alone.
 try:
     import matplotlib  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        'stackjax.plot needs matplotlib; install it with: pip install "stackjax[plot]"'
-    ) from error
+    raise ImportError('stackjax.plot needs matplotlib: `pip install "stackjax[plot]"`.') from error
 
 from stackjax.plot._actions import action_set
 from stackjax.plot._curve import response_curve

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from stackjax._arrays.arguments import check_all_within
 from stackjax.plot._arguments import columns, fitting, numbers
 from stackjax.plot._style import COLORS, axes, finish, legend
 from stackjax.sets._empirical import ActionSet
@@ -45,7 +46,7 @@ def action_set(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; a share
         is outside of [0, 1]; `baseline` is out of range; `projected` comes without `proposed`, or
         nothing is allowed to project on.
@@ -70,7 +71,7 @@ def action_set(
     share = _share(allowed, count)
     moves = _moves(proposed, projected, points, share, scale)
     if baseline is not None and not (_integer(baseline) and 0 <= baseline < count):
-        raise ValueError(f"baseline: must be a row in 0..{count - 1}, got {baseline!r}")
+        raise ValueError(f"`baseline` must be a row in 0..{count - 1}; got {baseline!r}.")
     ax = axes(ax)
     x, y = points[:, 0], points[:, 1]
     if moves is not None:
@@ -121,21 +122,18 @@ def _points(name: str, actions: Any) -> np.ndarray:
     if not any(np.ndim(leaf) for leaf in leaves):  # a list of lists
         leaves = [numbers(name, actions)]
     if np.ndim(leaves[0]) < 1:
-        raise ValueError(f"{name}: must be [K, d] or a pytree with a leading [K]")
+        raise ValueError(f"`{name}` must be [K, d] or a pytree with a leading [K]; got one number.")
     points = columns(name, actions, len(leaves[0]), "its first array")
     if points.shape[1] < 2:
-        raise ValueError(f"{name}: needs 2 numbers for each action, got {points.shape[1]}")
+        raise ValueError(f"`{name}` must have 2 numbers or more a row; got {points.shape[1]}.")
     return points
 
 
 def _share(allowed: Any, count: int) -> np.ndarray:
     if allowed is None:
         return np.ones(count)
-    share = fitting("allowed", allowed, (count,), "actions")
-    if share.min() < 0 or share.max() > 1:
-        raise ValueError(
-            f"allowed: must be booleans or shares in [0, 1], got {share.min():g}..{share.max():g}"
-        )
+    share = fitting("allowed", allowed, (count,), "`actions`")
+    check_all_within("allowed", share, "[0, 1]")
     return share
 
 
@@ -145,17 +143,18 @@ def _moves(
     """Actions before and after projection, `[N, d]` each."""
     if proposed is None:
         if projected is not None:
-            raise ValueError("projected: comes without `proposed`")
+            raise ValueError("`projected` must come with `proposed`; got None for that.")
         return None
     before = _points("proposed", proposed)
     if before.shape[1] != points.shape[1]:
         raise ValueError(
-            f"proposed: needs {points.shape[1]} numbers for each action, got {before.shape[1]}"
+            f"`proposed` must have {points.shape[1]} numbers a row for `actions`; got "
+            f"{before.shape[1]}."
         )
     if projected is not None:
-        return before, fitting("projected", projected, before.shape, "proposed")
+        return before, fitting("projected", projected, before.shape, "`proposed`")
     if not (share > 0).any():
-        raise ValueError("allowed: no action is, there is nothing to project on")
+        raise ValueError("`allowed` must allow an action to project on; got none.")
     kept = points[share > 0]
     apart = (((before[:, None] - kept[None]) / scale) ** 2).sum(2)
     return before, kept[apart.argmin(axis=1)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from stackjax._arrays.arguments import shown
 from stackjax._follower.response import Response
 from stackjax.plot._arguments import columns, flags, names, numbers
 from stackjax.plot._style import COLORS, axes, dashes, finish, legend, shade
@@ -50,7 +51,7 @@ def response_curve(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite (but for
         bounds, which may be infinite); one of `low` and `high` comes without the other, or a low
         exceeds its high.
@@ -80,12 +81,12 @@ def response_curve(
         converged = responses.converged if converged is None else converged
         unique = responses.unique if unique is None else unique
         responses = responses.value
-    y = columns("responses", responses, len(x), "actions")
+    y = columns("responses", responses, len(x), "`actions`")
     shape, curves = x.shape, y.shape[1]
     sure = np.ones(shape, bool)
-    known = sure if converged is None else flags("converged", converged, shape, "actions")
-    alone = sure if unique is None else flags("unique", unique, shape, "actions")
-    ends = band(low, high, y.shape, "responses")
+    known = sure if converged is None else flags("converged", converged, shape, "`actions`")
+    alone = sure if unique is None else flags("unique", unique, shape, "`actions`")
+    ends = band(low, high, y.shape, "`responses`")
     limits = None if bounds is None else _limits(bounds, curves)
     captions = None if labels is None else names("labels", labels, curves)
     ax = axes(ax)
@@ -112,19 +113,16 @@ def band(low: Any, high: Any, shape: tuple[int, int], of: str) -> np.ndarray | N
         return None
     for name, end, other in (("low", low, "high"), ("high", high, "low")):
         if end is None:
-            raise ValueError(f"{name}: is needed with `{other}`")
-    ends = []
-    for name, end in (("low", low), ("high", high)):
-        found = columns(name, end, shape[0], of)
-        if found.shape != shape:
-            raise ValueError(
-                f"{name}: must have {shape[1]} numbers a row, as {of} has, got {found.shape[1]}"
-            )
-        ends.append(found)
+            raise ValueError(f"`{name}` must be given with `{other}`; got None.")
+    ends = np.stack(
+        [columns(n, x, shape[0], of, width=shape[1]) for n, x in (("low", low), ("high", high))]
+    )
     wrong = int((ends[0] > ends[1]).sum())
     if wrong:
-        raise ValueError(f"low: exceeds high at {wrong} of {ends[0].size} points")
-    return np.stack(ends)
+        raise ValueError(
+            f"`low` must not exceed `high`; it does at {wrong} of {ends[0].size} points."
+        )
+    return ends
 
 
 def draw(
@@ -171,14 +169,16 @@ def draw(
 
 def _limits(bounds: Any, count: int) -> np.ndarray:
     """The finite bounds, each once."""
-    wrong = "bounds: must be a pair (lower, upper) of numbers or of arrays with one for each curve"
     try:
         lower, upper = bounds
         pair = np.stack([np.broadcast_to(np.asarray(b, float), count) for b in (lower, upper)])
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{wrong} ({count}), got {bounds!r:.60}") from error
+        raise ValueError(
+            "`bounds` must be a pair (lower, upper) of numbers or of arrays with one for each of "
+            f"{count} curves; got {shown(bounds)}."
+        ) from error
     if np.isnan(pair).any() or (pair[0] > pair[1]).any():
-        raise ValueError(f"bounds: the lower must not exceed the upper, got {bounds!r:.60}")
+        raise ValueError(f"`bounds` must be (lower, upper) in order; got {shown(bounds)}.")
     return np.unique(pair[np.isfinite(pair)])
 
 

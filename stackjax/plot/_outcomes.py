@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from stackjax._arrays.arguments import shown
 from stackjax.plot._arguments import fitting, numbers
 from stackjax.plot._style import COLORS, axes, color, finish, legend, marker
 
@@ -46,7 +47,7 @@ def pareto(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: there is no arm; one lacks an interval, or its low exceeds its high; a number is
         not finite; `cells` differ in length or come with `difference`; a role or an
         arm of `roles` is unknown.
@@ -60,7 +61,9 @@ def pareto(
       [250, 60]
     """
     if not isinstance(arms, Mapping) or not arms:
-        raise ValueError("arms: must map the name of at least one arm to its intervals")
+        raise ValueError(
+            f"`arms` must map the name of at least one arm to its intervals; got {shown(arms)}."
+        )
     tail = "_difference" if difference else ""
     found = {
         name: (_interval(name, arm, f"tokens{tail}"), 100 * _interval(name, arm, f"correct{tail}"))
@@ -69,7 +72,9 @@ def pareto(
     paints = _paints(arms, roles)
     fixed = None if cells is None else _cells(cells)
     if difference and (fixed is not None or front):
-        raise ValueError("cells and front: are of values, not of differences")
+        raise ValueError(
+            "`difference` must be False with `cells` or `front`, which are of values; got True."
+        )
     ax = axes(ax)
     if fixed is not None:
         ax.scatter(*fixed, s=14, color=COLORS["tried"], label=f"{len(fixed[0])} fixed cells")
@@ -105,13 +110,16 @@ def pareto(
 def _interval(name: str, arm: Any, key: str) -> np.ndarray:
     """(estimate, low, high) of one arm."""
     if not isinstance(arm, Mapping) or key not in arm:
-        raise ValueError(f"arms: {name!r} has no {key!r}")
+        raise ValueError(f"`arms[{name!r}]` must have {key!r}; got {shown(arm)}.")
     given = arm[key]
     if isinstance(given, Mapping):  # as read from JSON
         given = [given.get(part) for part in ("estimate", "low", "high")]
     values = fitting(f"arms[{name!r}][{key!r}]", given, (3,), "(estimate, low, high)")
     if not values[1] <= values[2]:
-        raise ValueError(f"arms: {name!r}, {key!r}: low {values[1]:g} exceeds high {values[2]:g}")
+        raise ValueError(
+            f"`arms[{name!r}][{key!r}]` must have its low at most its high; got {values[1]:g} and "
+            f"{values[2]:g}."
+        )
     return values
 
 
@@ -119,7 +127,7 @@ def _paints(arms: Mapping[str, Any], roles: Mapping[str, str] | None) -> dict[st
     roles = {} if roles is None else roles
     unknown = sorted(set(roles) - set(arms))
     if unknown:
-        raise ValueError(f"roles: {unknown} are not among the arms")
+        raise ValueError(f"`roles` must name arms, {list(arms)}; got {unknown}.")
     return {name: color(roles.get(name, "leader"), f"roles[{name!r}]") for name in arms}
 
 
@@ -127,7 +135,9 @@ def _cells(cells: Any) -> tuple[np.ndarray, np.ndarray]:
     try:
         tokens, correct = cells
     except (TypeError, ValueError) as error:
-        raise ValueError("cells: must be a pair, tokens [K] and correctness [K]") from error
+        raise ValueError(
+            f"`cells` must be a pair, tokens [K] and correctness [K]; got {shown(cells)}."
+        ) from error
     tokens = numbers("cells", tokens, 1)
     return tokens, 100 * fitting("cells", correct, tokens.shape, "their tokens")
 

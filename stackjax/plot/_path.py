@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from stackjax._arrays.arguments import check_shape
 from stackjax.plot._arguments import fitting, numbers
 from stackjax.plot._style import COLORS, SMALL, axes, colormap, finish, legend
 from stackjax.plot._surface import color_limits, increasing, within
@@ -42,7 +43,7 @@ def leader_path(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; an axis
         does not increase.
 
@@ -56,10 +57,9 @@ def leader_path(
       [-1.0, -0.5, 0.0]
     """
     x, y = increasing("first", first), increasing("second", second)
-    z = fitting("utility", utility, (len(x), len(y)), "(first, second)")
+    z = fitting("utility", utility, (len(x), len(y)), "`first` and `second`")
     steps = numbers("path", path, 2)
-    if steps.shape[1] != 2:
-        raise ValueError(f"path: must have shape [T, 2], got {steps.shape}")
+    check_shape("path", steps, (None, 2))
     best = None if optimum is None else fitting("optimum", optimum, (2,), "an action")
     ax = axes(ax)
     grid = np.linspace(*color_limits(None, z), 12 + 1)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from stackjax._arrays.arguments import check_all_within
 from stackjax.plot._arguments import fitting, numbers
 from stackjax.plot._style import COLORS, axes, color, finish, legend
 
@@ -38,8 +39,8 @@ def reliability_diagram(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
-      ValueError: `table` lacks a column; its columns are empty, differ in length or have a number
+      TypeError: `ax` is not a matplotlib Axes, or `table` lacks a column.
+      ValueError: the columns are empty, differ in length or have a number
         that is not finite; a probability is outside of [0, 1], a count not positive; the role is
         unknown.
 
@@ -54,15 +55,16 @@ def reliability_diagram(
     """
     missing = [name for name in ("predicted", "observed", "count") if not hasattr(table, name)]
     if missing:
-        raise ValueError(f"table: a {type(table).__name__} has no {', '.join(missing)}")
+        raise TypeError(
+            f"`table` must have `predicted`, `observed` and `count`; got {type(table).__name__} "
+            f"without {', '.join(missing)}."
+        )
     predicted = numbers("table.predicted", table.predicted, 1)
-    observed = fitting("table.observed", table.observed, predicted.shape, "table.predicted")
-    count = fitting("table.count", table.count, predicted.shape, "table.predicted")
+    observed = fitting("table.observed", table.observed, predicted.shape, "`table.predicted`")
+    count = fitting("table.count", table.count, predicted.shape, "`table.predicted`")
     for name, values in (("predicted", predicted), ("observed", observed)):
-        if values.min() < 0 or values.max() > 1:
-            raise ValueError(f"table.{name}: must lie in [0, 1], got up to {values.max():g}")
-    if count.min() <= 0:
-        raise ValueError(f"table.count: must be positive, got {count.min():g}")
+        check_all_within(f"table.{name}", values, "[0, 1]")
+    check_all_within("table.count", count, "(0, inf)")
     paint, ax = color(role), axes(ax)
     if not any(line.get_gid() == _DIAGONAL for line in ax.lines):
         ax.plot([0, 1], [0, 1], color=COLORS["reference"], linewidth=0.8, gid=_DIAGONAL, zorder=1)

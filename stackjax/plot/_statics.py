@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from stackjax._arrays.arguments import check_all_within, check_within
 from stackjax.plot._arguments import columns, flags, names, numbers
 from stackjax.plot._curve import band, draw, mark_failed
 from stackjax.plot._style import axes, finish, legend
@@ -56,7 +57,7 @@ def comparative_statics(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; a
         standard error is negative or comes with `low` or `high`; one of these comes without the
         other, or a low exceeds its high; `level` is out of range.
@@ -87,14 +88,14 @@ def comparative_statics(
     if hasattr(optimum, "action"):  # a `Solution`
         converged = getattr(optimum, "converged", None) if converged is None else converged
         optimum = optimum.action
-    y = columns("optimum", optimum, len(x), "parameters")
+    y = columns("optimum", optimum, len(x), "`parameters`")
     sure = np.ones(x.shape, bool)
-    known = sure if converged is None else flags("converged", converged, x.shape, "parameters")
-    ends = band(low, high, y.shape, "optimum")
+    known = sure if converged is None else flags("converged", converged, x.shape, "`parameters`")
+    ends = band(low, high, y.shape, "`optimum`")
     half = _half_width(standard_error, level, y.shape)
     if half is not None:
         if ends is not None:
-            raise ValueError("standard_error: comes instead of `low` and `high`, not with them")
+            raise ValueError("`standard_error` must come without `low` and `high`; got both.")
         ends = np.stack([y - half, y + half])
     captions = None if labels is None else names("labels", labels, y.shape[1])
     ax = axes(ax)
@@ -111,16 +112,9 @@ def comparative_statics(
 
 def _half_width(error: Any, level: Any, shape: tuple[int, int]) -> np.ndarray | None:
     """Half of the interval, `[N, A]`; None where there is no standard error."""
-    if not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level: must lie in (0, 1), got {level!r}")
+    check_within("level", level, "(0, 1)")
     if error is None:
         return None
-    errors = columns("standard_error", error, shape[0], "optimum")
-    if errors.shape != shape:
-        raise ValueError(
-            f"standard_error: must have {shape[1]} numbers a row, as optimum has, got "
-            f"{errors.shape[1]}"
-        )
-    if errors.min() < 0:
-        raise ValueError(f"standard_error: must be at least 0, got {errors.min():g}")
+    errors = columns("standard_error", error, shape[0], "`optimum`", width=shape[1])
+    check_all_within("standard_error", errors, "[0, inf)")
     return NormalDist().inv_cdf((1 + level) / 2) * errors

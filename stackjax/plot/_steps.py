@@ -37,7 +37,7 @@ def step_histogram(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, `steps` is not numbers or `converged` not booleans.
       ValueError: `steps` is empty or has a negative number or one that is not an integer;
         `converged` has another shape; the role is unknown.
 
@@ -52,9 +52,10 @@ def step_histogram(
     shape = np.shape(steps)
     taken = numbers("steps", steps).ravel()
     if (taken < 0).any() or (taken != np.round(taken)).any():
-        raise ValueError("steps: must be integers of at least 0")
+        wrong = taken[(taken < 0) | (taken != np.round(taken))]
+        raise ValueError(f"`steps` must be integers of at least 0; got {wrong[0]:g}.")
     sure = np.ones(shape, bool)
-    known = (sure if converged is None else flags("converged", converged, shape, "steps")).ravel()
+    known = (sure if converged is None else flags("converged", converged, shape, "`steps`")).ravel()
     paint, ax = color(role), axes(ax)
     low, high = int(taken.min()), int(taken.max())
     width = -(-(high - low + 1) // _BARS)

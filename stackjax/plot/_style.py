@@ -12,6 +12,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
+from stackjax._arrays.arguments import check_choice, check_type
+
 COLORS: dict[str, str] = {
     "leader": "#0072b2",
     "follower": "#009e73",
@@ -40,8 +42,7 @@ def color(role: str, name: str = "role") -> str:
     Raises:
       ValueError: there is no such role; the message calls the argument `name`.
     """
-    if role not in COLORS:
-        raise ValueError(f"{name}: got {role!r}, allowed are {', '.join(COLORS)}")
+    check_choice(name, role, COLORS)
     return COLORS[role]
 
 
@@ -78,8 +79,7 @@ def axes(ax: Any) -> Axes:
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
-    if not isinstance(ax, Axes):
-        raise TypeError(f"ax: must be a matplotlib Axes or None, got {type(ax).__name__}")
+    check_type("ax", ax, Axes, "a matplotlib Axes or None")
     return ax
 
 

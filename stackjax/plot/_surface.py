@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
+from stackjax._arrays.arguments import shown
 from stackjax._follower.response import Response
 from stackjax.plot._arguments import fitting, flags, numbers
 from stackjax.plot._curve import mark_failed, mark_several
@@ -51,7 +52,7 @@ def response_surface(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: an argument is empty, has the wrong shape or a number that is not finite; an axis
         does not increase; `limits` is out of range.
 
@@ -69,7 +70,7 @@ def response_surface(
         values = values.value
     x, y = increasing("first", first), increasing("second", second)
     shape = len(x), len(y)
-    z = fitting("values", values, shape, "(first, second)")
+    z = fitting("values", values, shape, "`first` and `second`")
     sure = np.ones(shape, bool)
     known = sure if converged is None else flags("converged", converged, shape, "values")
     alone = sure if unique is None else flags("unique", unique, shape, "values")
@@ -115,7 +116,7 @@ def policy_surface(
       ax: where to draw; new axes if None.
 
     Raises:
-      TypeError: `ax` is not a matplotlib Axes.
+      TypeError: `ax` is not a matplotlib Axes, or an argument holds no numbers.
       ValueError: as `response_surface`.
 
     Source: arXiv 2606.23026, eq. (1) and (2).
@@ -131,7 +132,7 @@ def policy_surface(
         np.arange(len(names), dtype=float) if names is not None else increasing(name, axis, 1)
         for name, axis, names in zip(("first", "second"), (first, second), categories)
     )
-    z = fitting("values", values, (len(x), len(y)), "(first, second)")
+    z = fitting("values", values, (len(x), len(y)), "`first` and `second`")
     ends = color_limits(limits, z)
     ax, paint = axes(ax), colormap("leader")
     if categories == [None, None]:
@@ -182,7 +183,7 @@ def increasing(name: str, values: Any, least: int = 2) -> np.ndarray:
     """
     array = numbers(name, values, 1, least=least)
     if not (np.diff(array) > 0).all():
-        raise ValueError(f"{name}: must increase")
+        raise ValueError(f"`{name}` must increase; got {shown(values)}.")
     return array
 
 
@@ -235,7 +236,7 @@ def color_limits(limits: Any, values: np.ndarray) -> tuple[float, float]:
     if limits is not None:
         pair = numbers("limits", limits, 1)
         if pair.shape != (2,) or not pair[0] < pair[1]:
-            raise ValueError(f"limits: must be (low, high) with low < high, got {limits!r:.60}")
+            raise ValueError(f"`limits` must be (low, high) with low < high; got {shown(limits)}.")
         return float(pair[0]), float(pair[1])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     if high - low > 1e-9 * max(abs(low), abs(high)):

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.arguments import check_choice, check_within
 from stackjax.sets._nearest import check_rows
 
 
@@ -55,19 +55,16 @@ def sensitivity_scale(
     Raises:
       ValueError: `loss`, `order` or `floor` is out of range, there is no play, leading axes
         differ, a derivative is not finite, or the utility does not respond to the actions at all.
-      TypeError: an action is not floating point.
+      TypeError: an action is not floating point, or `loss` or `floor` not a number.
 
     Example:
       >>> actions = jnp.array([[0.0, 0.0], [1.0, 1.0]])
       >>> sj.repair.sensitivity_scale(lambda a: 4.0 * a[0] - a[1], actions, loss=0.1)
       Array([0.025, 0.1  ], dtype=float32)
     """
-    if not loss > 0 or not np.isfinite(loss):
-        raise ValueError(f"`loss` must be positive and finite; got {loss}.")
-    if order not in (1, 2):
-        raise ValueError(f"`order` must be 1 or 2; got {order}.")
-    if not 0 < floor <= 1:
-        raise ValueError(f"`floor` must lie in (0, 1]; got {floor}.")
+    check_within("loss", loss, "(0, inf)")
+    check_choice("order", order, (1, 2))
+    check_within("floor", floor, "(0, 1]")
     check_rows("actions", jax.tree.map(jnp.asarray, actions), None)
     for leaf in jax.tree.leaves(actions):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
@@ -75,7 +72,7 @@ def sensitivity_scale(
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((actions, arguments))}
     if len(counts) != 1:
         raise ValueError(
-            f"the arguments of `utility` must share their leading axis; got {sorted(counts)}."
+            f"`actions` and `arguments` must share their leading axis; got {sorted(counts)}."
         )
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], actions))
 
@@ -91,7 +88,7 @@ def sensitivity_scale(
     sound = jnp.all(jnp.isfinite(slopes), axis=1)
     if not isinstance(slopes, Tracer) and not sound.all():
         raise ValueError(
-            f"`utility` must have finite derivatives; got others at {(~sound).sum()} of the plays"
+            f"`utility` must have finite derivatives; got others at {(~sound).sum()} of the plays."
         )
     count = jnp.maximum(jnp.sum(sound), 1)
     # In units of the largest, whose square may be beyond the dtype.

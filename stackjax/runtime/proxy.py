@@ -67,13 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         rollout = Rollout(args.mode, args.share, args.salt)
         limits = Limits(deadline=args.deadline_ms / 1e3, token_budget=args.token_budget)
         if args.log is not None and args.log.suffix != ".jsonl":
-            raise ValueError(f"log must be a .jsonl file, got {args.log}")
+            raise ValueError(f"`log` must be a .jsonl file; got {args.log}.")
         if not 0 <= args.port < 65536:
-            raise ValueError(f"port must be between 0 and 65535, got {args.port}")
+            raise ValueError(f"`port` must be between 0 and 65535; got {args.port}.")
         policy = load_policy(args.policy)
         leader = policy.fingerprint["leader"]
         if args.expect and not leader.startswith(args.expect.lower()):
-            raise ValueError(f"policy: the leader is {leader[:12]}, expected {args.expect}")
+            raise ValueError(
+                f"`expect` must begin the leader's fingerprint, {leader[:12]}; got {args.expect}."
+            )
         governor = Governor(policy, rollout=rollout, limits=limits, log=args.log)
         app = make_app(
             governor,

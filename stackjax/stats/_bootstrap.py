@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_same_shape, check_within
 from stackjax.stats._interval import Interval
 
 
@@ -30,6 +31,7 @@ def clustered_ratio(
       draws: bootstrap samples.
 
     Raises:
+      TypeError: `level` is not a number.
       ValueError: shapes differ, there are fewer than 2 episodes, a denominator is not positive,
         or `level` is not in (0, 1).
 
@@ -40,17 +42,12 @@ def clustered_ratio(
       [0.2, 0.053, 0.304]
     """
     over, under = np.asarray(over, float), np.asarray(under, float)
-    if over.shape != under.shape or over.ndim != 1:
-        raise ValueError(
-            f"`over` and `under` must both be [E]; got {over.shape} and {under.shape}."
-        )
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"`level` must lie in (0, 1); got {level}.")
+    check_same_shape("[E]", over=over, under=under)
+    check_within("level", level, "(0, 1)")
     count = len(over)
     if count < 2:
         raise ValueError(f"`over` must have at least 2 episodes; got {count}.")
-    if not (under > 0).all():
-        raise ValueError(f"`under` must be positive; got {under.min()}.")
+    check_all_within("under", under, "(0, inf]")
     weights = _redraws(count, draws, seed)
     ratios = (weights @ over) / (weights @ under)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
@@ -87,10 +84,7 @@ def clustered_mean(
       Interval(estimate=110.0, low=90.0, high=120.0)
     """
     values, present = np.asarray(values, float), np.asarray(present, bool)
-    if values.shape != present.shape or values.ndim != 2:
-        raise ValueError(
-            f"`values` and `present` must both be [E, T]; got {values.shape} and {present.shape}."
-        )
+    check_same_shape("[E, T]", values=values, present=present)
     counts = present.sum(1)
     sums = np.where(present, values, 0.0).sum(1)
     return clustered_ratio(sums[counts > 0], counts[counts > 0], seed=seed, level=level)

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_choice, check_within
 from stackjax.stats._interval import Interval
 
 METHODS = ("hoeffding", "bernstein", "betting")
@@ -50,6 +51,7 @@ def mean_interval(
       The `Interval`, inside `[low, high]`, with the leading axes' shape.
 
     Raises:
+      TypeError: `alpha` is not a number.
       ValueError: no draw, a draw outside of the bounds or not a number, bounds that are not finite
         or not in order, `alpha` outside of (0, 1), or an unknown method.
 
@@ -62,8 +64,8 @@ def mean_interval(
       True
     """
     values = np.asarray(values, float)
-    check_alpha(alpha)
-    _check_method(method)
+    check_within("alpha", alpha, "(0, 1)")
+    check_choice("method", method, METHODS)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"`low` and `high` must be finite and in order; got {low} and {high}.")
     if values.ndim == 0 or values.shape[-1] == 0:
@@ -72,9 +74,7 @@ def mean_interval(
         )
     slack = 1e-6 * (high - low)  # rounding of what was computed in float32
     if not ((values >= low - slack) & (values <= high + slack)).all():
-        raise ValueError(
-            f"`values` must lie in [{low}, {high}]; got {np.min(values)} to {np.max(values)}."
-        )
+        check_all_within("values", values, f"[{low}, {high}]")
     values = np.clip(values, low, high)
     mean, count = values.mean(-1), values.shape[-1]
     if method == "betting":
@@ -122,7 +122,8 @@ def draws_needed(
       method: as in `half_width`: with 'betting' fewer will do.
 
     Raises:
-      ValueError: `alpha` is not strictly between 0 and 1, or `method` is unknown.
+      TypeError: `alpha` is not a number.
+      ValueError: `alpha` is outside of (0, 1), or `method` is unknown.
 
     Source: as `mean_interval`.
 
@@ -130,8 +131,8 @@ def draws_needed(
       >>> sj.stats.draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="hoeffding")
       185.0
     """
-    check_alpha(alpha)
-    _check_method(method)
+    check_within("alpha", alpha, "(0, 1)")
+    check_choice("method", method, METHODS)
     if not target > 0 or not np.isfinite(deviation):
         return math.inf
     if math.isinf(target):
@@ -145,17 +146,6 @@ def draws_needed(
         middle = (lower + upper) // 2
         lower, upper = (lower, middle) if half(middle) <= target else (middle, upper)
     return float(upper if lower > 1 or half(1) > target else 1)
-
-
-def check_alpha(alpha: float) -> None:
-    """Raises ValueError unless `alpha` is in (0, 1)."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        raise ValueError(f"`alpha` must lie strictly between 0 and 1; got {alpha!r}.")
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
 
 
 def _betting(x: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:

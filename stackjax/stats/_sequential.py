@@ -11,6 +11,14 @@ import dataclasses
 
 import numpy as np
 
+from stackjax._arrays.arguments import (
+    check_all_within,
+    check_count,
+    check_same_shape,
+    check_shape,
+    check_within,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ConfidenceSequence:
@@ -59,6 +67,7 @@ def bounded_sequence(
       The running intersection of the intervals, within [low, high].
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If a value is outside of the bounds or not finite, or the level not in (0, 1).
 
     Source: Waudby-Smith and Ramdas, Journal of the Royal Statistical Society B 86, 2024, Theorem 2.
@@ -70,8 +79,7 @@ def bounded_sequence(
     x = _checked(values, level)
     if not low < high:
         raise ValueError(f"`low` must be below `high`; got {low} and {high}.")
-    if x.size and not (low <= x.min() and x.max() <= high):
-        raise ValueError(f"`values` must lie in [{low}, {high}]; got [{x.min()}, {x.max()}].")
+    check_all_within("values", x, f"[{low}, {high}]")
     if not x.size:
         return ConfidenceSequence(x, x, x)
     x = (x - low) / (high - low)
@@ -106,6 +114,7 @@ def mixture_sequence(
       tight_at: Number of observations at which the interval is to be narrowest.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If a value is not finite, sigma not positive, the level not in (0, 1), or
         `tight_at` below 1.
 
@@ -117,8 +126,7 @@ def mixture_sequence(
       True
     """
     x = _checked(values, level)
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"`sigma` must be positive; got {sigma}.")
+    check_within("sigma", sigma, "(0, inf)")
     return _mixture(x, np.full(x.shape, float(sigma)), level, tight_at)
 
 
@@ -137,6 +145,7 @@ def asymptotic_sequence(
       tight_at: Number of observations at which the interval is to be narrowest.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If a value is not finite, the level not in (0, 1), or `tight_at` below 1.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Annals of Statistics 52, 2024,
@@ -160,8 +169,7 @@ def asymptotic_sequence(
 
 
 def _mixture(x: np.ndarray, sigma: np.ndarray, level: float, tight_at: int) -> ConfidenceSequence:
-    if tight_at < 1:
-        raise ValueError(f"`tight_at` must be at least 1; got {tight_at}.")
+    check_count("tight_at", tight_at)
     if not x.size:
         return ConfidenceSequence(x, x, x)
     alpha = 1.0 - level
@@ -175,10 +183,9 @@ def _mixture(x: np.ndarray, sigma: np.ndarray, level: float, tight_at: int) -> C
 
 def _checked(values: np.ndarray, level: float) -> np.ndarray:
     x = np.asarray(values, float)
-    if x.ndim != 1 or not np.isfinite(x).all():
-        raise ValueError(f"`values` must be [n] finite numbers; got shape {x.shape}.")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"`level` must lie in (0, 1); got {level}.")
+    check_shape("values", x, (None,))
+    check_all_within("values", x, "(-inf, inf)")
+    check_within("level", level, "(0, 1)")
     return x
 
 
@@ -208,13 +215,8 @@ def effect_scores(outcome: np.ndarray, governed: np.ndarray, share: np.ndarray) 
       [2.0, 2.0]
     """
     y, a, p = np.asarray(outcome, float), np.asarray(governed, bool), np.asarray(share, float)
-    if not (y.shape == a.shape == p.shape) or y.ndim != 1:
-        raise ValueError(
-            f"`outcome`, `governed` and `share` must be [n]; got {y.shape}, {a.shape} and "
-            f"{p.shape}."
-        )
-    if not ((p > 0) & (p < 1)).all():
-        raise ValueError("`share` must lie in (0, 1) for every session.")
+    check_same_shape("[n]", outcome=y, governed=a, share=p)
+    check_all_within("share", p, "(0, 1)")
     means = []
     for arm in (a, ~a):
         total = np.concatenate([[0.0], np.cumsum(np.where(arm, y, 0.0))[:-1]])[: y.size]

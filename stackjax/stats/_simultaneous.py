@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_count, check_within
+
 
 class Bounds(NamedTuple):
     """Estimates with one-sided bounds that hold together.
@@ -65,6 +67,7 @@ def simultaneous_bounds(
       draws: number of sign flips.
 
     Raises:
+      TypeError: `level` or `unit` is not a number, or `draws` not an integer.
       ValueError: shapes do not fit, a value is infinite, a mean counts turns of fewer than 2
         episodes, or `level`, `unit` or `draws` is out of its range.
 
@@ -80,21 +83,18 @@ def simultaneous_bounds(
         raise ValueError(
             f"`values` must be [T, M] and `episode` [T]; got {values.shape} and {episode.shape}."
         )
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"`level` must lie in (0, 1); got {level}.")
+    check_within("level", level, "(0, 1)")
     if np.isinf(values).any():
         raise ValueError(
-            f"`values` must not be infinite; {np.isinf(values).sum()} numbers are infinite."
+            f"`values` must not be infinite; got {np.isinf(values).sum()} such of {values.size}."
         )
     for name, given in (("upper", upper), ("unit", unit)):
         if np.shape(given) not in ((), values.shape[1:]):
             raise ValueError(
                 f"`{name}` must be one number or {values.shape[1:]}; got shape {np.shape(given)}."
             )
-    if not (np.isfinite(unit) & (np.asarray(unit) >= 0)).all():
-        raise ValueError(f"`unit` must be finite and not negative; got {unit}.")
-    if draws < 1:
-        raise ValueError(f"`draws` must be at least 1; got {draws}.")
+    check_all_within("unit", unit, "[0, inf)")
+    check_count("draws", draws)
     _, number = np.unique(episode, return_inverse=True)
     present = ~np.isnan(values)
     counts, sums = np.zeros((2, number.max(initial=-1) + 1, values.shape[1]))

@@ -32,15 +32,27 @@ def fresh():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt_tokens": float("nan")}, "tokens is nan, must be finite and positive"),
-        ({"executed": (0.5, 1.5, 0.0)}, r"executed is .*, must be three numbers in \[0, 1\]"),
-        ({"executed": (0.5, float("nan"), 0.0)}, "executed is"),
-        ({"propensity": 0.0}, r"propensity is 0.0, must be in \(0, 1\], or None"),
-        ({"task": "singing"}, "task 'singing', allowed are casual_chat"),
-        ({"model": "other"}, "must be of one model, got other, synthetic"),
-        ({"executed": (0.5, 0.5)}, r"executed is \(0.5, 0.5\), must be \(c, p, u\)"),
-        ({"state": {"task_complexity": float("nan")}}, "task_complexity is nan, must be in"),
-        ({"state": {}}, "task_complexity is nan, must be in"),
+        (
+            {"prompt_tokens": float("nan")},
+            r"`records\[1\].tokens` must be finite and positive; got nan",
+        ),
+        (
+            {"executed": (0.5, 1.5, 0.0)},
+            r"`records\[1\].executed` must be three numbers in \[0, 1\]; got",
+        ),
+        ({"executed": (0.5, float("nan"), 0.0)}, r"`records\[1\].executed` must be three numbers"),
+        ({"propensity": 0.0}, r"propensity` must be in \(0, 1\], or None; got 0.0"),
+        (
+            {"task": "singing"},
+            r"`records\[1\].task` must be one of \'casual_chat\', .*; got \'singing\'",
+        ),
+        ({"model": "other"}, "must be of one model; got other, synthetic"),
+        (
+            {"executed": (0.5, 0.5)},
+            r"executed` must have shape \(3,\), \(c, p, u\); got shape \(2,\)",
+        ),
+        ({"state": {"task_complexity": float("nan")}}, "task_complexity` must be in .*; got nan"),
+        ({"state": {}}, "task_complexity` must be in .*; got nan"),
     ],
 )
 def test_bad_records_are_refused(change, message):
@@ -50,9 +62,9 @@ def test_bad_records_are_refused(change, message):
 
 
 def test_a_turn_recorded_twice_is_refused():
-    with pytest.raises(ValueError, match=r"records\[2\]: turn 0 .* is record 0 again"):
+    with pytest.raises(ValueError, match=r"`records\[2\]` must .*; got record 0 again: turn 0"):
         sj.agents.log.outcomes([*FACTORIAL[:2], FACTORIAL[0]])
-    with pytest.raises(ValueError, match="no record"):
+    with pytest.raises(ValueError, match="at least one record; got none"):
         sj.agents.log.outcomes([])
 
 
@@ -68,9 +80,9 @@ def test_a_turn_without_an_answer_has_failed():
 def test_rows_are_picked_by_a_mask_of_their_length_only(log):
     assert len(log.take(log.task == 4)) == (log.task == 4).sum()
     assert len(log.take(np.array([0, 5]))) == 2
-    with pytest.raises(ValueError, match="mask: must be"):
+    with pytest.raises(ValueError, match="`mask` must have shape"):
         log.take(np.ones(5, bool))
-    with pytest.raises(ValueError, match="must be .c, p, u., got shape"):
+    with pytest.raises(ValueError, match=r"must have shape \(3,\), \(c, p, u\); got shape"):
         log.row([1.0])
 
 
@@ -115,7 +127,7 @@ def test_a_turn_under_two_designs_is_refused():
     with pytest.raises(ValueError, match="one cell twice"):
         sj.agents.log.cell_scores(sj.agents.log.outcomes([*FACTORIAL[:27], twin]))
     unknown = [r for r in RECORDS if r.design == "heuristic"]
-    with pytest.raises(ValueError, match="no row has a propensity"):
+    with pytest.raises(ValueError, match="rows with a propensity, .*; got none"):
         sj.agents.log.cell_scores(sj.agents.log.outcomes(unknown))
 
 
@@ -164,7 +176,7 @@ def test_the_bound_of_a_rare_event_holds_where_a_few_were_seen(rate):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"values": np.full((4, 1), np.inf)}, "4 numbers are infinite"),
+        ({"values": np.full((4, 1), np.inf)}, "must not be infinite; got 4 such of 4"),
         ({"unit": -1.0}, "`unit` must .*; got -1.0"),
         ({"upper": np.ones(3, bool)}, "`upper` must .*; got shape"),
         ({"draws": 0}, "`draws` must .*; got 0"),
@@ -258,10 +270,13 @@ def test_a_policy_of_its_own_is_confirmed(log, fresh):
     assert found.quality == pytest.approx(difference) and not found.confirmed
     negative = cheapest.copy()
     negative[:, :2] = 2.0, -1.0
-    for wrong in (0.5 * cheapest, negative):
-        with pytest.raises(ValueError, match="rows summing to 1"):
+    for wrong, message in (
+        (0.5 * cheapest, "must have rows that sum to 1"),
+        (negative, r"must not be negative; got -1 at index \(0, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=f"`played` {message}"):
             sj.agents.repair.confirm_action_set(choice, fresh, played=wrong)
-    with pytest.raises(ValueError, match="other cells"):
+    with pytest.raises(ValueError, match="cells of the choice; got .* others"):
         sj.agents.repair.confirm_action_set(choice, sj.agents.log.outcomes(FACTORIAL[:3]))
 
 
@@ -297,7 +312,7 @@ def test_what_the_log_never_ran_is_not_confirmed():
 def test_turns_of_the_choice_do_not_confirm_it(log):
     choice = sj.agents.repair.select_action_set(log.take(log.episode < 30), baseline=BASE)
     sj.agents.repair.confirm_action_set(choice, log.take(log.episode >= 30))
-    with pytest.raises(ValueError, match="1 episodes were used for the choice"):
+    with pytest.raises(ValueError, match="not used for the choice; got 1 that were"):
         sj.agents.repair.confirm_action_set(choice, log.take(log.episode >= 29))
 
 
@@ -308,7 +323,7 @@ def test_a_log_without_one_whole_turn_is_refused():
         for r in FACTORIAL
         if r.executed == (0.0, 0.0, 0.0)
     ]
-    with pytest.raises(ValueError, match="was run under all 27 cells"):
+    with pytest.raises(ValueError, match="was run under all 27 cells if"):
         sj.agents.log.cell_scores(sj.agents.log.outcomes([*rest, *moved]))
 
 
@@ -322,17 +337,17 @@ def test_candidates(log):
     sizes = [one.members[0].sum() for one in nested]
     assert sizes == sorted(sizes) and sizes[-1] < 27
     assert nested[-1].members[0][log.row((0.5, 0.5, 0.5))]
-    with pytest.raises(ValueError, match="channel u is constant"):
+    with pytest.raises(ValueError, match="vary in each channel .*; got a constant u"):
         sj.agents.repair.support_ellipsoids(
             log.cells, np.array([[0, 0, 1.0], [1, 0.5, 1], [0.2, 1, 1]])
         )
-    with pytest.raises(ValueError, match="shares"):
+    with pytest.raises(ValueError, match=r"`shares` must lie in \(0, 1\]"):
         sj.agents.repair.support_ellipsoids(log.cells, tried, shares=(0.0,))
-    with pytest.raises(ValueError, match="a channel follows from the others"):
+    with pytest.raises(ValueError, match="no channel that follows from the others"):
         sj.agents.repair.support_ellipsoids(log.cells, np.linspace(0, 1, 9)[:, None] * np.ones(3))
-    with pytest.raises(ValueError, match="tried: must lie in"):
+    with pytest.raises(ValueError, match="`tried` must lie in"):
         sj.agents.repair.support_ellipsoids(log.cells, np.full((3, 3), np.nan))
-    with pytest.raises(ValueError, match="cells: must be .K, 3."):
+    with pytest.raises(ValueError, match="`cells` must be .K, 3."):
         sj.agents.repair.nested_boxes(np.zeros(3))
 
 
@@ -354,18 +369,18 @@ def test_candidates_of_predicted_quality():
 
 
 def test_wrong_requests(log):
-    with pytest.raises(ValueError, match="not one of the recorded cells"):
+    with pytest.raises(ValueError, match="must be one of the recorded cells"):
         sj.agents.repair.select_action_set(log, baseline=(0.3, 0.0, 0.0))
     wrong = sj.agents.repair.Candidate("odd", "box", np.zeros((12, 27), bool))
     with pytest.raises(ValueError, match="'odd' must have members"):
         sj.agents.repair.select_action_set(log, baseline=BASE, candidates=[wrong])
-    with pytest.raises(ValueError, match="candidates: got none"):
+    with pytest.raises(ValueError, match="`candidates` must hold at least one; got none"):
         sj.agents.repair.select_action_set(log, baseline=BASE, candidates=[])
-    with pytest.raises(ValueError, match="margin and max_failure"):
+    with pytest.raises(ValueError, match=r"`margin` must lie in \[0, 1\]"):
         sj.agents.repair.Requirements(margin=2.0)
-    with pytest.raises(ValueError, match="level: got 0.0"):
+    with pytest.raises(ValueError, match=r"`level` must lie in \(0, 1\); got 0.0"):
         sj.agents.repair.Requirements(level=0.0)
-    with pytest.raises(ValueError, match="support: got 0"):
+    with pytest.raises(ValueError, match="`support` must be at least 1; got 0"):
         sj.agents.repair.Requirements(support=0)
 
 

@@ -263,11 +263,11 @@ def test_a_calibrated_surrogate_predicts_and_plays(surrogate):
 
 def test_only_a_linear_map_goes_into_a_game(surrogate):
     knots = jnp.array([0.0, 1.0])
-    with pytest.raises(TypeError, match="a game needs a LinearMap.* got MonotoneMap"):
+    with pytest.raises(TypeError, match="`token_map` must be a LinearMap.*; got MonotoneMap"):
         CalibratedSurrogate(surrogate, MonotoneMap(knots, knots)).for_game()
     free = surrogate.replace(tokens=FreeModel(level=1.0, rngs=nnx.Rngs(0)))
     line = LinearMap(jnp.array(1.5), jnp.array(20.0))
-    with pytest.raises(TypeError, match="must give a TokenSurface, got FreeEnsemble"):
+    with pytest.raises(TypeError, match="must return a TokenSurface; got FreeEnsemble"):
         CalibratedSurrogate(free, line).for_game().tokens(jnp.zeros(14))
 
 
@@ -288,18 +288,34 @@ GOOD = sessions(0, 10, 3)
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({0: np.where(np.arange(30) == 3, np.nan, GOOD[0])}, {}, "predicted: 1 of 30 not finite"),
-        ({1: np.where(np.arange(30) == 3, np.inf, GOOD[1])}, {}, "observed: 1 of 30 not finite"),
-        ({0: np.full(30, 7.0)}, {}, "predicted: all 30 are 7"),
-        ({1: -GOOD[1]}, {}, r"observed: falls with predicted \(slope -1"),
-        ({2: np.zeros(30)}, {}, "episode: got 1, need at least 2"),
-        ({1: GOOD[1][:-1]}, {}, r"predicted \(30,\), observed \(29,\) and episode \(30,\)"),
-        ({0: np.zeros(0), 1: np.zeros(0), 2: np.zeros(0)}, {}, "episode: got 0"),
-        ({}, {"kind": "cubic"}, "kind: got 'cubic', allowed are linear"),
-        ({}, {"kind": "beta"}, r"predicted: got \[1\d\d.*, 4\d\d.*\], must lie in \[0, 1\]"),
-        ({}, {"folds": 11}, r"folds: got 11, must lie in 2..10"),
-        ({}, {"folds": 1}, r"folds: got 1, must lie in 2..10"),
-        ({}, {"level": 1.0}, r"level: got 1.0, must lie in \(0, 1\)"),
+        (
+            {0: np.where(np.arange(30) == 3, np.nan, GOOD[0])},
+            {},
+            "`predicted` must be finite; got nan at index 3, 1 of 30",
+        ),
+        (
+            {1: np.where(np.arange(30) == 3, np.inf, GOOD[1])},
+            {},
+            "`observed` must be finite; got inf at index 3, 1 of 30",
+        ),
+        ({0: np.full(30, 7.0)}, {}, "`predicted` must vary; got 7 for all 30"),
+        ({1: -GOOD[1]}, {}, "`observed` must rise with `predicted`.*; got slope -1"),
+        ({2: np.zeros(30)}, {}, "`episode` must have at least 2; got 1"),
+        ({1: GOOD[1][:-1]}, {}, r"one shape, \[N\]; got \(30,\), \(29,\), \(30,\)"),
+        (
+            {0: np.zeros(0), 1: np.zeros(0), 2: np.zeros(0)},
+            {},
+            "`episode` must have at least 2; got 0",
+        ),
+        ({}, {"kind": "cubic"}, "`kind` must be one of 'linear', .*; got 'cubic'"),
+        (
+            {},
+            {"kind": "beta"},
+            r"`predicted` must lie in \[0, 1\]; got \d\d\d.* at index 0, 30 of 30",
+        ),
+        ({}, {"folds": 11}, "`folds` must lie in 2..10, the episodes; got 11"),
+        ({}, {"folds": 1}, "`folds` must lie in 2..10, the episodes; got 1"),
+        ({}, {"level": 1.0}, r"`level` must lie in \(0, 1\); got 1.0"),
     ],
 )
 def test_bad_input(change, options, message):
@@ -314,26 +330,28 @@ def test_bad_input_of_the_drift_check():
         MonotoneMap(jnp.arange(2.0), jnp.ones(2)),
     )
     with pytest.raises(
-        TypeError, match="must be a Calibration, LinearMap, MonotoneMap or LogOddsMap, got d"
+        TypeError, match="must be a Calibration, LinearMap, MonotoneMap or LogOddsMap; got {}"
     ):
         check_drift({}, *GOOD)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="takes all 30 predictions to 1,"):
+    with pytest.raises(
+        ValueError, match="must not take all 30 predictions to one value, .*; got 1"
+    ):
         check_drift(wrong, *GOOD)
-    with pytest.raises(ValueError, match="slope_margin: got -1"):
+    with pytest.raises(ValueError, match="`slope_margin` must not be negative; got -1"):
         check_drift(line, *GOOD, slope_margin=-1)
-    with pytest.raises(ValueError, match="mean is 0, must be positive"):
+    with pytest.raises(ValueError, match="`observed` must have a positive mean; got 0"):
         check_drift(line, GOOD[0], np.zeros(30), GOOD[2])
-    with pytest.raises(ValueError, match="observed: 30 of 30 not finite"):
+    with pytest.raises(ValueError, match="`observed` must be finite; got nan at index 0, 30 of 30"):
         check_drift(line, GOOD[0], np.full(30, np.nan), GOOD[2])
 
 
 @pytest.mark.parametrize(
     ("kind", "predicted", "message"),
     [
-        ("isotnic", [0.1, 0.9], "kind: got 'isotnic'"),
-        ("isotonic", [0.1, np.nan], "predicted: 1 of 2 not finite"),
-        ("logistic", [0.1, 9.0], "must lie in"),
-        ("linear", [0.1], "must both be"),
+        ("isotnic", [0.1, 0.9], "`kind` must be one of .*; got 'isotnic'"),
+        ("isotonic", [0.1, np.nan], "`predicted` must be finite; got nan at index 1, 1 of 2"),
+        ("logistic", [0.1, 9.0], r"`predicted` must lie in \[0, 1\]; got 9 at index 1"),
+        ("linear", [0.1], "`predicted` and `observed` must have one shape"),
     ],
 )
 def test_a_map_alone_refuses_what_it_cannot_fit(kind, predicted, message):

@@ -152,12 +152,12 @@ def test_scores_under_transformations(controller, log):
 
 def test_wrong_arguments_are_refused(controller, class_of_policies, log):
     table = factorial(log)
-    with pytest.raises(ValueError, match="deployed: got 'nobody'"):
+    with pytest.raises(ValueError, match="`deployed` must be one of .*; got 'nobody'"):
         executed_turns(class_of_policies, table, controller.surrogate, REFERENCE, deployed="nobody")
-    with pytest.raises(ValueError, match="player: got 'chief'"):
+    with pytest.raises(ValueError, match="`player` must be one of .*; got 'chief'"):
         score_bounds("chief")
     off = {"off": constant_cell((0.1, 0.2, 0.3))}
-    with pytest.raises(ValueError, match="is not one of the"):
+    with pytest.raises(ValueError, match="`response` must be one of the"):
         executed_turns(off, table, controller.surrogate, REFERENCE, deployed="off")
     with pytest.raises(TypeError, match="game_or_policy"):
         as_deployed("controller")

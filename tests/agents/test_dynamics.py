@@ -195,7 +195,11 @@ def test_training_over_the_horizon_pays_when_the_budget_is_tight():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: begin_session(pick(scripts(1), 0), signal=jnp.ones(3)), ValueError, "signal: .*3"),
+        (
+            lambda: begin_session(pick(scripts(1), 0), signal=jnp.ones(3)),
+            ValueError,
+            r"`signal` .*; got shape \(3,\)",
+        ),
     ],
 )
 def test_wrong_input(call, error, message):

@@ -44,7 +44,7 @@ def test_scripts_are_the_recorded_sessions(scripts):
     assert scripts.turns.tolist() == [sum(r.episode == n for r in RECORDS) for n in names]
     lengths = [r.state["context_tokens"] for r in RECORDS if r.episode == names[0]]
     np.testing.assert_allclose(scripts.script.context_tokens[0, : len(lengths)], lengths, rtol=1e-6)
-    with pytest.raises(ValueError, match="no episode has all of its turns"):
+    with pytest.raises(ValueError, match="an episode with all of its turns; got none"):
         sj.agents.control.scripts_of([r for r in RECORDS if r.turn > 0])
 
 
@@ -141,25 +141,25 @@ def test_gradient_through_a_session_against_differences(scripts):
 def test_wrong_response(scripts):
     env = sj.agents.control.SurrogateSession(Known(), scripts)
     _, now = env.reset(jax.random.key(0))
-    with pytest.raises(ValueError, match=r"response: must be \(c, p, u\)"):
+    with pytest.raises(ValueError, match=r"`response` must have shape \(3,\), \(c, p, u\); got"):
         env.step(jax.random.key(0), now, jnp.zeros(2))
     half = jnp.full(3, 0.5)
     for wrong in (half.at[0].set(5.0), half.at[1].set(jnp.nan)):
-        with pytest.raises(ValueError, match=r"response: must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"`response` must lie in \[0, 1\]"):
             env.step(jax.random.key(0), now, wrong)
-    with pytest.raises(ValueError, match="signal: must be"):
+    with pytest.raises(ValueError, match=r"`signal` must have shape \(2,\), \(q, alpha\)"):
         env.step(jax.random.key(0), now, half, jnp.zeros(3))
-    with pytest.raises(ValueError, match="row: got 12, must lie in 0..11"):
+    with pytest.raises(ValueError, match="`row` must lie in 0..11; got 12"):
         env.start(12)
-    with pytest.raises(ValueError, match="turn_budget: got 0.0"):
+    with pytest.raises(ValueError, match="`turn_budget` must be positive; got 0.0"):
         env.replace(turn_budget=0.0).start(0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "singing"}, "task 'singing', allowed are"),
-        ({"state": {"task_complexity": 0.5}}, "context_tokens is nan, must be finite"),
+        ({"task": "singing"}, r"`records\[0\].task` must be one of .*; got \'singing\'"),
+        ({"state": {"task_complexity": 0.5}}, "'context_tokens'.` must be finite; got nan"),
     ],
 )
 def test_wrong_scripts(change, message):

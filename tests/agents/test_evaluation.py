@@ -33,7 +33,7 @@ def test_incomplete_episodes_are_left_out(records):
     assert records[-1].episode not in torn.episodes
     with pytest.raises(ValueError, match="factorial"):
         factorial([r for r in records if r.design == "random"])
-    with pytest.raises(ValueError, match="not one of the 27 cells"):
+    with pytest.raises(ValueError, match="must be one of the 27 cells"):
         torn.cell((0.3, 0.0, 0.0))
 
 
@@ -112,7 +112,7 @@ def test_interval_errors():
         clustered_mean(np.ones((1, 3)), np.ones((1, 3)), seed=0)
     with pytest.raises(ValueError, match="`level` must .*; got 95"):
         clustered_mean(np.ones((4, 3)), np.ones((4, 3)), seed=0, level=95)
-    with pytest.raises(ValueError, match=r"`present` must both be .*; got \(4, 3\) and \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"one shape, \[E, T\]; got \(4, 3\), \(4, 2\)"):
         clustered_mean(np.ones((4, 3)), np.ones((4, 2)), seed=0)
     with pytest.raises(ValueError, match="must be positive"):
         clustered_ratio(np.ones(3), np.zeros(3), seed=0)

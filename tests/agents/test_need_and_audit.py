@@ -42,10 +42,10 @@ def test_probes_find_what_each_channel_does(log):
 
 def test_probes_refuse_what_they_cannot_compare():
     fixed = [r for r in FACTORIAL if r.executed[2] == 0.5]
-    with pytest.raises(ValueError, match="tools is constant at 0.5"):
+    with pytest.raises(ValueError, match="two levels of tools; got 0.5 only"):
         sj.agents.surrogate.probe(sj.agents.log.outcomes(fixed), seed=0)
     holes = [r for r in FACTORIAL if r.executed != (0.0, 0.0, 0.0)]
-    with pytest.raises(ValueError, match="26 cells are not a full grid"):
+    with pytest.raises(ValueError, match="a full grid of the levels; got 26 cells"):
         sj.agents.surrogate.probe(sj.agents.log.outcomes(holes), seed=0)
 
 
@@ -81,10 +81,10 @@ def test_the_head_is_capped_and_silent_without_evidence(log):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cap": 1.5}, "cap: got 1.5"),
-        ({"tolerance": -0.1}, "tolerance: got -0.1"),
-        ({"level": 95}, "level: got 95"),
-        ({"among": np.ones((3, 3))}, "among: must be"),
+        ({"cap": 1.5}, r"`cap` must lie in \[0, 1\]; got 1.5"),
+        ({"tolerance": -0.1}, "`tolerance` must not be negative; got -0.1"),
+        ({"level": 95}, r"`level` must lie in \(0, 1\); got 95"),
+        ({"among": np.ones((3, 3))}, "`among` must have shape"),
     ],
 )
 def test_wrong_options_of_the_need_head(log, options, message):
@@ -94,7 +94,7 @@ def test_wrong_options_of_the_need_head(log, options, message):
 
 def test_constant_tools_are_refused():
     fixed = sj.agents.log.outcomes([r for r in FACTORIAL if r.executed[2] == 0.5])
-    with pytest.raises(ValueError, match="tools are constant at 0.5"):
+    with pytest.raises(ValueError, match="two levels of tools; got 0.5 only"):
         sj.agents.repair.fit_need(fixed)
 
 
@@ -119,9 +119,9 @@ def test_misses_fall_with_tools_and_cost_tokens(log):
         scores.correct[:, [log.row((1.0, 0.5, u)) for u in (0.5, 1.0)]].any(1)
     )
     assert without.share.estimate == pytest.approx(by_hand.mean())
-    with pytest.raises(ValueError, match="played: must be"):
+    with pytest.raises(ValueError, match="`played` must have shape"):
         sj.agents.repair.tool_misses(scores, np.zeros(3, int), seed=0)
-    with pytest.raises(ValueError, match="played: must be integers in 0..26"):
+    with pytest.raises(ValueError, match="`played` must be integers in 0..26"):
         sj.agents.repair.tool_misses(scores, np.full(len(scores), -1), seed=0)
     random = sj.agents.log.cell_scores(
         sj.agents.log.outcomes([r for r in RECORDS if r.design == "random"])
@@ -152,7 +152,7 @@ def test_audit_counts_what_is_outside():
 def test_an_audit_needs_a_set_for_every_stratum():
     states = sj.agents.game.stack_states([r.state for r in FACTORIAL[:54:27]], ["simple_qa"] * 2)
     few = sj.ActionSet(jnp.zeros((6, 2, 3)))
-    with pytest.raises(ValueError, match=r"actions: must be \(12, K, 3\)"):
+    with pytest.raises(ValueError, match=r"`actions` must have shape \(12, any, 3\)"):
         sj.agents.repair.audit(jnp.zeros((2, 3)), states, few, np.arange(2), seed=0)
 
 
@@ -206,12 +206,18 @@ def test_a_few_equal_outcomes_give_no_interval():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outcome": np.array([1.0, np.nan, 0.0])}, "outcome: 1 numbers are not finite"),
-        ({"propensity": np.array([0.5, 0.0, 0.5])}, "propensity: must lie in"),
-        ({"target": np.array([0.5, 2.0, 0.5])}, "target: must lie in"),
-        ({"target": np.zeros(3)}, "never plays a recorded cell"),
-        ({"episode": np.zeros(2)}, "outcome: shape"),
-        ({"predicted": np.zeros(3)}, "give both or neither"),
+        (
+            {"outcome": np.array([1.0, np.nan, 0.0])},
+            "`outcome` must be finite; got nan at index 1, 1 of 3",
+        ),
+        (
+            {"propensity": np.array([0.5, 0.0, 0.5])},
+            r"`propensity` must lie in \(0, 1\]; got 0 at index 1",
+        ),
+        ({"target": np.array([0.5, 2.0, 0.5])}, r"`target` must lie in \[0, 1\]; got 2 at index 1"),
+        ({"target": np.zeros(3)}, "must be positive for a recorded cell"),
+        ({"episode": np.zeros(2)}, r"`target` and `episode` must have one shape, \[N\]"),
+        ({"predicted": np.zeros(3)}, "must be given together"),
         ({"episode": np.zeros(3)}, "must have at least 2 episodes; got 1"),
     ],
 )

@@ -119,5 +119,7 @@ def test_gradient_of_a_free_surface_against_finite_differences(x64):
 
 
 def test_other_shapes_are_refused(turns):
-    with pytest.raises(ValueError, match="shape: got 'convex', allowed are concave, warped, free"):
+    with pytest.raises(
+        ValueError, match="`shape` must be one of 'concave', 'warped', 'free'; got 'convex'"
+    ):
         fit_surrogate(turns, key=jax.random.key(0), shape="convex")

@@ -55,9 +55,9 @@ def test_missing_or_not_finite_field_is_named(name):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"'poetry'.*casual_chat"):
+    with pytest.raises(ValueError, match="`task` must be one of .*'casual_chat'.*; got 'poetry'"):
         state_of(ROW, "poetry")
-    with pytest.raises(ValueError, match="length: 2 and 1"):
+    with pytest.raises(ValueError, match="of one length; got 2 and 1"):
         stack_states([ROW, ROW], ["simple_qa"])
-    with pytest.raises(ValueError, match="no state"):
+    with pytest.raises(ValueError, match="at least one state; got none"):
         stack_states([], [])

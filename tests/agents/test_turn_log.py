@@ -77,7 +77,7 @@ def test_compressed_logs_are_read(tmp_path):
     packed.write_bytes(gzip.compress((tmp_path / "turns.jsonl").read_bytes()))
     assert read_log(packed) == read_log(tmp_path / "turns.jsonl")
     packed.write_bytes(packed.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="not a complete gzip file"):
+    with pytest.raises(ValueError, match="must be a complete gzip file"):
         read_log(packed)
 
 
@@ -128,7 +128,7 @@ def test_a_bad_complete_line_is_an_error_that_names_it(tmp_path, bad, position):
 
 def test_fields_of_a_wrong_kind_are_refused():
     data = json.loads(record().to_json())
-    with pytest.raises(ValueError, match="executed must be a list"):
+    with pytest.raises(ValueError, match="`executed` must be a list"):
         TurnRecord.from_json(json.dumps(data | {"executed": 1}))
     with pytest.raises(ValueError):
         record(latency=float("nan")).to_json()

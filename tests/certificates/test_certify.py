@@ -253,15 +253,15 @@ def test_dependence_is_proved():
         ({"level": 1.0}, ValueError, "level"),
         ({"key": 0}, TypeError, "key"),
         ({"turns": [1]}, TypeError, "RealTurns"),
-        ({"turns": {"chief": None}}, ValueError, "players"),
+        ({"turns": {"chief": None}}, ValueError, "`turns` must be one of .*; got 'chief'"),
         ({"contexts": jnp.zeros((0, 2))}, ValueError, "contexts"),
         ({"contexts": jnp.zeros(())}, ValueError, "contexts"),
         ({"samples": 1}, ValueError, "samples"),
-        ({"steps": 2.5}, ValueError, "steps"),
+        ({"steps": 2.5}, TypeError, "`steps` must be an integer; got 2.5"),
         ({"method": "guess"}, ValueError, "method"),
         ({"tolerance": -1.0}, ValueError, "tolerance"),
         ({"margin": np.nan}, ValueError, "margin"),
-        ({"game_or_policy": game(action_set=sj.Box())}, ValueError, "pass an example"),
+        ({"game_or_policy": game(action_set=sj.Box())}, ValueError, "must be given, as an example"),
     ],
 )
 def test_wrong_arguments_are_refused(change, error, message):

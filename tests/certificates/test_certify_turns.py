@@ -59,7 +59,7 @@ def logged_of(seed=0, episodes=60, actions=3, **changes: Any) -> tuple[RealTurns
 
 
 def test_draws_of_an_unknown_method_are_refused():
-    with pytest.raises(ValueError, match="must be one of hoeffding.*; got 'student'"):
+    with pytest.raises(ValueError, match="`method` must be one of 'hoeffding', .*; got 'student'"):
         draws_needed(0.1, width=1.0, deviation=0.5, alpha=0.05, method="student")
 
 
@@ -128,10 +128,12 @@ def test_one_draw_and_constant_draws(method):
     ("change", "message"),
     [
         ({"values": np.zeros(0)}, "at least 1"),
-        ({"values": np.array([0.5, np.nan])}, "must lie in"),
-        ({"values": np.array([1.5])}, "must lie in"),
-        ({"alpha": 1.0}, "strictly between"),
-        ({"alpha": True}, "strictly between"),
+        (
+            {"values": np.array([0.5, np.nan])},
+            r"`values` must lie in \[0.0, 1.0\]; got nan at index 1",
+        ),
+        ({"values": np.array([1.5])}, "must lie in .*; got 1.5 at index 0"),
+        ({"alpha": 1.0}, r"`alpha` must lie in \(0, 1\); got 1.0"),
         ({"low": 1.0, "high": 1.0}, "in order"),
         ({"method": "guess"}, "`method` must be one of"),
     ],
@@ -140,6 +142,11 @@ def test_wrong_intervals_are_refused(change, message):
     given = {"values": np.array([0.5, 0.6]), "low": 0.0, "high": 1.0, "alpha": 0.05} | change
     with pytest.raises(ValueError, match=message):
         mean_interval(given.pop("values"), **given)
+
+
+def test_true_is_no_level():
+    with pytest.raises(TypeError, match="`alpha` must be a number; got True"):
+        mean_interval(np.array([0.5, 0.6]), low=0.0, high=1.0, alpha=True)
 
 
 @pytest.mark.parametrize("method", ("hoeffding", "bernstein"))
@@ -318,7 +325,7 @@ def test_the_sum_is_eps_plus_projection_plus_twice_delta():
     [
         ({"episode": np.zeros(3)}, "`episode` must .*; got shape"),
         ({"value": np.zeros((0, 4))}, "`value` must be"),
-        ({"value": np.full((2, 4), np.nan)}, "not finite"),
+        ({"value": np.full((2, 4), np.nan)}, "`value` must be finite; got nan"),
         ({"low": 1.0}, "in order"),
         ({"deployed": 5}, "`deployed` must .*; got row 5"),
         ({"names": ("a",)}, "`names` must .*; got 1"),
@@ -339,8 +346,14 @@ def test_wrong_turns_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"propensity": np.zeros(240)}, r"`propensity` must be in \(0, 1\]"),
-        ({"target": np.full((3, 240), 2.0)}, "`target` must be in"),
+        (
+            {"propensity": np.zeros(240)},
+            r"`propensity` must lie in \(0, 1\]; got 0 at index 0, 240 of 240",
+        ),
+        (
+            {"target": np.full((3, 240), 2.0)},
+            r"`target` must lie in \[0, 1\]; got 2 at index \(0, 0\)",
+        ),
         ({"clip": 0.0}, "`clip` must be positive"),
         ({"least_propensity": 0.9}, "least_propensity"),
     ],
@@ -364,7 +377,7 @@ def test_certificates_print_and_serialise():
     assert body["statements"][0]["bound"] == "inf"
     assert body["statements"][0]["measured"] is None
     assert found.verdicts == {"Stability": "holds", "Transfer": "not checked"}
-    with pytest.raises(KeyError, match="the statements are"):
+    with pytest.raises(KeyError, match="`name` must be one of"):
         found["Regret"]
     with pytest.raises(ValueError, match="`verdict` must be one of 'holds', .*; got 'maybe'"):
         Statement("x", "y", "z", verdict="maybe")  # pyright: ignore[reportArgumentType]

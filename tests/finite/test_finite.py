@@ -477,9 +477,12 @@ TYPED = {"leader": np.zeros((2, 2, 2)), "follower": np.zeros((2, 2, 2))}
         ({"leader": np.zeros(3)}, r"`leader` must be \[A, R\].*\(3,\)"),
         ({"leader": np.zeros((2, 3))}, r"one shape.*\(2, 3\) and \(2, 2\)"),
         ({"leader": np.zeros((0, 2)), "follower": np.zeros((0, 2))}, "at least one action"),
-        ({"follower": [[1.0, np.nan], [0.0, 1.0]]}, r"`follower` must be finite; 1 of 4.*\(0, 1\)"),
-        ({"prior": [1.0]}, "`prior` needs utilities by type"),
-        (TYPED, r"`prior`, \[T\], is needed"),
+        (
+            {"follower": [[1.0, np.nan], [0.0, 1.0]]},
+            r"`follower` must be finite; got nan at index \(0, 1\), 1 of 4",
+        ),
+        ({"prior": [1.0]}, "`prior` must come with utilities by type"),
+        (TYPED, r"`prior`, \[T\], must be given"),
         ({**TYPED, "prior": [1.0]}, r"`prior` must have shape \(2,\)"),
         ({**TYPED, "prior": [0.5, 0.6]}, "`prior` must sum to one; it sums to 1.1"),
         ({**TYPED, "prior": [-0.5, 1.5]}, "`prior` must not be negative.*-0.5"),
@@ -495,14 +498,14 @@ def test_game_errors(changes, message):
 
 
 def test_host_only():
-    with pytest.raises(TypeError, match="strong_stackelberg runs on the host"):
+    with pytest.raises(TypeError, match="`strong_stackelberg` is for the host"):
         jax.jit(lambda u: finite.strong_stackelberg(u, FOLLOWER).strategy)(jnp.asarray(LEADER))
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"resources": -1}, "`resources` must be a scalar, not negative; got -1"),
+        ({"resources": -1}, "`resources` must be finite and not negative; got -1"),
         ({"attacker_covered": [0.0]}, r"one length n > 0; got .*`attacker_covered` \(1,\)"),
         ({"attacker_covered": [0.0, 1.0]}, "`attacker_uncovered` must be more than .*target 1"),
         ({"defender_covered": [-2.0, 0.0]}, "`defender_covered` must be not less .*target 0"),
@@ -517,11 +520,10 @@ def test_security_errors(changes, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"rationality": 0.0}, "`rationality` must be positive; got 0.0"),
-        ({"rationality": np.nan}, "`rationality` must be finite"),
+        ({"rationality": 0.0}, "`rationality` must be positive and finite; got 0.0"),
+        ({"rationality": np.nan}, "`rationality` must be positive and finite; got nan"),
         ({"rationality": [1.0, 2.0]}, r"`rationality` must be a scalar; got shape \(2,\)"),
-        ({"starts": 0}, "`starts` must be an integer, at least 1; got 0"),
-        ({"steps": 2.5}, "`steps` must be an integer"),
+        ({"starts": 0}, "`starts` must be at least 1; got 0"),
         ({"tolerance": -1.0}, "`tolerance` must be positive"),
         ({"strategy": [1.0, 1.0]}, "`strategy` must sum to one"),
     ],
@@ -530,6 +532,11 @@ def test_quantal_errors(changes, message):
     arguments = {"rationality": 1.0, "key": jax.random.key(0), **changes}
     with pytest.raises(ValueError, match=message):
         finite.solve_quantal(LEADER, FOLLOWER, **arguments)
+
+
+def test_steps_that_are_no_integer():
+    with pytest.raises(TypeError, match="`steps` must be an integer; got 2.5"):
+        finite.solve_quantal(LEADER, FOLLOWER, rationality=1.0, key=jax.random.key(0), steps=2.5)  # pyright: ignore[reportArgumentType]
 
 
 def test_quantal_response_errors():

@@ -147,16 +147,17 @@ def test_a_concave_utility_learns_a_rule():
     [
         (lambda: sj.fit.ConcaveUtility(1, 0, 1, rngs=nnx.Rngs(0)), ValueError,
          "`response_size` must be at least 1; got 0"),
-        (lambda: sj.fit.ConcaveUtility(0, 1, 0, rngs=nnx.Rngs(0)), ValueError, "has no condition"),
+        (lambda: sj.fit.ConcaveUtility(0, 1, 0, rngs=nnx.Rngs(0)), ValueError,
+         "must be positive; got 0 for both"),
         (lambda: sj.fit.ConcaveUtility(-1, 1, 0, rngs=nnx.Rngs(0)), ValueError,
          "`action_size` must be at least 0; got -1"),
         (lambda: concave(floor=0.0), ValueError, "`floor` must be positive; got 0.0"),
         (lambda: concave(floor="a"), TypeError, "`floor` must be a Python number; got 'a'"),
         (lambda: concave(layers=1.5), TypeError, "`layers` must be an integer; got 1.5"),
         (lambda: concave()(jnp.zeros(2), jnp.zeros(2), None), ValueError,
-         r"made for .* = \(2, 3, 3\); got \(2, 2, 0\)"),
+         r"sizes .* must be \(2, 3, 3\), .*; got \(2, 2, 0\)"),
         (lambda: sj.fit.probe_concavity(3, jnp.zeros(1), jnp.zeros(1), None), TypeError,
-         "`utility` must be callable; got int"),
+         "`utility` must be callable; got 3"),
     ],
 )  # fmt: skip
 def test_wrong_input(call, error, message):

@@ -153,7 +153,7 @@ def test_a_bound_is_one_number():
     assert dataclasses.replace(sj.fit.Average(tracking, at_least=np.float32(1))).at_least == 1
     with pytest.raises(ValueError, match="must be positive and finite"):
         sj.fit.Suboptimal(float("inf"))
-    with pytest.raises(ValueError, match="need a `response_set` with a bound"):
+    with pytest.raises(ValueError, match="`response_set` must have a bound"):
         censored = sj.fit.GaussianResponse(censored=True)
         pull = Partial(lambda w, a, r, x: -((r - w * a) ** 2), HALF)
         sj.fit_follower(pull, observations(8), key=KEY, estimator=censored)

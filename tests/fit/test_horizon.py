@@ -249,7 +249,7 @@ def test_a_state_that_is_no_number_does_not_spoil_the_gradient():
         (lambda: fit(horizon=sj.fit.Horizon(GAME)), TypeError, "`dynamics` must have a callable"),
         (lambda: fit(horizon=sj.fit.Horizon(sj.fit.Dynamics(lambda s: s, lambda *a: a[0][0]))),
          TypeError, "`dynamics.step` must return a state like the one before"),
-        (lambda: play(3, begin(START)), TypeError, "`policy` must be callable; got int"),
+        (lambda: play(3, begin(START)), TypeError, "`policy` must be callable; got 3"),
         (lambda: play(Shares(), begin(START), key=THREE), TypeError, "`key` must be one key"),
         (lambda: play(Shares(), begin(START), follower=sj.fit.Ensemble()), TypeError,
          r"`follower` must be stackjax.fit.Suboptimal\(...\) or None"),

@@ -256,7 +256,7 @@ def test_rollout_against_a_suboptimal_follower():
         (lambda: sj.fit.Suboptimal(0.1, starts=0), ValueError,
          "`starts` must be at least 1; got 0"),
         (lambda: sj.fit.Suboptimal(0.1, solver=THREE), TypeError, "`solver` must be"),
-        (lambda: sj.fit.Ensemble(tail=1.5), ValueError, r"`tail` must be in \[0, 1\]; got 1.5"),
+        (lambda: sj.fit.Ensemble(tail=1.5), ValueError, r"`tail` must lie in \[0, 1\]; got 1.5"),
         (lambda: sj.fit.Ensemble(tail=WORD), TypeError, "`tail` must be a Python number; got 'a'"),
         (lambda: sj.fit.Ensemble(each=THREE), TypeError,
          "`each` must be stackjax.fit.Suboptimal.*got 3"),

@@ -52,7 +52,7 @@ def test_another_fit_s_checkpoint_is_refused(tmp_path):
             leader(**{"steps": 4, "checkpoint": tmp_path, **other})
     with pytest.raises(TypeError, match="`checkpoint` must be a path or None; got 3"):
         leader(steps=4, checkpoint=3)
-    with pytest.raises(TypeError, match=r"`checkpoint` writes to disk.*jax.jit"):
+    with pytest.raises(TypeError, match="`checkpoint` must be None inside jax.jit"):
         jax.jit(lambda x: leader(steps=4, contexts=x, checkpoint=tmp_path / "b"))(DEMAND)
 
 

@@ -244,16 +244,22 @@ def test_a_failed_factorisation_leaves_the_estimate():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: labels.new_ridge(0), "dim: got 0"),
-        (lambda: labels.new_ridge(2, regularisation=0.0), "regularisation: got 0.0"),
-        (lambda: labels.new_ridge(2, prior_mean=[1.0]), r"prior_mean: got shape \(1,\)"),
+        (lambda: labels.new_ridge(0), "`dim` must be at least 1; got 0"),
+        (
+            lambda: labels.new_ridge(2, regularisation=0.0),
+            "`regularisation` must be positive and finite; got 0.0",
+        ),
+        (
+            lambda: labels.new_ridge(2, prior_mean=[1.0]),
+            r"`prior_mean` must have shape \(2,\); got shape \(1,\)",
+        ),
         (
             lambda: labels.label(labels.new_ridge(2), jnp.ones((3, 1)), jnp.ones(3)),
-            r"features: got shape \(3, 1\), must be \(any, 2\)",
+            r"`features` must have shape \(any, 2\); got shape \(3, 1\)",
         ),
         (
             lambda: labels.label(labels.new_ridge(2), jnp.ones((3, 2)), jnp.ones(2)),
-            r"rewards: got shape \(2,\)",
+            r"`rewards` must have shape \(3,\); got shape \(2,\)",
         ),
         (
             lambda: labels.challenge(jnp.ones((1, 2)), jnp.ones(2), jnp.eye(2), 1.0),
@@ -265,37 +271,43 @@ def test_a_failed_factorisation_leaves_the_estimate():
         ),
         (
             lambda: labels.challenge(jnp.ones((2, 2)), jnp.ones(2), jnp.eye(2), -1.0),
-            "radius: got -1.0",
+            "`radius` must be finite and not negative; got -1.0",
         ),
         (
             lambda: labels.challenge(jnp.ones((2, 2)), jnp.ones(3), jnp.eye(2), 1.0),
-            r"theta: got shape \(3,\)",
+            r"`theta` must have shape \(2,\); got shape \(3,\)",
         ),
         (
             lambda: labels.challenge(
                 jnp.ones((2, 2)), jnp.ones(2), jnp.eye(2), 1.0, action=jnp.array(2)
             ),
-            "action: got 2",
+            r"`action` must be an integer in \[0, 2\); got 2",
         ),
         (
             lambda: labels.challenge(jnp.eye(2), jnp.ones(2), jnp.eye(2), np.inf),
-            "radius: got inf, must be a finite number",
+            "`radius` must be finite and not negative; got inf",
         ),
-        (lambda: labels.new_ridge(2, dtype=int), "dtype: got int32"),
+        (
+            lambda: labels.new_ridge(2, dtype=int),
+            "`dtype` must be floating point of 32 or 64 bits; got int32",
+        ),
         (
             lambda: labels.label(labels.new_ridge(2), jnp.eye(2), jnp.ones(2), -1.0),
-            "weight: got -1.0",
+            "`weight` must be finite and not negative; got -1.0",
         ),
-        (lambda: labels.refresh(labels.new_ridge(2), -0.5), "forget: got -0.5"),
+        (
+            lambda: labels.refresh(labels.new_ridge(2), -0.5),
+            r"`forget` must lie in \(0, 1\]; got -0.5",
+        ),
         (
             lambda: labels.confidence_radius(
                 labels.new_ridge(2), noise=1.0, norm=1.0, confidence=2.0
             ),
-            "confidence: got 2.0",
+            r"`confidence` must lie in \(0, 1\]; got 2.0",
         ),
         (
             lambda: labels.parameter_error(labels.new_ridge(2), jnp.ones(3)),
-            r"theta: got shape \(3,\)",
+            r"`theta` must have shape \(2,\); got shape \(3,\)",
         ),
     ],
 )

@@ -108,34 +108,69 @@ def test_given_ends_and_several_numbers(ax):
 
 two = [0.0, 1.0]
 WRONG = [
-    ("response_curve", (two, two), {"low": two}, "high: is needed with `low`"),
-    ("response_curve", (two, two), {"high": two}, "low: is needed with `high`"),
-    ("response_curve", (two, two), {"low": [0.0], "high": two}, "low: needs a leading axis of 2"),
-    ("response_curve", (two, two), {"low": np.eye(2), "high": two}, "low: must have 1 numbers"),
-    ("response_curve", (two, two), {"low": [0.0, 2.0], "high": two}, "low: exceeds high at 1 of 2"),
-    ("response_curve", (two, two), {"low": [0.0, np.nan], "high": two}, "low: 1 of 2 numbers"),
-    ("comparative_statics", ([], []), {}, "parameters: needs at least 1"),
-    ("comparative_statics", (two, [1.0]), {}, "optimum: needs a leading axis of 2"),
-    ("comparative_statics", (two, two), {"standard_error": [-1.0, 1.0]}, "must be at least 0, got"),
+    ("response_curve", (two, two), {"low": two}, "`high` must be given with `low`"),
+    ("response_curve", (two, two), {"high": two}, "`low` must be given with `high`"),
+    (
+        "response_curve",
+        (two, two),
+        {"low": [0.0], "high": two},
+        "`low` must have a leading axis of 2",
+    ),
+    ("response_curve", (two, two), {"low": np.eye(2), "high": two}, "`low` must have 1 numbers"),
+    (
+        "response_curve",
+        (two, two),
+        {"low": [0.0, 2.0], "high": two},
+        "must not exceed `high`; it does at 1 of 2",
+    ),
+    (
+        "response_curve",
+        (two, two),
+        {"low": [0.0, np.nan], "high": two},
+        "`low` must be finite.*1 of 2 numbers",
+    ),
+    ("comparative_statics", ([], []), {}, "`parameters` must have at least 1"),
+    ("comparative_statics", (two, [1.0]), {}, "`optimum` must have a leading axis of 2"),
+    ("comparative_statics", (two, two), {"standard_error": [-1.0, 1.0]}, "not negative; got -1 at"),
     ("comparative_statics", (two, two), {"standard_error": np.eye(2)}, "must have 1 numbers"),
-    ("comparative_statics", (two, two), {"standard_error": [1.0, np.inf]}, "1 of 2 numbers"),
-    ("comparative_statics", (two, two), {"standard_error": two, "level": 1.0}, "level: must lie"),
-    ("comparative_statics", (two, two), {"level": "high"}, "level: must lie in"),
+    (
+        "comparative_statics",
+        (two, two),
+        {"standard_error": [1.0, np.inf]},
+        "finite; got inf at index 1, 1 of 2 numbers",
+    ),
+    (
+        "comparative_statics",
+        (two, two),
+        {"standard_error": two, "level": 1.0},
+        r"`level` must lie in \(0, 1\); got 1.0",
+    ),
     (
         "comparative_statics",
         (two, two),
         {"standard_error": two, "low": two, "high": two},
-        "standard_error: comes instead",
+        "`standard_error` must come without",
     ),
-    ("comparative_statics", (two, two), {"low": two}, "high: is needed with `low`"),
-    ("comparative_statics", (two, two), {"converged": [1, 1]}, "converged: must be booleans"),
-    ("comparative_statics", (two, two), {"labels": ["a", "b"]}, "labels: must be 1 strings"),
+    ("comparative_statics", (two, two), {"low": two}, "`high` must be given with `low`"),
+    ("comparative_statics", (two, two), {"labels": ["a", "b"]}, "`labels` must be 1 strings"),
+]
+WRONG_KIND = [
+    ("comparative_statics", (two, two), {"level": "high"}, "`level` must be a number; got 'high'"),
+    (
+        "comparative_statics",
+        (two, two),
+        {"converged": [1, 1]},
+        "`converged` must be booleans; got int",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "options", "message"), WRONG)
-def test_bad_input_is_refused_before_anything_is_drawn(name, arguments, options, message):
+@pytest.mark.parametrize(
+    ("error", "name", "arguments", "options", "message"),
+    [(ValueError, *wrong) for wrong in WRONG] + [(TypeError, *wrong) for wrong in WRONG_KIND],
+)
+def test_bad_input_is_refused_before_anything_is_drawn(error, name, arguments, options, message):
     opened = plt.get_fignums()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(error, match=message):
         getattr(plot, name)(*arguments, **options)
     assert plt.get_fignums() == opened

@@ -296,7 +296,7 @@ def test_axes_are_made_where_none_are_given_and_settings_left_alone():
         assert drawn.get_xlabel() and drawn.get_ylabel(), name
         drawn.figure.canvas.draw()
         plt.close(drawn.figure)
-        with pytest.raises(TypeError, match="ax: must be a matplotlib Axes"):
+        with pytest.raises(TypeError, match="`ax` must be a matplotlib Axes"):
             getattr(plot, name)(*arguments, ax=plt)
     assert dict(matplotlib.rcParams) == before and plt.get_fignums() == opened
 
@@ -306,68 +306,103 @@ table = lambda **columns: SimpleNamespace(
 )
 square, two = np.zeros((2, 2)), [0.0, 1.0]
 WRONG = [
-    ("response_curve", ([], []), {}, "actions: needs at least 1"),
-    ("response_curve", ([np.nan, 1.0], two), {}, "actions: 1 of 2 numbers are not finite"),
-    ("response_curve", (two, [1.0]), {}, "responses: needs a leading axis of 2"),
-    ("response_curve", (two, "ab"), {}, "responses: must be an array of numbers"),
-    ("response_curve", (two, two), {"converged": [1, 1]}, "converged: must be booleans"),
-    ("response_curve", (two, two), {"unique": [True]}, "unique: must be booleans"),
-    ("response_curve", (two, two), {"bounds": (1.0, 0.0)}, "bounds: the lower must not"),
-    ("response_curve", (two, two), {"bounds": 1.0}, "bounds: must be a pair"),
-    ("response_curve", (two, two), {"labels": ["a", "b"]}, "labels: must be 1 strings"),
-    ("response_surface", ([0.0], two, np.zeros((1, 2))), {}, "first: needs at least 2"),
-    ("response_surface", (two, [1.0, 0.0], square), {}, "second: must increase"),
-    ("response_surface", (two, two, np.zeros((2, 3))), {}, "values: must have shape"),
-    ("response_surface", (two, two, square), {"limits": (1, 1)}, "limits: must be"),
-    ("response_surface", (two, two, square * np.nan), {}, "values: 4 of 4 numbers"),
-    ("policy_surface", ([], two, square), {}, "first: needs at least 1"),
-    ("policy_surface", (["a", "b"], [1.0, 1.0], square), {}, "second: must increase"),
-    ("policy_surface", (["a", 1], two, square), {}, "first: must be an array of numbers"),
-    ("policy_surface", (["a"], ["b"], square), {}, "values: must have shape"),
-    ("pareto", ({},), {}, "arms: must map"),
-    ("pareto", ({"a": {"tokens": (1, 0, 2)}},), {}, "arms: 'a' has no 'correct'"),
-    ("pareto", ({"a": ARMS["base"] | {"tokens": (1, 3, 2)}},), {}, "low 3 exceeds high 2"),
+    ("response_curve", ([], []), {}, "`actions` must have at least 1"),
+    (
+        "response_curve",
+        ([np.nan, 1.0], two),
+        {},
+        "`actions` must be finite; got nan at index 0, 1 of 2",
+    ),
+    ("response_curve", (two, [1.0]), {}, "`responses` must have a leading axis of 2"),
+    (
+        "response_curve",
+        (two, two),
+        {"unique": [True]},
+        r"`unique` must have shape \(2,\) for `actions`",
+    ),
+    ("response_curve", (two, two), {"bounds": (1.0, 0.0)}, "`bounds` must be .* in order"),
+    ("response_curve", (two, two), {"bounds": 1.0}, "`bounds` must be a pair"),
+    ("response_curve", (two, two), {"labels": ["a", "b"]}, "`labels` must be 1 strings"),
+    ("response_surface", ([0.0], two, np.zeros((1, 2))), {}, "`first` must have at least 2"),
+    ("response_surface", (two, [1.0, 0.0], square), {}, "`second` must increase"),
+    ("response_surface", (two, two, np.zeros((2, 3))), {}, "`values` must have shape"),
+    ("response_surface", (two, two, square), {"limits": (1, 1)}, "`limits` must be"),
+    (
+        "response_surface",
+        (two, two, square * np.nan),
+        {},
+        "`values` must be finite.*4 of 4 numbers",
+    ),
+    ("policy_surface", ([], two, square), {}, "`first` must have at least 1"),
+    ("policy_surface", (["a", "b"], [1.0, 1.0], square), {}, "`second` must increase"),
+    ("policy_surface", (["a"], ["b"], square), {}, "`values` must have shape"),
+    ("pareto", ({},), {}, "`arms` must map"),
+    ("pareto", ({"a": {"tokens": (1, 0, 2)}},), {}, "must have 'correct'"),
+    (
+        "pareto",
+        ({"a": ARMS["base"] | {"tokens": (1, 3, 2)}},),
+        {},
+        "its low at most its high; got 3 and 2",
+    ),
     ("pareto", ({"a": ARMS["base"] | {"tokens": (1, 2)}},), {}, "must have shape"),
-    ("pareto", (ARMS,), {"roles": {"bse": "leader"}}, "roles: .'bse'. are not among"),
-    ("pareto", (ARMS,), {"roles": {"base": "king"}}, "roles.'base'.: got 'king', allowed"),
-    ("pareto", (ARMS,), {"cells": (two, [0.5])}, "cells: must have shape"),
-    ("pareto", (ARMS,), {"cells": 3}, "cells: must be a pair"),
-    ("pareto", (ARMS,), {"front": True, "difference": True}, "cells and front"),
-    ("reliability_diagram", (np.zeros(3),), {}, "table: a ndarray has no predicted"),
-    ("reliability_diagram", (table(count=[3]),), {}, "table.count: must have shape"),
-    ("reliability_diagram", (table(count=[0, 3]),), {}, "table.count: must be positive"),
-    ("reliability_diagram", (table(observed=[0.4, 1.5]),), {}, "table.observed: must lie in"),
-    ("reliability_diagram", (table(),), {"role": "x"}, "role: got 'x'"),
-    ("action_set", (np.zeros((0, 2)),), {}, "actions: needs at least 1"),
-    ("action_set", (np.zeros((3, 1)),), {}, "actions: needs 2 numbers"),
-    ("action_set", ([[1.0, 2.0], [1.0]],), {}, "actions: must be an array of numbers"),
-    ("action_set", (np.eye(2),), {"allowed": [2.0, 0.0]}, "allowed: must be booleans or"),
-    ("action_set", (np.eye(2),), {"allowed": [True]}, "allowed: must have shape"),
-    ("action_set", (np.eye(2),), {"baseline": 2}, "baseline: must be a row in 0..1"),
-    ("action_set", (np.eye(2),), {"projected": np.eye(2)}, "projected: comes without"),
-    ("action_set", (np.eye(2),), {"proposed": np.zeros((1, 3))}, "proposed: needs 2 numbers"),
+    ("pareto", (ARMS,), {"roles": {"bse": "leader"}}, "`roles` must name arms, .*; got .'bse'."),
+    (
+        "pareto",
+        (ARMS,),
+        {"roles": {"base": "king"}},
+        "`roles.'base'.` must be one of .*; got 'king'",
+    ),
+    ("pareto", (ARMS,), {"cells": (two, [0.5])}, "`cells` must have shape"),
+    ("pareto", (ARMS,), {"cells": 3}, "`cells` must be a pair"),
+    ("pareto", (ARMS,), {"front": True, "difference": True}, "`difference` must be False"),
+    ("reliability_diagram", (table(count=[3]),), {}, "`table.count` must have shape"),
+    ("reliability_diagram", (table(count=[0, 3]),), {}, "`table.count` must be positive"),
+    ("reliability_diagram", (table(observed=[0.4, 1.5]),), {}, "`table.observed` must lie in"),
+    ("reliability_diagram", (table(),), {"role": "x"}, "`role` must be one of .*; got 'x'"),
+    ("action_set", (np.zeros((0, 2)),), {}, "`actions` must have at least 1"),
+    ("action_set", (np.zeros((3, 1)),), {}, "`actions` must have 2 numbers"),
+    ("action_set", (np.eye(2),), {"allowed": [2.0, 0.0]}, r"`allowed` must lie in \[0, 1\]"),
+    ("action_set", (np.eye(2),), {"allowed": [True]}, "`allowed` must have shape"),
+    ("action_set", (np.eye(2),), {"baseline": 2}, "`baseline` must be a row in 0..1"),
+    ("action_set", (np.eye(2),), {"projected": np.eye(2)}, "`projected` must come with"),
+    ("action_set", (np.eye(2),), {"proposed": np.zeros((1, 3))}, "`proposed` must have 2 numbers"),
     (
         "action_set",
         (np.eye(2),),
         {"proposed": np.eye(2), "allowed": [False, False]},
-        "allowed: no action is",
+        "`allowed` must allow an action",
     ),
-    ("step_histogram", ([],), {}, "steps: needs at least 1"),
-    ("step_histogram", ([1.5],), {}, "steps: must be integers"),
-    ("step_histogram", ([-1],), {}, "steps: must be integers of at least 0"),
-    ("step_histogram", ([1, 2],), {"converged": [True]}, "converged: must be booleans"),
-    ("leader_path", (two, two, square, [[0.0]]), {}, "path: must have shape"),
-    ("leader_path", (two, two, square, []), {}, "path: must have 2 axes"),
-    ("leader_path", (two, two, np.zeros((3, 2)), [[0, 0]]), {}, "utility: must have shape"),
-    ("leader_path", (two, two, square, [[0, 0]]), {"optimum": [1.0]}, "optimum: must have"),
-    ("leader_path", (two, two, square, [[0, np.inf]]), {}, "path: 1 of 2 numbers"),
+    ("step_histogram", ([],), {}, "`steps` must have at least 1"),
+    ("step_histogram", ([1.5],), {}, "`steps` must be integers of at least 0; got 1.5"),
+    ("step_histogram", ([-1],), {}, "`steps` must be integers of at least 0; got -1"),
+    ("step_histogram", ([1, 2],), {"converged": [True]}, "`converged` must have shape"),
+    ("leader_path", (two, two, square, [[0.0]]), {}, "`path` must have shape"),
+    ("leader_path", (two, two, square, []), {}, r"`path` must have shape \(any, any\)"),
+    ("leader_path", (two, two, np.zeros((3, 2)), [[0, 0]]), {}, "`utility` must have shape"),
+    ("leader_path", (two, two, square, [[0, 0]]), {"optimum": [1.0]}, "`optimum` must have"),
+    ("leader_path", (two, two, square, [[0, np.inf]]), {}, "`path` must be finite; got inf"),
+]
+WRONG_KIND = [
+    ("response_curve", (two, "ab"), {}, "`responses` must be an array of numbers"),
+    ("response_curve", (two, two), {"converged": [1, 1]}, "`converged` must be booleans; got int"),
+    ("policy_surface", (["a", 1], two, square), {}, "`first` must be an array of numbers"),
+    (
+        "reliability_diagram",
+        (np.zeros(3),),
+        {},
+        "`table` must have .*; got ndarray without predicted",
+    ),
+    ("action_set", ([[1.0, 2.0], [1.0]],), {}, "`actions` must be an array of numbers"),
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "options", "message"), WRONG)
-def test_bad_input_is_refused_before_anything_is_drawn(name, arguments, options, message):
+@pytest.mark.parametrize(
+    ("error", "name", "arguments", "options", "message"),
+    [(ValueError, *wrong) for wrong in WRONG] + [(TypeError, *wrong) for wrong in WRONG_KIND],
+)
+def test_bad_input_is_refused_before_anything_is_drawn(error, name, arguments, options, message):
     opened = plt.get_fignums()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(error, match=message):
         getattr(plot, name)(*arguments, **options)
     assert plt.get_fignums() == opened
 

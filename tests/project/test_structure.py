@@ -12,8 +12,8 @@ HOUSE = pathlib.Path(stackjax.__file__).parent
 # From the ground up. Rooms of one floor do not know each other; a room of `agents` or `runtime`
 # counts by itself.
 FLOORS = [
-    {"guide", "_arrays", "stats", "agents.tasks", "runtime._command_line"},
-    {"sets", "finite"},
+    {"guide", "_arrays", "agents.tasks", "runtime._command_line"},
+    {"sets", "finite", "stats"},
     {"_game", "solvers"},
     {"_follower", "games", "labels", "agents.game"},
     {"_leader", "_check", "fit", "repair", "plot", "agents.log"},

@@ -109,7 +109,7 @@ def test_other_logs_are_refused(tmp_path, capsys, log):
     (tmp_path / "broken.jsonl").write_text("{}\n")
     for arguments, message in (
         ([str(foreign)], "runtime"),
-        ([str(tmp_path / "empty.jsonl")], "none of 0 turns"),
+        ([str(tmp_path / "empty.jsonl")], "got none of 0"),
         ([str(tmp_path / "broken.jsonl")], "line 1"),
         ([str(tmp_path / "absent.jsonl")], "absent.jsonl"),
         ([str(log), "--margin", "2"], "margin"),
@@ -117,5 +117,5 @@ def test_other_logs_are_refused(tmp_path, capsys, log):
         assert main([*arguments, "--out", str(tmp_path / "r")]) == 2
         assert message in capsys.readouterr().err
     renamed = [type(r)(**{**vars(r), "design": "runtime"}) for r in rows]
-    with pytest.raises(ValueError, match="not written by a runtime"):
+    with pytest.raises(ValueError, match="must be written by a runtime"):
         summarise(renamed)

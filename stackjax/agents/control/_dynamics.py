@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._arrays.arguments import check_shape
 from stackjax.agents.control._controller import context_of
 from stackjax.agents.executor._session import TURN_BUDGET
 from stackjax.agents.game._payoffs import ResourceContext, smooth_subsidy
@@ -131,8 +132,7 @@ def begin_session(
       800.0
     """
     signal = jnp.asarray(signal)
-    if signal.shape != (2,):
-        raise ValueError(f"signal: must be (q, alpha), shape (2,); got shape {signal.shape}")
+    check_shape("signal", signal, (2,), ", (q, alpha)")
     if token_budget is None:
         token_budget = TURN_BUDGET * script.task.shape[0]
     number = lambda value: jnp.asarray(value, signal.dtype)

@@ -16,6 +16,7 @@ import numpy as np
 from flax import struct
 from jax.core import Tracer
 
+from stackjax._arrays.arguments import check_all_within, check_choice, check_shape, check_within
 from stackjax.agents.control._dynamics import Script, Session, begin_session
 from stackjax.agents.executor._session import TURN_BUDGET
 from stackjax.agents.game._payoffs import ACTION_LOWER, ACTION_UPPER
@@ -62,18 +63,14 @@ def scripts_of(records: Iterable[TurnRecord]) -> Scripts:
     """
     found: dict[str, dict[int, TurnRecord]] = {}
     for number, record in enumerate(records):
-        if record.task not in TASK_TYPES:
-            raise ValueError(
-                f"records[{number}]: task {record.task!r}, allowed are {', '.join(TASK_TYPES)}"
-            )
+        check_choice(f"records[{number}].task", record.task, TASK_TYPES)
         for name in ("task_complexity", "context_tokens"):
             value = record.state.get(name, np.nan)
-            if not np.isfinite(value):
-                raise ValueError(f"records[{number}]: {name} is {value}, must be finite")
+            check_within(f"records[{number}].state[{name!r}]", value, "(-inf, inf)")
         found.setdefault(record.episode, {})[record.turn] = record
     whole = [turns for turns in found.values() if sorted(turns) == list(range(len(turns)))]
     if not whole:
-        raise ValueError("records: no episode has all of its turns")
+        raise ValueError("`records` must hold an episode with all of its turns; got none.")
     length = max(map(len, whole))
 
     def column(pick: Any, dtype: type) -> jax.Array:
@@ -184,11 +181,8 @@ class SurrogateSession(struct.PyTreeNode):
         """
         count = self.scripts.turns.shape[0]
         if not isinstance(row, Tracer) and not 0 <= int(row) < count:
-            raise ValueError(f"row: got {int(row)}, must lie in 0..{count - 1}")
-        if not isinstance(self.turn_budget, Tracer) and not np.all(
-            np.asarray(self.turn_budget) > 0
-        ):
-            raise ValueError(f"turn_budget: got {self.turn_budget}, must be positive")
+            raise ValueError(f"`row` must lie in 0..{count - 1}; got {int(row)}.")
+        check_all_within("turn_budget", self.turn_budget, "(0, inf]")
         script = jax.tree.map(lambda leaf: leaf[row], self.scripts.script)
         turns = self.scripts.turns[row]
         middle = (jnp.asarray(ACTION_LOWER) + jnp.asarray(ACTION_UPPER)) / 2
@@ -225,16 +219,10 @@ class SurrogateSession(struct.PyTreeNode):
             there, as the predictors extrapolate.
         """
         response = jnp.asarray(response)
-        if response.shape != (3,):
-            raise ValueError(f"response: must be (c, p, u), shape (3,); got {response.shape}")
-        if not isinstance(response, Tracer):
-            values = np.asarray(response)
-            if not ((values >= 0) & (values <= 1)).all():
-                raise ValueError(f"response: must lie in [0, 1], got {values.tolist()}")
-        if signal is not None and jnp.shape(signal) != (2,):
-            raise ValueError(
-                f"signal: must be (q, alpha), shape (2,); got shape {jnp.shape(signal)}"
-            )
+        check_shape("response", response, (3,), ", (c, p, u)")
+        check_all_within("response", response, "[0, 1]")
+        if signal is not None:
+            check_shape("signal", signal, (2,), ", (q, alpha)")
         state, session = self.observe(now), now.session
         correct, tokens = self.predictor.predict(state, response)
         fallback = jnp.asarray(self.fallback, correct.dtype)

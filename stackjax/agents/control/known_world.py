@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from stackjax._arrays.arguments import check_choice, check_count
 from stackjax.agents.control._controller import Controller
 from stackjax.agents.control._dynamics import Session, begin_session
 from stackjax.agents.control._environment import scripts_of
@@ -80,6 +81,7 @@ def records(
       design: "factorial", every cell at every turn; or "random", one cell a turn, each in its turn.
 
     Raises:
+      TypeError: `episodes` or `turns` is not an integer.
       ValueError: `design` is neither of the two, or `episodes` or `turns` is below 1.
 
     Example:
@@ -87,10 +89,9 @@ def records(
       >>> record.executed, record.prompt_tokens + record.completion_tokens, record.correct
       ((1.0, 1.0, 1.0), 330, False)
     """
-    if design not in ("factorial", "random"):
-        raise ValueError(f"design: got {design!r}, allowed are 'factorial' and 'random'")
-    if episodes < 1 or turns < 1:
-        raise ValueError(f"episodes and turns must be at least 1, got {episodes} and {turns}")
+    check_choice("design", design, ("factorial", "random"))
+    check_count("episodes", episodes)
+    check_count("turns", turns)
     axis = [float(level) for level in levels]
     cells = [(c, p, u) for c in axis for p in axis for u in axis]
     made = []

@@ -37,7 +37,7 @@ def compare(
       (-110.0, 0.333)
     """
     if not np.array_equal(arm.present, baseline.present):
-        raise ValueError("arm and baseline must be replays of the same turns")
+        raise ValueError("`arm` and `baseline` must be replays of the same turns; got others.")
 
     def mean(values: np.ndarray) -> Interval:
         return clustered_mean(values, arm.present, seed=seed, level=level)

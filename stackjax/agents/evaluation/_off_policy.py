@@ -23,6 +23,7 @@ import dataclasses
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_same_shape
 from stackjax.stats._bootstrap import Interval, clustered_ratio
 
 
@@ -97,24 +98,24 @@ def off_policy(
     """
     arrays = {"outcome": outcome, "propensity": propensity, "target": target}
     if (predicted is None) != (predicted_target is None):
-        raise ValueError("predicted and predicted_target: give both or neither")
+        raise ValueError(
+            "`predicted` and `predicted_target` must be given together; got one of them."
+        )
     if predicted is not None:
         arrays |= {"predicted": predicted, "predicted_target": predicted_target}
     columns = {name: np.asarray(values, float) for name, values in arrays.items()}
     episode = np.asarray(episode)
+    check_same_shape("[N]", **columns, episode=episode)
     for name, values in columns.items():
-        if values.ndim != 1 or values.shape != episode.shape:
-            raise ValueError(f"{name}: shape {values.shape}, episode has {episode.shape}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} numbers are not finite")
+        check_all_within(name, values, "(-inf, inf)")
     y, p, e = columns["outcome"], columns["propensity"], columns["target"]
-    if not ((p > 0) & (p <= 1)).all():
-        raise ValueError("propensity: must lie in (0, 1]")
-    if not ((e >= 0) & (e <= 1)).all():
-        raise ValueError("target: must lie in [0, 1]")
+    check_all_within("propensity", p, "(0, 1]")
+    check_all_within("target", e, "[0, 1]")
     weight = e / p
     if not weight.any():
-        raise ValueError("target: the policy never plays a recorded cell; nothing can be estimated")
+        raise ValueError(
+            "`target` must be positive for a recorded cell; got 0 for all: nothing to estimate."
+        )
     names, number = np.unique(episode, return_inverse=True)
     total = lambda values: np.bincount(number, values, len(names))
     count = total(np.ones(len(y)))

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.arguments import check_choice
 from stackjax.agents.control._controller import contexts_of
 from stackjax.agents.control._dynamics import Script, Session, begin_session
 from stackjax.agents.evaluation._policies import PolicyOfStates
@@ -50,8 +51,7 @@ def score_bounds(player: str, weights: Weights = DEFAULT) -> tuple[float, float]
       >>> score_bounds("leader")
       (-4.0, 1.0)
     """
-    if player not in ("leader", "follower"):
-        raise ValueError(f"player: got {player!r}, allowed are 'leader' and 'follower'")
+    check_choice("player", player, ("leader", "follower"))
     if player == "leader":
         return -(weights.savings * weights.kappa + weights.degradation), weights.savings
     return -(weights.cost * (1 + weights.kappa) + weights.gap), weights.quality
@@ -343,6 +343,6 @@ def _scripts(table: Factorial) -> tuple[Script, jax.Array]:
 def _names(policies: Mapping[str, Any], deployed: str, baseline: str | None) -> tuple[str, ...]:
     names = tuple(policies)
     for role, name in (("deployed", deployed), ("baseline", baseline)):
-        if name is not None and name not in names:
-            raise ValueError(f"{role}: got {name!r}, the policies are {list(names)}")
+        if name is not None:
+            check_choice(role, name, names)
     return names

@@ -62,7 +62,7 @@ class Factorial:
         rows = np.flatnonzero(np.abs(self.cells - np.asarray(response)).max(axis=1) < 1e-6)
         if rows.size != 1:
             raise ValueError(
-                f"response: {list(response)} is not one of the {len(self.cells)} cells"
+                f"`response` must be one of the {len(self.cells)} cells; got {list(response)}."
             )
         return int(rows[0])
 
@@ -89,7 +89,7 @@ def factorial(records: Iterable[TurnRecord]) -> Factorial:
             turns = outcomes.setdefault(record.episode, {})
             turns.setdefault(int(record.turn), {})[cell] = record
     if not outcomes:
-        raise ValueError('records: none has design "factorial"')
+        raise ValueError('`records` must hold some of design "factorial"; got none.')
     cells = sorted(
         {cell for turns in outcomes.values() for turn in turns.values() for cell in turn}
     )
@@ -100,7 +100,9 @@ def factorial(records: Iterable[TurnRecord]) -> Factorial:
         and all(len(turn) == len(cells) for turn in turns.values())
     }
     if not complete:
-        raise ValueError(f"records: no episode has all {len(cells)} cells at every turn")
+        raise ValueError(
+            f"`records` must hold an episode with all {len(cells)} cells at every turn; got none."
+        )
     shape = (len(complete), max(map(len, complete.values())), len(cells))
     tokens, correct, fallback = np.zeros(shape), np.zeros(shape), np.zeros(shape, bool)
     present = np.zeros(shape[:2], bool)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from stackjax._arrays.arguments import check_all_within, check_choice
 from stackjax.agents.tasks._tasks import TASK_TYPES
 
 FIELDS = (
@@ -97,21 +98,20 @@ def stack_states(features: Iterable[Mapping[str, Any]], tasks: Iterable[str]) ->
     """
     rows, kinds = list(features), list(tasks)
     if not rows:
-        raise ValueError("features: got no state, need at least one")
+        raise ValueError("`features` must hold at least one state; got none.")
     if len(rows) != len(kinds):
-        raise ValueError(f"features and tasks differ in length: {len(rows)} and {len(kinds)}")
+        raise ValueError(
+            f"`features` and `tasks` must be of one length; got {len(rows)} and {len(kinds)}."
+        )
     for kind in kinds:
-        if kind not in TASK_TYPES:
-            raise ValueError(f"task: got {kind!r}, allowed are {', '.join(TASK_TYPES)}")
+        check_choice("task", kind, TASK_TYPES)
     columns = {}
     for name in FIELDS:
         missing = [i for i, row in enumerate(rows) if name not in row]
         if missing:
-            raise ValueError(f"features[{missing[0]}] has no field {name!r}")
+            raise ValueError(f"`features[{missing[0]}]` must have a field {name!r}; got none.")
         column = np.asarray([row[name] for row in rows], dtype=np.float32)
-        if not np.isfinite(column).all():
-            index = int(np.flatnonzero(~np.isfinite(column))[0])
-            raise ValueError(f"features[{index}][{name!r}] is {column[index]}, must be finite")
+        check_all_within(f"features[:][{name!r}]", column, "(-inf, inf)")
         columns[name] = jnp.asarray(column)
     task = jnp.asarray([TASK_TYPES.index(kind) for kind in kinds], dtype=jnp.int32)
     return State(task=task, **columns)

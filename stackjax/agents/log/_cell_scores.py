@@ -73,7 +73,7 @@ def cell_scores(log: Outcomes) -> CellScores:
     known = ~np.isnan(log.propensity)
     if not known.any():
         raise ValueError(
-            "log: no row has a propensity; policies whose choices are known are needed"
+            "`log` must have rows with a propensity, of policies whose choices are known; got none."
         )
     _, first, turn = np.unique(log.turn[known], return_index=True, return_inverse=True)
     rows, count = np.flatnonzero(known), len(log.cells)
@@ -85,12 +85,15 @@ def cell_scores(log: Outcomes) -> CellScores:
         first_bad = mixed[0] if mixed.size else np.argmax(turn == recorded.max(1).argmax())
         bad = log.records[rows[first_bad]]
         what = "two propensities" if mixed.size else "one cell twice"
-        raise ValueError(f"log: turn {bad.turn} of episode {bad.episode!r} has {what}")
+        raise ValueError(
+            "`log` must have one propensity a turn and no cell of it twice; got "
+            f"{what} in turn {bad.turn} of episode {bad.episode!r}."
+        )
     whole = (share < 1) | (recorded.sum(1) == count)
     if not whole.any():
         raise ValueError(
-            f"log: none of {len(whole)} turns was run under all {count} cells, though their "
-            "propensity is 1"
+            f"`log` must have a turn that was run under all {count} cells if the propensity is 1; "
+            f"got none of {len(whole)}."
         )
     rows_of_turn = rows[first]
     scores = {}

@@ -113,17 +113,19 @@ class TurnRecord:
         """
         data = json.loads(line)
         if not isinstance(data, dict):
-            raise ValueError(f"a turn record must be a JSON object, got {type(data).__name__}")
+            raise ValueError(f"a turn record must be a JSON object; got {type(data).__name__}.")
         names = [f.name for f in dataclasses.fields(cls) if f.name != "extra"]
         missing = [name for name in names if name not in data]
         if missing:
-            raise ValueError(f"turn record lacks {', '.join(missing)}")
+            raise ValueError(
+                f"a turn record must have all fields; got none of {', '.join(missing)}."
+            )
         known = {name: data.pop(name) for name in names}
         for name in ("signal", "intended", "executed"):
             if name == "signal" and known[name] is None:
                 continue
             if not isinstance(known[name], list):
-                raise ValueError(f"{name} must be a list of numbers, got {known[name]!r}")
+                raise ValueError(f"`{name}` must be a list of numbers; got {known[name]!r}.")
             known[name] = tuple(float(value) for value in known[name])
         return cls(**known, extra=data)
 
@@ -191,7 +193,9 @@ def read_log(path: str | os.PathLike[str]) -> LogContents:
         try:
             content = file.read()
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is not a complete gzip file") from error
+            raise ValueError(
+                f"{path} must be a complete gzip file; it is torn or damaged."
+            ) from error
     records, _, torn = _parse(content, path)
     return LogContents(records, torn)
 
@@ -208,7 +212,7 @@ def _parse(content: bytes, path: Path) -> tuple[list[TurnRecord], int, str | Non
             except ValueError as error:
                 if not complete and offset + len(line) == len(content):
                     return records, offset, f"line {number}, byte {offset}: {len(line)} bytes"
-                raise ValueError(f"{path}, line {number}: not a turn record ({error})") from error
+                raise ValueError(f"{path}, line {number}: not a turn record: {error}") from error
         offset += len(line)
     return records, offset, None
 
@@ -249,7 +253,7 @@ class TurnLog:
             content = self.path.read_bytes()
             self.records, length, torn = _parse(content, self.path)
             if torn is not None:
-                warnings.warn(f"{self.path}: torn last record removed ({torn})", stacklevel=2)
+                warnings.warn(f"{self.path}: torn last record removed, {torn}.", stacklevel=2)
                 os.truncate(self.path, length)
             seal = torn is None and bool(content) and not content.endswith(b"\n")
         self.done: set[TurnKey] = {record.key for record in latest(self.records) if record.answered}

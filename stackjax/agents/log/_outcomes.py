@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_choice, check_shape
 from stackjax.agents.log._log import TurnRecord
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.agents.tasks._tools import find_call
@@ -63,8 +64,8 @@ class Outcomes:
           ValueError: there are not N booleans.
         """
         mask = np.asarray(mask)
-        if mask.dtype == bool and mask.shape != self.cell.shape:
-            raise ValueError(f"mask: must be {self.cell.shape} booleans, got {mask.shape}")
+        if mask.dtype == bool:
+            check_shape("mask", mask, self.cell.shape)
         index = np.flatnonzero(mask) if mask.dtype == bool else mask
         rows = {
             field.name: getattr(self, field.name)[index]
@@ -80,11 +81,12 @@ class Outcomes:
           ValueError: it is not three numbers, or not one of the cells.
         """
         wanted = np.asarray(response, float)
-        if wanted.shape != (3,):
-            raise ValueError(f"response: must be (c, p, u), got shape {wanted.shape}")
+        check_shape("response", wanted, (3,), ", (c, p, u)")
         found = np.flatnonzero(np.abs(self.cells - wanted).max(axis=1) < 1e-6)
         if found.size != 1:
-            raise ValueError(f"response: {wanted.tolist()} is not one of the recorded cells")
+            raise ValueError(
+                f"`response` must be one of the recorded cells; got {wanted.tolist()}."
+            )
         return int(found[0])
 
 
@@ -108,24 +110,21 @@ def outcomes(records: Iterable[TurnRecord]) -> Outcomes:
     """
     rows = tuple(records)
     if not rows:
-        raise ValueError("records: got no record, need at least one")
+        raise ValueError("`records` must hold at least one record; got none.")
     models = sorted({row.model for row in rows})
     if len(models) > 1:
-        raise ValueError(f"records: must be of one model, got {', '.join(models)}")
+        raise ValueError(f"`records` must be of one model; got {', '.join(models)}.")
     seen: dict[tuple, int] = {}
     for number, row in enumerate(rows):
         first = seen.setdefault((row.episode, row.turn, row.policy, row.executed), number)
         if first != number:
             raise ValueError(
-                f"records[{number}]: turn {row.turn} of episode {row.episode!r} under "
-                f"{row.executed} by {row.policy!r} is record {first} again; `latest` keeps one"
+                f"`records[{number}]` must be of a turn not yet recorded, as `latest` does; got "
+                f"record {first} again: turn {row.turn} of episode {row.episode!r} under "
+                f"{row.executed} by {row.policy!r}."
             )
-        if row.task not in TASK_TYPES:
-            raise ValueError(
-                f"records[{number}]: task {row.task!r}, allowed are {', '.join(TASK_TYPES)}"
-            )
-        if len(row.executed) != 3:
-            raise ValueError(f"records[{number}]: executed is {row.executed}, must be (c, p, u)")
+        check_choice(f"records[{number}].task", row.task, TASK_TYPES)
+        check_shape(f"records[{number}].executed", row.executed, (3,), ", (c, p, u)")
     tokens = np.array([row.prompt_tokens + row.completion_tokens for row in rows], float)
     executed = np.round(np.array([row.executed for row in rows], float), 6)
     propensity = np.array([np.nan if r.propensity is None else r.propensity for r in rows], float)
@@ -137,7 +136,7 @@ def outcomes(records: Iterable[TurnRecord]) -> Outcomes:
     _refuse(wrong, propensity, "propensity", "in (0, 1], or None")
     complexity = np.array([row.state.get("task_complexity", np.nan) for row in rows], float)
     wrong = ~((complexity >= 0) & (complexity <= 1))
-    _refuse(wrong, complexity, "task_complexity", "in [0, 1]")
+    _refuse(wrong, complexity, "state.task_complexity", "in [0, 1]")
     cells, cell = np.unique(executed, axis=0, return_inverse=True)
     return Outcomes(
         cells=cells,
@@ -168,4 +167,4 @@ def _numbers(labels: list) -> np.ndarray:
 def _refuse(wrong: Any, values: np.ndarray, name: str, allowed: str) -> None:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        raise ValueError(f"records[{first}]: {name} is {values[first]}, must be {allowed}")
+        raise ValueError(f"`records[{first}].{name}` must be {allowed}; got {values[first]}.")

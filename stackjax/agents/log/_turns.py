@@ -53,7 +53,7 @@ def turn_arrays(records: Iterable[TurnRecord]) -> Turns:
     """
     rows = list(records)
     if not rows:
-        raise ValueError("records: got no record, need at least one")
+        raise ValueError("`records` must hold at least one record; got none.")
     names = sorted({row.episode for row in rows})
     number = {name: index for index, name in enumerate(names)}
 

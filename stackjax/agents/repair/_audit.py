@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_shape
 from stackjax.agents.executor._adapter import executed_action
 from stackjax.agents.game._state import State
 from stackjax.agents.repair._cells import STRATA, stratum
@@ -73,17 +74,12 @@ def audit(
       (0.0, 0.0, 0.173)
     """
     values = np.asarray(responses, float)
-    if values.ndim != 2 or values.shape[1] != 3 or values.shape[0] != len(np.asarray(episode)):
-        raise ValueError(f"responses: must be ({len(np.asarray(episode))}, 3), got {values.shape}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("responses: must lie in [0, 1]")
-    if jnp.shape(states.task) != (len(values),):
-        raise ValueError(f"states: must be ({len(values)},), got {jnp.shape(states.task)}")
-    shape = jnp.shape(actions.actions)
-    if len(shape) != 3 or shape[0] != STRATA or shape[2] != 3:
-        raise ValueError(f"actions: must be ({STRATA}, K, 3), got {shape}")
+    check_shape("responses", values, (len(np.asarray(episode)), 3))
+    check_all_within("responses", values, "[0, 1]")
+    check_shape("states", states.task, (len(values),))
+    check_shape("actions", actions.actions, (STRATA, None, 3))
     if len(np.unique(np.asarray(episode))) < 2:
-        raise ValueError(f"episode: got {len(np.unique(np.asarray(episode)))}, need at least 2")
+        raise ValueError(f"`episode` must have at least 2; got {len(np.unique(episode))}.")
     rounded = np.array([executed_action(row) for row in values], np.float32)
     distance = np.asarray(_distances(jnp.asarray(values, jnp.float32), states, actions), float)
     outside = np.asarray(_distances(jnp.asarray(rounded), states, actions)) > 1e-6

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within
 from stackjax.agents.repair._cells import STRATA, CellSummary
 
 
@@ -96,16 +97,20 @@ def support_ellipsoids(
       array([False,  True, False])
     """
     cells, tried = _rows(cells, "cells"), _rows(tried, "tried")
-    if not all(0.0 < share <= 1.0 for share in shares):
-        raise ValueError(f"shares: must lie in (0, 1], got {list(shares)}")
+    check_all_within("shares", shares, "(0, 1]")
     constant = [name for name, spread in zip("cpu", np.ptp(tried, axis=0)) if not spread > 0]
     if constant:
-        raise ValueError(f"tried: channel {', '.join(constant)} is constant, has no covariance")
+        raise ValueError(
+            "`tried` must vary in each channel to have a covariance; got a constant "
+            f"{', '.join(constant)}."
+        )
     center = tried.mean(0)
     covariance = np.cov(tried, rowvar=False)
     spread = np.sqrt(np.diag(covariance))
     if np.linalg.matrix_rank(covariance / np.outer(spread, spread), hermitian=True) < 3:
-        raise ValueError("tried: a channel follows from the others, the covariance is singular")
+        raise ValueError(
+            "`tried` must have no channel that follows from the others; its covariance is singular."
+        )
     metric = np.linalg.inv(covariance)
     radius = lambda r: np.einsum("ni,ij,nj->n", r - center, metric, r - center)
     limits = np.quantile(radius(tried), shares)
@@ -146,9 +151,11 @@ def predicted_quality(
       predicted loss at most 0.2, 1 cheapest 1
     """
     if not 0 <= baseline < len(summary.cells):
-        raise ValueError(f"baseline: got {baseline}, must be a row of {len(summary.cells)} cells")
+        raise ValueError(
+            f"`baseline` must be a row of the {len(summary.cells)} cells; got {baseline}."
+        )
     if any(few < 1 for few in cheapest):
-        raise ValueError(f"cheapest: must be at least 1, got {list(cheapest)}")
+        raise ValueError(f"`cheapest` must be at least 1; got {list(cheapest)}.")
     quality, tokens = np.asarray(summary.stratum_quality), np.asarray(summary.tokens)
     found = []
     for loss in losses:
@@ -169,9 +176,8 @@ def predicted_quality(
 def _rows(values: np.ndarray, name: str) -> np.ndarray:
     rows = np.asarray(values, float)
     if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows):
-        raise ValueError(f"{name}: must be [K, 3] with K of at least 1, got shape {rows.shape}")
-    if not ((rows >= 0) & (rows <= 1)).all():
-        raise ValueError(f"{name}: must lie in [0, 1]")
+        raise ValueError(f"`{name}` must be [K, 3] with K at least 1; got shape {rows.shape}.")
+    check_all_within(name, rows, "[0, 1]")
     return rows
 
 

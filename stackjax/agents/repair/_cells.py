@@ -124,7 +124,9 @@ def reference_cell(summary: CellSummary, *, margin: float = 0.02, support: int =
     """
     known = summary.count >= support
     if not known.any():
-        raise ValueError(f"support: no cell has {support} turns, the most is {summary.count.max()}")
+        raise ValueError(
+            f"`support` must be at most the turns of a cell, {summary.count.max()}; got {support}."
+        )
     good = np.flatnonzero(known & (summary.quality >= summary.quality[known].max() - margin))
     return int(good[np.argmin(summary.tokens[good])])
 

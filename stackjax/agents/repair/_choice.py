@@ -7,6 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.arguments import check_count, check_within
 from stackjax.agents.repair._candidates import (
     Candidate,
 )
@@ -25,7 +26,8 @@ class Requirements:
       support: recorded turns that a member needs in each task type in which it is played.
 
     Raises:
-      ValueError: a number is out of its range: margin and max_failure in [0, 1], level in (0, 1),
+      TypeError: a number is of the wrong kind.
+      ValueError: one is out of its range: margin and max_failure in [0, 1], level in (0, 1),
         support at least 1.
 
     Example:
@@ -39,15 +41,10 @@ class Requirements:
     support: int = 10
 
     def __post_init__(self) -> None:
-        if not (0 <= self.margin <= 1 and 0 <= self.max_failure <= 1):
-            raise ValueError(
-                "margin and max_failure must lie in [0, 1], "
-                f"got {self.margin} and {self.max_failure}"
-            )
-        if not 0 < self.level < 1:
-            raise ValueError(f"level: got {self.level}, must lie in (0, 1)")
-        if self.support < 1:
-            raise ValueError(f"support: got {self.support}, must be at least 1")
+        check_within("margin", self.margin, "[0, 1]")
+        check_within("max_failure", self.max_failure, "[0, 1]")
+        check_within("level", self.level, "(0, 1)")
+        check_count("support", self.support)
 
     def met(self, quality_low: float, failure_high: float) -> bool:
         """Whether a lower bound of the quality difference and an upper one of failures suffice."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from stackjax._arrays.arguments import check_shape, check_within, shown
 from stackjax.agents.game._state import State
 from stackjax.agents.log._cell_scores import CellScores, cell_scores
 from stackjax.agents.log._outcomes import Outcomes
@@ -116,6 +117,7 @@ def fit_need(
       seed: of the bounds' sign flips.
 
     Raises:
+      TypeError: an option is not a number.
       ValueError: tools are constant in the log, or an option is out of its range.
 
     Example:
@@ -124,19 +126,15 @@ def fit_need(
       >>> float(report.shown[11]), float(head.least[11]), float(head.least[0])
       (1.0, 0.5, 0.0)
     """
-    if not 0.0 <= cap <= 1.0:
-        raise ValueError(f"cap: got {cap}, must lie in [0, 1]")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level: got {level}, must lie in (0, 1)")
-    if not tolerance >= 0.0:
-        raise ValueError(f"tolerance: got {tolerance}, must not be negative")
+    check_within("cap", cap, "[0, 1]")
+    check_within("level", level, "(0, 1)")
+    check_within("tolerance", tolerance, "[0, inf]")
     scores = cell_scores(log)
     levels = np.unique(scores.cells[:, TOOLS])
     if len(levels) < 2:
-        raise ValueError(f"log: tools are constant at {levels[0]:g}; two levels are needed")
+        raise ValueError(f"`log` must have two levels of tools; got {levels[0]:g} only.")
     among = np.ones((STRATA, len(scores.cells)), bool) if among is None else np.asarray(among, bool)
-    if among.shape != (STRATA, len(scores.cells)):
-        raise ValueError(f"among: must be {(STRATA, len(scores.cells))}, got {among.shape}")
+    check_shape("among", among, (STRATA, len(scores.cells)))
     number = strata(scores)
     correct = np.full((STRATA, len(levels)), np.nan)
     columns, names = [], []
@@ -228,12 +226,13 @@ def tool_misses(scores: CellScores, played: np.ndarray, *, seed: int) -> ToolMis
       0.0
     """
     if not scores.recorded.all():
-        raise ValueError("scores: a turn lacks a cell; misses need factorial turns")
-    if np.shape(played) != scores.episode.shape:
-        raise ValueError(f"played: must be {scores.episode.shape}, got {np.shape(played)}")
+        raise ValueError("`scores` must be of factorial turns; got a turn that lacks a cell.")
+    check_shape("played", played, scores.episode.shape)
     played = np.asarray(played)
     if played.dtype.kind not in "iu" or not ((played >= 0) & (played < len(scores.cells))).all():
-        raise ValueError(f"played: must be integers in 0..{len(scores.cells) - 1}")
+        raise ValueError(
+            f"`played` must be integers in 0..{len(scores.cells) - 1}; got {shown(played)}."
+        )
     cells, turn = scores.cells, np.arange(len(scores))
     same = (cells[:, None, :TOOLS] == cells[None, :, :TOOLS]).all(2)
     more = same & (cells[:, None, TOOLS] < cells[None, :, TOOLS])  # [played, other]

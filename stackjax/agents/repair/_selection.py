@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_shape, shown
 from stackjax.agents.log._cell_scores import CellScores, cell_scores
 from stackjax.agents.log._outcomes import Outcomes
 from stackjax.agents.repair._candidates import (
@@ -78,14 +79,14 @@ def select_action_set(
             intended = np.array([record.intended for record in log.records], float)
             candidates += support_ellipsoids(log.cells, intended)
     if not len(candidates):
-        raise ValueError("candidates: got none, need at least one")
+        raise ValueError("`candidates` must hold at least one; got none.")
     for candidate in candidates:
         wanted, members = (STRATA, len(log.cells)), candidate.members
         known = isinstance(members, np.ndarray) and members.dtype == bool
         if not known or members.shape != wanted or not members.any(1).all():
             raise ValueError(
-                f"candidates: {candidate.name!r} must have members {wanted}, an array of booleans, "
-                f"one or more in each stratum; got shape {np.shape(members)}"
+                f"`candidates`: {candidate.name!r} must have members {wanted}, an array of "
+                f"booleans, one or more in each stratum; got shape {np.shape(members)}."
             )
     tasks = list(range(len(TASK_TYPES))) if by_task else [None]
     judged = _judge(scores, base, candidates, tasks, requirements, seed)
@@ -146,18 +147,23 @@ def confirm_action_set(
       (True, -0.297, -115.0, 330.0)
     """
     if log.cells.shape != choice.cells.shape or not np.allclose(log.cells, choice.cells):
-        raise ValueError(f"log: has other cells ({len(log.cells)}) than the choice")
+        raise ValueError(
+            f"`log` must have the {len(choice.cells)} cells of the choice; got {len(log.cells)} "
+            "others."
+        )
     again = choice.seen & _episodes(log)
     if again:
         raise ValueError(
-            f"log: {len(again)} episodes were used for the choice, such as {min(again)[2]!r}; "
-            "others must confirm it"
+            "`log` must have episodes that were not used for the choice; got "
+            f"{len(again)} that were, such as {min(again)[2]!r}."
         )
     scores = cell_scores(log)
     shares = choice.members / choice.members.sum(1, keepdims=True)
     mix = shares[strata(scores)] if played is None else np.asarray(played, float)
-    if mix.shape != scores.correct.shape or not (np.allclose(mix.sum(1), 1.0) and (mix >= 0).all()):
-        raise ValueError(f"played: must be {scores.correct.shape}, not negative, rows summing to 1")
+    check_shape("played", mix, scores.correct.shape)
+    check_all_within("played", mix, "[0, inf]")
+    if not np.allclose(mix.sum(1), 1.0):
+        raise ValueError(f"`played` must have rows that sum to 1; got sums {shown(mix.sum(1))}.")
     lift = max(1.0, float((scores.weight[:, None] * mix).max()))
     differ = lambda values: (values * mix).sum(1) - values[:, choice.baseline]
     values = [differ(scores.correct), (scores.failed * mix).sum(1), differ(scores.tokens)]
@@ -223,7 +229,7 @@ def _judge(
         other = (shares[:, np.unique(stratum[here])][:, :, base] < 1.0).any(1)
         units += [lift * other, lift, np.zeros(len(candidates))]  # the baseline differs by nothing
     if not kept:
-        raise ValueError("log: no turns of at least 2 episodes")
+        raise ValueError("`log` must have turns of at least 2 episodes; got fewer.")
     shape = len(kept), 3, len(candidates)
     found = simultaneous_bounds(
         np.concatenate(columns, axis=1),

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from scipy import stats
 
+from stackjax._arrays.arguments import check_all_within, check_same_shape, check_within
 from stackjax.stats._bootstrap import Interval
 
 
@@ -70,6 +71,7 @@ def prediction_accuracy(
       level: of each interval.
 
     Raises:
+      TypeError: `level` is not a number.
       ValueError: lengths differ, a number is not finite, there are fewer than 2 episodes, or
         `level` is not in (0, 1).
 
@@ -133,21 +135,16 @@ def check_turns(
     """The three columns as NumPy arrays, `[N]` each.
 
     Raises:
+      TypeError: `level` is not a number.
       ValueError: lengths differ, a number is not finite, there are fewer than 2 episodes, or
         `level` is not in (0, 1).
     """
     predicted, observed = np.asarray(predicted, float), np.asarray(observed, float)
     episode = np.asarray(episode)
-    if not predicted.shape == observed.shape == episode.shape or predicted.ndim != 1:
-        raise ValueError(
-            f"predicted {predicted.shape}, observed {observed.shape} and episode {episode.shape} "
-            "must all be [N]"
-        )
+    check_same_shape("[N]", predicted=predicted, observed=observed, episode=episode)
     for name, values in (("predicted", predicted), ("observed", observed)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} of {len(values)} not finite")
+        check_all_within(name, values, "(-inf, inf)")
     if len(np.unique(episode)) < 2:
-        raise ValueError(f"episode: got {len(np.unique(episode))}, need at least 2 episodes")
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}, must lie in (0, 1)")
+        raise ValueError(f"`episode` must have at least 2; got {len(np.unique(episode))}.")
+    check_within("level", level, "(0, 1)")
     return predicted, observed, episode

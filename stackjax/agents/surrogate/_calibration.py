@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from stackjax._arrays.arguments import check_type, check_within
 from stackjax._arrays.verdict import Verdict
 from stackjax.agents.surrogate._accuracy import (
     Accuracy,
@@ -173,7 +174,7 @@ def check_drift(
       seed: of its split.
 
     Raises:
-      TypeError: `old` is neither a calibration nor a map.
+      TypeError: `old` is neither a calibration nor a map, or a margin is not a number.
       ValueError: as `fit_calibration`; a margin is negative, the mean outcome is not positive,
         or the old map takes all predictions to one value.
 
@@ -188,22 +189,19 @@ def check_drift(
     """
     calibration = old if isinstance(old, Calibration) else None
     fitted = old.map if isinstance(old, Calibration) else old
-    if not isinstance(fitted, CalibrationMap):
-        raise TypeError(
-            "old: must be a Calibration, LinearMap, MonotoneMap or LogOddsMap, got "
-            f"{type(fitted).__name__}"
-        )
-    for name, margin in (("bias_margin", bias_margin), ("slope_margin", slope_margin)):
-        if not margin >= 0:
-            raise ValueError(f"{name}: got {margin}, must not be negative")
+    wanted = "a Calibration, LinearMap, MonotoneMap or LogOddsMap"
+    check_type("old", fitted, CalibrationMap, wanted)
+    check_within("bias_margin", bias_margin, "[0, inf]")
+    check_within("slope_margin", slope_margin, "[0, inf]")
     predicted, observed, episode = check_turns(predicted, observed, episode, level)
     if not observed.mean() > 0:
-        raise ValueError(f"observed: its mean is {observed.mean():.4g}, must be positive")
+        raise ValueError(f"`observed` must have a positive mean; got {observed.mean():.4g}.")
     _, crossed = _cross_fit(predicted, observed, episode, fitted.kind, folds, seed)
     values = _applied(fitted, predicted)
     if np.ptp(values) == 0:
         raise ValueError(
-            f"old: takes all {len(values)} predictions to {values[0]:.4g}, a slope has no meaning"
+            f"`old` must not take all {len(values)} predictions to one value, which has no slope; "
+            f"got {values[0]:.4g}."
         )
     both = 1 - (1 - level) / 2
     error, mean = values - observed, observed.mean()
@@ -269,7 +267,7 @@ def _cross_fit(
     """The map of all turns, and `[N]` values by maps fitted without the turn's fold."""
     labels, number = np.unique(episode, return_inverse=True)
     if not 2 <= folds <= len(labels):
-        raise ValueError(f"folds: got {folds}, must lie in 2..{len(labels)}, the episodes")
+        raise ValueError(f"`folds` must lie in 2..{len(labels)}, the episodes; got {folds}.")
     order = np.random.default_rng(seed).permutation(len(labels))
     fold = (order % folds)[number]
     fitted, crossed = fit_map(kind, predicted, observed), np.empty_like(predicted)

@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 from scipy import optimize, special
 
+from stackjax._arrays.arguments import check_all_within, check_choice, check_same_shape, check_type
 from stackjax.agents.game._state import State
 from stackjax.agents.game._surfaces import TokenSurface
 from stackjax.agents.surrogate._predictors import Surrogate
@@ -58,8 +59,8 @@ class LinearMap(struct.PyTreeNode):
         slope = float(centred @ observed / (centred @ centred))
         if not slope > 0:
             raise ValueError(
-                f"observed: falls with predicted (slope {slope:.3g}) on some or all of the turns; "
-                "a linear map needs a positive slope"
+                "`observed` must rise with `predicted` for a linear map, in every fold; "
+                f"got slope {slope:.3g}."
             )
         intercept = observed.mean() - slope * predicted.mean()
         return cls(jnp.asarray(np.asarray(slope)), jnp.asarray(np.asarray(intercept)))
@@ -182,24 +183,17 @@ def fit_map(kind: Kind, predicted: np.ndarray, observed: np.ndarray) -> Calibrat
       >>> print(found.slope, found.intercept)
       2.0 1.0
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind: got {kind!r}, allowed are {', '.join(get_args(Kind))}")
+    check_choice("kind", kind, get_args(Kind))
     predicted, observed = np.asarray(predicted, float), np.asarray(observed, float)
-    if predicted.ndim != 1 or predicted.shape != observed.shape or not len(predicted):
-        raise ValueError(
-            f"predicted {predicted.shape} and observed {observed.shape} must both be [N], N >= 1"
-        )
+    check_same_shape("[N]", predicted=predicted, observed=observed)
+    if not len(predicted):
+        raise ValueError("`predicted` must have at least 1 turn; got none.")
+    interval = "[0, 1]" if kind in ("logistic", "beta") else "(-inf, inf)"
     for name, values in (("predicted", predicted), ("observed", observed)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: {(~np.isfinite(values)).sum()} of {len(values)} not finite")
-        if kind in ("logistic", "beta") and (values.min() < 0 or values.max() > 1):
-            raise ValueError(
-                f"{name}: got [{values.min():.4g}, {values.max():.4g}], must lie in [0, 1] "
-                f"for kind {kind!r}"
-            )
+        check_all_within(name, values, interval)
     if np.ptp(predicted) == 0:
         raise ValueError(
-            f"predicted: all {len(predicted)} are {predicted[0]:.4g}, nothing to fit_calibration"
+            f"`predicted` must vary; got {predicted[0]:.4g} for all {len(predicted)} turns."
         )
     if kind == "linear":
         return LinearMap.fit(predicted, observed)
@@ -248,11 +242,8 @@ class CalibratedSurrogate(struct.PyTreeNode):
         """
         if self.token_map is None:
             return self.surrogate
-        if not isinstance(self.token_map, LinearMap):
-            raise TypeError(
-                "token_map: a game needs a LinearMap, which keeps surfaces convex, got "
-                f"{type(self.token_map).__name__}"
-            )
+        wanted = "a LinearMap, which keeps surfaces convex, in a game"
+        check_type("token_map", self.token_map, LinearMap, wanted)
         return self.surrogate.replace(tokens=_MappedTokens(self.surrogate.tokens, self.token_map))
 
 
@@ -266,7 +257,7 @@ class _MappedTokens(struct.PyTreeNode):
         surface = self.model(features)
         if not isinstance(surface, TokenSurface):
             raise TypeError(
-                f"surrogate.tokens: must give a TokenSurface, got {type(surface).__name__}"
+                f"`surrogate.tokens` must return a TokenSurface; got {type(surface).__name__}."
             )
         return TokenSurface(
             base=self.map(surface.base),

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from stackjax._arrays.arguments import check_same_shape
 from stackjax.agents.game._state import FIELDS, encode_task
 from stackjax.agents.log._turns import Turns
 from stackjax.agents.surrogate._predictors import Surrogate
@@ -49,10 +50,9 @@ def reliability(predicted: np.ndarray, correct: np.ndarray, *, bins: int = 10) -
       (0.3, 1)
     """
     predicted, correct = np.asarray(predicted, float), np.asarray(correct, float)
-    if predicted.shape != correct.shape or predicted.ndim != 1:
-        raise ValueError(f"predicted {predicted.shape} and correct {correct.shape} must be [N]")
+    check_same_shape("[N]", predicted=predicted, correct=correct)
     if len(predicted) < bins:
-        raise ValueError(f"bins: got {bins} for {len(predicted)} turns")
+        raise ValueError(f"`bins` must be at most the {len(predicted)} turns; got {bins}.")
     groups = np.array_split(np.argsort(predicted, kind="stable"), bins)
     mean = np.array([predicted[group].mean() for group in groups])
     share = np.array([correct[group].mean() for group in groups])

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from stackjax._arrays.arguments import check_choice
 from stackjax.agents.log._turns import Turns
 from stackjax.agents.surrogate._predictors import ENCODINGS, QualityModel, Surrogate, TokenModel
 from stackjax.agents.surrogate._shapes import FreeModel, Warp
@@ -89,13 +90,13 @@ def fit_surrogate(
       >>> bool(100 < tokens < 400), history.quality_step.shape
       (True, (2,))
     """
-    if shape not in SHAPES:
-        raise ValueError(f"shape: got {shape!r}, allowed are {', '.join(SHAPES)}")
-    if size not in ENCODINGS:
-        raise ValueError(f"size: got {size}, allowed are {sorted(ENCODINGS)}")
+    check_choice("shape", shape, SHAPES)
+    check_choice("size", size, ENCODINGS)
     labels, episode = jnp.unique(turns.episode, return_inverse=True)
     if labels.size < 4:
-        raise ValueError(f"turns: got {labels.size} episodes, need at least 4 to hold some out")
+        raise ValueError(
+            f"`turns` must have at least 4 episodes to hold some out; got {labels.size}."
+        )
     quality_key, token_key, quality_bag, token_bag = jax.random.split(key, 4)
     scale = float(jnp.mean(turns.tokens))
     rngs = nnx.Rngs(quality_key), nnx.Rngs(token_key)

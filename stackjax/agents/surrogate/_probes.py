@@ -84,9 +84,9 @@ def probe(
     levels = [np.unique(log.cells[:, channel]) for channel in range(3)]
     for name, found in zip(CHANNELS, levels):
         if len(found) < 2:
-            raise ValueError(f"log: {name} is constant at {found[0]:g}; a probe needs two levels")
+            raise ValueError(f"`log` must have two levels of {name}; got {found[0]:g} only.")
     if len(log.cells) != np.prod([len(found) for found in levels]):
-        raise ValueError(f"log: {len(log.cells)} cells are not a full grid of the levels")
+        raise ValueError(f"`log` must have a full grid of the levels; got {len(log.cells)} cells.")
     scores = cell_scores(log)
     groups: list[int | None] = [None]
     if by_task:
@@ -115,7 +115,7 @@ def _one(
     here = np.ones(len(scores), bool) if task is None else scores.task == task
     names, number = np.unique(scores.episode[here], return_inverse=True)
     if len(names) < 2:
-        raise ValueError(f"log: turns of {len(names)} episodes, need at least 2")
+        raise ValueError(f"`log` must have turns of at least 2 episodes; got {len(names)}.")
 
     def totals(values: np.ndarray, at: float) -> np.ndarray:
         """`[E]`: sums over the episode's turns, at one level of the channel."""

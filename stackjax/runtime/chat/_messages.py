@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stackjax._arrays.arguments import check_within
 from stackjax.agents.executor._session import TOKENS_PER_WORD
 
 STANDING = ("system", "developer")
@@ -90,15 +91,15 @@ def compact(messages: list[Any], share: float) -> list[Any]:
       The list itself if nothing is dropped, else a new list of the same message objects.
 
     Raises:
-      ValueError: If `share` is not in [0, 1].
+      TypeError: If `share` is not a number.
+      ValueError: If it is not in [0, 1].
 
     Example:
       >>> chat = [{"role": r} for r in ("system", "user", "assistant", "user")]
       >>> [message["role"] for message in compact(chat, 0.0)]
       ['system', 'user']
     """
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"`share` must lie in [0, 1]; got {share}.")
+    check_within("share", share, "[0, 1]")
     if grammar_error(messages) is not None:
         return messages
     turns = split_turns(messages)

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from stackjax._arrays.arguments import check_count
 from stackjax.agents.executor._adapter import executed_action
 from stackjax.runtime.chat._messages import STANDING, compact, grammar_error, split_turns
 
@@ -59,6 +60,7 @@ class ChatAdapter:
       tool_calls: Calls in one turn at level 0.5 after which no further one is allowed.
 
     Raises:
+      TypeError: If the limit is not an integer.
       ValueError: If a level has no style, or the limit is below 1.
 
     Example:
@@ -77,8 +79,7 @@ class ChatAdapter:
             raise ValueError(
                 f"`styles` must have the levels {list(STYLES)}; got {list(self.styles)}."
             )
-        if self.tool_calls < 1:
-            raise ValueError(f"`tool_calls` must be at least 1; got {self.tool_calls}.")
+        check_count("tool_calls", self.tool_calls)
 
     @property
     def version(self) -> str:

@@ -14,7 +14,7 @@ from stackjax.runtime.gateway._upstream import Upstream
 from stackjax.runtime.governor._governor import Governor
 from stackjax.runtime.policy._rollout import Rollout
 
-NEEDS = "the proxy needs `pip install starlette uvicorn httpx prometheus-client`"
+NEEDS = "The proxy needs more packages: `pip install starlette uvicorn httpx prometheus-client`."
 
 
 def make_app(
@@ -66,7 +66,9 @@ def make_app(
     except ImportError as error:
         raise ImportError(NEEDS) from error
     if admin_token is not None and not admin_token.strip():
-        raise ValueError("`admin_token` must not be empty; pass None for no switching endpoints.")
+        raise ValueError(
+            "`admin_token` must be a text, or None for no switching endpoints; got an empty one."
+        )
     relay = Relay(governor, upstream, checked_defaults(defaults))
 
     @contextlib.asynccontextmanager
@@ -131,7 +133,7 @@ class _Admin:
     async def feedback(self, request: Any) -> Any:
         def rate(data: Mapping[str, Any]) -> dict[str, Any]:
             if set(data) != {"session", "quality"} or not isinstance(data["session"], str):
-                raise ValueError('needs {"session": text, "quality": number in [0, 1]}')
+                raise ValueError('The body must be {"session": text, "quality": number in [0, 1]}.')
             return {"known": self._governor.feedback(data["session"], data["quality"])}
 
         return await self._change(request, rate)
@@ -144,10 +146,10 @@ class _Admin:
             return JSONResponse({"error": "unauthorized"}, status_code=401)
         try:
             if int(request.headers.get("content-length", 0)) > 10_000:
-                raise ValueError("the body is too large")
+                raise ValueError("The body must be at most 10,000 bytes.")
             data = json.loads(await request.body())
             if not isinstance(data, dict):
-                raise ValueError("the body must be a JSON object")
+                raise ValueError("The body must be a JSON object.")
             return JSONResponse(change(data))
         except (ValueError, TypeError) as error:
             return JSONResponse({"error": str(error)[:200]}, status_code=400)

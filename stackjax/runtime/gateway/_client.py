@@ -62,7 +62,9 @@ def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] 
     try:
         import openai
     except ImportError as error:
-        raise ImportError("govern_client needs the openai client: `pip install openai`") from error
+        raise ImportError(
+            "`govern_client` needs the openai client: `pip install openai`."
+        ) from error
     if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
         raise TypeError(
             f"`client` must be an openai.OpenAI or openai.AsyncOpenAI; got {type(client).__name__}."

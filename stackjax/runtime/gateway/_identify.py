@@ -16,6 +16,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
+from stackjax._arrays.arguments import check_choice
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.chat._messages import STANDING, estimate_tokens, split_turns, text_of
 from stackjax.runtime.governor._metadata import SessionMetadata
@@ -89,9 +90,8 @@ def checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
         raise TypeError(
             f"`defaults` must have fields of {names}; got {', '.join(map(str, unknown))}."
         )
-    if made.get("task") is not None and made["task"] not in TASK_TYPES:
-        allowed = ", ".join(TASK_TYPES)
-        raise ValueError(f"`defaults` must have a task of {allowed}; got {made['task']!r}.")
+    if made.get("task") is not None:
+        check_choice("defaults['task']", made["task"], TASK_TYPES)
     return made
 
 

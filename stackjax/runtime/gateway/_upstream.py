@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from stackjax._arrays.arguments import check_within
+
 REQUEST_HEADERS = frozenset(
     """accept accept-encoding accept-language api-key authorization content-encoding content-type
     http-referer idempotency-key openai-beta openai-organization openai-project
@@ -34,9 +36,10 @@ class Upstream:
       read: Seconds of silence that are tolerated in an answer.
 
     Raises:
+      TypeError: If `allow` is a text, or a timeout not a number.
       ValueError: If the URL is not absolute http(s), or holds a query, a fragment or credentials;
-        if a timeout is not positive; or if `allow` is no collection of names, or holds a header
-        that belongs to a connection or to the session metadata.
+        if a timeout is not positive; or if `allow` holds a header that belongs to a connection or
+        to the session metadata.
 
     Example:
       >>> Upstream("http://127.0.0.1:8080/v1/").target("/v1/chat/completions", b"")
@@ -53,24 +56,22 @@ class Upstream:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"`upstream` must be an absolute http(s) URL; got {self.url!r}.")
         if parts.query or parts.fragment or parts.username or parts.password:
-            raise ValueError("`upstream` must hold no query, fragment or credentials.")
+            raise ValueError("`upstream` must hold no query, fragment or credentials; got some.")
         try:
             _ = parts.port
         except ValueError as error:
             raise ValueError(
                 f"`upstream` must be an absolute http(s) URL; got {self.url!r}: {error}."
             ) from error
-        if not (self.connect > 0 and self.read > 0):
-            raise ValueError(
-                f"`connect` and `read` must be positive; got {self.connect} and {self.read}."
-            )
+        check_within("connect", self.connect, "(0, inf]")
+        check_within("read", self.read, "(0, inf]")
         if isinstance(self.allow, str):
-            raise ValueError(f"`allow` must be a collection of names; got the text {self.allow!r}.")
+            raise TypeError(f"`allow` must be a collection of names; got the text {self.allow!r}.")
         allow = frozenset(name.strip().lower() for name in self.allow)
         wrong = {n for n in allow if n in _CONNECTION or n.startswith("x-stackjax-")}
         if wrong:
             raise ValueError(
-                f"`allow` must not name {', '.join(sorted(wrong))}: these cannot be passed on."
+                f"`allow` must name headers that can be passed on; got {', '.join(sorted(wrong))}."
             )
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "allow", allow)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_count, check_within
 from stackjax._arrays.verdict import Verdict
 from stackjax.stats._sequential import (
     ConfidenceSequence,
@@ -59,6 +60,7 @@ class StopRule:
       minimum: Sessions of each arm before any verdict.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If the margin is not in [0, 1), the level not in (0, 1), or minimum below 1.
 
     Example:
@@ -71,11 +73,9 @@ class StopRule:
     minimum: int = 20
 
     def __post_init__(self) -> None:
-        if not (0 <= self.margin < 1 and 0 < self.level < 1 and self.minimum >= 1):
-            raise ValueError(
-                "`margin` must lie in [0, 1), `level` in (0, 1), `minimum` be at least 1; got "
-                f"{self.margin}, {self.level}, {self.minimum}."
-            )
+        check_within("margin", self.margin, "[0, 1)")
+        check_within("level", self.level, "(0, 1)")
+        check_count("minimum", self.minimum)
 
 
 DEFAULT_RULE = StopRule()
@@ -141,11 +141,9 @@ def compare_sessions(
         )
     rated = np.array([o.quality is not None for o in outcomes], bool)
     told = np.array([o.quality for o in outcomes if o.quality is not None], float)
-    if told.size and not ((told >= 0) & (told <= 1)).all():
-        raise ValueError("`quality` must lie in [0, 1] for every session.")
+    check_all_within("quality", told, "[0, 1]")
     failed = np.array([o.failed for o in outcomes], float)
-    if not ((failed >= 0) & (failed <= 1)).all():
-        raise ValueError("`failed` must lie in [0, 1] for every session.")
+    check_all_within("failed", failed, "[0, 1]")
     counted = np.array([o.tokens is not None for o in outcomes], bool)
     used = np.array([o.tokens for o in outcomes if o.tokens is not None], float)
     tokens = effect_scores(used, governed[counted], share[counted])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from stackjax._arrays.arguments import check_count, check_within
 
 T = TypeVar("T")
 
@@ -25,15 +26,14 @@ class DeadlineWorker:
     (and at least 50 ms), new work is refused at once instead of after a deadline each time.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If the deadline is not positive and finite, or threads or backlog are below 1.
     """
 
     def __init__(self, deadline: float = 0.005, *, threads: int = 1, backlog: int = 256) -> None:
-        if not 0 < deadline < math.inf or threads < 1 or backlog < 1:
-            raise ValueError(
-                f"`deadline` must be positive, `threads` and `backlog` at least 1; got {deadline}, "
-                f"{threads}, {backlog}."
-            )
+        check_within("deadline", deadline, "(0, inf)")
+        check_count("threads", threads)
+        check_count("backlog", backlog)
         self.deadline = deadline
         self._queue: queue.Queue[tuple[Future[Any], Callable[[], Any]] | None] = queue.Queue(
             backlog

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stackjax._arrays.arguments import is_number
+from stackjax._arrays.arguments import check_type, check_within
 from stackjax.agents.executor._adapter import executed_action
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.chat._request import ChatAdapter
@@ -87,7 +87,7 @@ class Governor:
             if not hasattr(policy, name):
                 kind = type(policy).__name__
                 raise TypeError(
-                    f"`policy` must be a Policy (see load_policy): {kind} has no {name}."
+                    f"`policy` must be a Policy, see load_policy; got {kind} without {name}."
                 )
         _rollout(rollout)
         if log is not None and Path(log).suffix != ".jsonl":
@@ -239,12 +239,10 @@ class Governor:
           Whether the session is known.
 
         Raises:
+          TypeError: If the quality is not a number.
           ValueError: If the quality is not in [0, 1].
         """
-        if not is_number(quality):
-            raise ValueError(f"`quality` must be a number; got {type(quality).__name__}.")
-        if not 0.0 <= quality <= 1.0:
-            raise ValueError(f"`quality` must lie in [0, 1]; got {quality}.")
+        check_within("quality", quality, "[0, 1]")
         account = self.ledger.peek(self.pseudonym(identifier))
         if account is None or account.latest is None:
             return False
@@ -293,8 +291,7 @@ def _metadata(session: SessionMetadata | Mapping[str, Any]) -> SessionMetadata:
 
 
 def _rollout(rollout: Any) -> None:
-    if not isinstance(rollout, Rollout):
-        raise TypeError(f"`rollout` must be a Rollout; got {type(rollout).__name__}.")
+    check_type("rollout", rollout, Rollout, "a Rollout")
 
 
 def _cell(name: str, cell: Any) -> Cell:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from stackjax._arrays.arguments import check_within
+
 
 @dataclass
 class Cusum:
@@ -23,6 +25,7 @@ class Cusum:
       threshold: Sum at which the alarm rises, in standard deviations.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If spread or threshold is not positive, or slack is negative.
 
     Source: Page, Biometrika 41, 1954.
@@ -43,11 +46,9 @@ class Cusum:
     alarm: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.spread > 0 and self.threshold > 0 and self.slack >= 0):
-            raise ValueError(
-                "`spread` and `threshold` must be positive and `slack` not negative; got "
-                f"{self.spread}, {self.threshold}, {self.slack}."
-            )
+        check_within("spread", self.spread, "(0, inf]")
+        check_within("threshold", self.threshold, "(0, inf]")
+        check_within("slack", self.slack, "[0, inf]")
 
     def update(self, residual: float) -> bool:
         """Adds a residual and returns whether the alarm is up; one that is not finite is 4."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from stackjax._arrays.arguments import check_within
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.governor._observer import Observer
 from stackjax.runtime.policy._decision import Fallback
@@ -52,6 +52,7 @@ class Limits:
       token_budget: Tokens that a session may use; None for no limit.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If deadline or max_age is not positive or the deadline infinite, slack negative,
         budget_floor NaN, or the budget not positive.
 
@@ -67,15 +68,12 @@ class Limits:
     token_budget: float | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.deadline < math.inf and self.max_age > 0 and self.slack >= 0):
-            raise ValueError(
-                "`deadline` and `max_age` must be positive, `deadline` finite and `slack` not "
-                f"negative; got {self.deadline}, {self.max_age}, {self.slack}."
-            )
-        if math.isnan(self.budget_floor):
-            raise ValueError("`budget_floor` must be a number; got nan.")
-        if self.token_budget is not None and not self.token_budget > 0:
-            raise ValueError(f"`token_budget` must be positive; got {self.token_budget}.")
+        check_within("deadline", self.deadline, "(0, inf)")
+        check_within("max_age", self.max_age, "(0, inf]")
+        check_within("slack", self.slack, "[0, inf]")
+        check_within("budget_floor", self.budget_floor, "[-inf, inf]")
+        if self.token_budget is not None:
+            check_within("token_budget", self.token_budget, "(0, inf]")
 
 
 DEFAULT_LIMITS = Limits()

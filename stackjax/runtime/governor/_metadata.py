@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stackjax._arrays.arguments import check_count, check_within
 from stackjax.agents.game._state import FIELDS
 from stackjax.agents.log._accounts import Accounts
 
@@ -129,6 +130,7 @@ class Ledger:
       clock: Seconds; replaceable in tests.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If `size` is below 1 or `idle` is not positive.
     """
 
@@ -139,10 +141,8 @@ class Ledger:
         closed: Callable[[str, Account], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if size < 1 or not idle > 0:
-            raise ValueError(
-                f"`size` must be at least 1 and `idle` positive; got {size} and {idle}."
-            )
+        check_count("size", size)
+        check_within("idle", idle, "(0, inf]")
         self._size, self._idle, self._closed, self._clock = size, idle, closed, clock
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self.lock = threading.RLock()

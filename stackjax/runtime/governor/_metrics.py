@@ -46,7 +46,7 @@ class Metrics:
           KeyError: If there is no such counter.
         """
         if len(labels) != len(_HELP[name][1]):
-            raise ValueError(f"{name} has the labels {_HELP[name][1]}, got {labels}")
+            raise ValueError(f"`labels` of {name} must be {_HELP[name][1]}; got {labels}.")
         with self._lock:
             self._counts[name, labels] += by  # pyright: ignore[reportArgumentType]
 
@@ -86,7 +86,9 @@ class Metrics:
         try:
             from prometheus_client import CollectorRegistry, generate_latest
         except ImportError as error:
-            raise ImportError("metrics need `pip install prometheus-client`") from error
+            raise ImportError(
+                "The metrics need prometheus-client: `pip install prometheus-client`."
+            ) from error
         registry = CollectorRegistry()
         registry.register(_Collector(self, gauges or {}))
         return generate_latest(registry)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stackjax._arrays.arguments import check_within
 from stackjax._arrays.verdict import Verdict
 from stackjax.agents.log._log import TurnRecord
 from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
@@ -49,6 +50,7 @@ class Usage:
         as it came although the turn was governed.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If a count is negative or the quality not in [0, 1].
 
     Example:
@@ -67,13 +69,10 @@ class Usage:
     applied: bool = True
 
     def __post_init__(self) -> None:
-        if self.prompt_tokens < 0 or self.completion_tokens < 0:
-            raise ValueError(
-                f"`prompt_tokens` and `completion_tokens` must not be negative; got "
-                f"{self.prompt_tokens} and {self.completion_tokens}."
-            )
-        if self.quality is not None and not 0.0 <= self.quality <= 1.0:
-            raise ValueError(f"`quality` must lie in [0, 1]; got {self.quality}.")
+        check_within("prompt_tokens", self.prompt_tokens, "[0, inf]")
+        check_within("completion_tokens", self.completion_tokens, "[0, inf]")
+        if self.quality is not None:
+            check_within("quality", self.quality, "[0, 1]")
 
     @property
     def tokens(self) -> int:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stackjax._arrays.arguments import check_count
 from stackjax.agents.log._log import TurnLog
 
 
@@ -85,6 +86,7 @@ def aggregate(records: Iterable[Mapping[str, Any]], *, minimum: int = 10) -> dic
       records than `minimum` altogether: then ``cells`` is empty and ``other`` is None).
 
     Raises:
+      TypeError: If `minimum` is not an integer.
       ValueError: If `minimum` is below 2, or a record lacks a field.
 
     Example:
@@ -92,15 +94,16 @@ def aggregate(records: Iterable[Mapping[str, Any]], *, minimum: int = 10) -> dic
       >>> aggregate([row] * 12)["cells"][0]["count"], aggregate([row] * 3)["other"]
       (12, None)
     """
-    if minimum < 2:
-        raise ValueError(f"`minimum` must be at least 2; got {minimum}.")
+    check_count("minimum", minimum, least=2)
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for number, row in enumerate(records):
         try:
             action = row["action"] if row["action"] is None else tuple(row["action"])
             groups[row["time"][:10], row["task"], action].append(row)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"record {number} is not a shadow record: {error}") from error
+            raise ValueError(
+                f"`records[{number}]` must be a shadow record; got {type(error).__name__}: {error}."
+            ) from error
     kept = {key: rows for key, rows in groups.items() if len(rows) >= minimum}
     other = sum(len(rows) for key, rows in groups.items() if key not in kept)
     while 0 < other < minimum and kept:

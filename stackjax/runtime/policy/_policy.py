@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.arguments import check_all_within, check_choice, check_shape, check_within
 from stackjax.agents.control._controller import Controller
 from stackjax.agents.game._state import FIELDS, State
 from stackjax.agents.log._log import TurnRecord, latest
@@ -58,6 +59,7 @@ class Residuals:
       time: When it was made, ISO 8601 with a time zone.
 
     Raises:
+      TypeError: If an argument is of the wrong kind.
       ValueError: If a number is not finite, a spread not positive, or the time not as said.
 
     Example:
@@ -77,16 +79,12 @@ class Residuals:
     time: str
 
     def __post_init__(self) -> None:
-        numbers = [self.token_mean, self.token_spread, self.quality_mean, self.quality_spread]
-        if not all(map(math.isfinite, [*numbers, *self.low, *self.high])):
-            raise ValueError(f"calibration has numbers that are not finite: {numbers}")
-        if not (self.token_spread > 0 and self.quality_spread > 0):
-            raise ValueError(
-                f"`token_spread` and `quality_spread` must be positive; got {self.token_spread} "
-                f"and {self.quality_spread}."
-            )
-        if len(self.low) != len(FIELDS) or len(self.high) != len(FIELDS):
-            raise ValueError(f"`low` and `high` must have {len(FIELDS)} numbers each.")
+        for name in ("token", "quality"):
+            check_within(f"{name}_mean", getattr(self, f"{name}_mean"), "(-inf, inf)")
+            check_within(f"{name}_spread", getattr(self, f"{name}_spread"), "(0, inf)")
+        for name in ("low", "high"):
+            check_shape(name, getattr(self, name), (len(FIELDS),))
+            check_all_within(name, getattr(self, name), "(-inf, inf)")
         if datetime.fromisoformat(self.time).tzinfo is None:
             raise ValueError(f"`time` must name its zone; got {self.time!r}.")
 
@@ -271,8 +269,7 @@ class Policy:
           ValueError: If the task is unknown.
           KeyError: If a feature is missing.
         """
-        if task not in TASK_TYPES:
-            raise ValueError(f"`task` must be one of {', '.join(TASK_TYPES)}; got {task!r}.")
+        check_choice("task", task, TASK_TYPES)
         row = np.array(
             [TASK_TYPES.index(task), *(numbers[name] for name in FIELDS), *previous], np.float32
         )
@@ -313,7 +310,7 @@ def recalibrated(policy: Policy, records: Iterable[TurnRecord]) -> Policy:
     rows = latest(records)
     if any(row.design != "runtime" for row in rows):
         raise ValueError(
-            "records: not all are of a runtime; see `measure_residuals` for other turns"
+            "`records` must be of a runtime; got others: see `measure_residuals` for them."
         )
     rows = [
         row

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from stackjax._arrays.arguments import is_number
+from stackjax._arrays.arguments import check_choice, check_type, check_within
 
 Mode = Literal["off", "shadow", "canary", "ab", "on"]
 Arm = Literal["governed", "untouched"]
@@ -51,8 +51,9 @@ class Rollout:
       salt: Mixed into the hash; another salt is another draw.
 
     Raises:
-      ValueError: If the mode is unknown, the share is not in (0, 1) or given for a mode that has
-        none, or the salt is no text.
+      TypeError: If the share is not a number, or the salt is no text.
+      ValueError: If the mode is unknown, or the share is not in (0, 1) or given for a mode that has
+        none.
 
     Example:
       >>> Rollout("ab").assign("session-7")
@@ -66,18 +67,14 @@ class Rollout:
     salt: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"`mode` must be one of {', '.join(MODES)}; got {self.mode!r}.")
-        salt: Any = self.salt
-        if not isinstance(salt, str):
-            raise ValueError(f"`salt` must be a string; got {type(salt).__name__}.")
+        check_choice("mode", self.mode, MODES)
+        check_type("salt", self.salt, str, "a string")
         if self.mode not in DEFAULT_SHARE:
             if self.share is not None:
                 raise ValueError(f"`share` must be None in mode {self.mode!r}; got {self.share}.")
             return
         share = DEFAULT_SHARE[self.mode] if self.share is None else self.share
-        if not is_number(share) or not 0 < share < 1:
-            raise ValueError(f"`share` must lie in (0, 1); got {share!r}.")
+        check_within("share", share, "(0, 1)")
         object.__setattr__(self, "share", float(share))
 
     @property

@@ -67,7 +67,7 @@ def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     for path, array in arrays.items():
         if array.dtype.hasobject:
-            raise TypeError(f"the leaf {path} is an object, not numbers: it cannot be saved")
+            raise TypeError(f"`controller` must hold arrays of numbers; got an object at {path}.")
     return arrays
 
 
@@ -179,19 +179,19 @@ def load_policy(
     folder = Path(folder)
     for name in ("policy.json", "arrays.npz"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"folder: {folder} holds no policy: {name} is absent")
+            raise FileNotFoundError(f"`folder` must hold a policy; got {folder} without {name}.")
     try:
         manifest = json.loads((folder / "policy.json").read_text())
         saved, structure = dict(manifest["fingerprint"]), manifest["structure"]
         calibration = _calibration(manifest["calibration"])
         adapter, version = manifest["adapter"], manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'policy.json'} is not a policy: {error}") from error
+        raise ValueError(f"{folder / 'policy.json'}: not a policy: {error}") from error
     if version != FORMAT:
-        raise PolicyMismatch(f"policy format {version}, this version reads {FORMAT}", ("format",))
+        raise PolicyMismatch(f"{folder}: the format must be {FORMAT}; got {version}.", ("format",))
     if adapter != CHAT_ADAPTER_VERSION:
         raise PolicyMismatch(
-            f"adapter: the policy was saved for {adapter!r}, this is {CHAT_ADAPTER_VERSION!r}",
+            f"{folder}: the adapter must be {CHAT_ADAPTER_VERSION!r}; got {adapter!r}.",
             ("adapter",),
         )
     controller = build(structure) if like is None else like
@@ -200,7 +200,7 @@ def load_policy(
     except PolicyMismatch:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise PolicyMismatch(f"{folder / 'arrays.npz'} is damaged: {error}", ("arrays",)) from error
+        raise PolicyMismatch(f"{folder / 'arrays.npz'}: damaged: {error}", ("arrays",)) from error
     found = fingerprint_of(controller, calibration, structure=structure)
     _compare(found, saved, f"{folder}: does not match its own fingerprint")
     if expect is not None:
@@ -217,7 +217,7 @@ def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) 
         detail = ", ".join(
             f"{name} is {found[name][:12]}, not {str(wanted.get(name))[:12]}" for name in parts
         )
-        raise PolicyMismatch(f"{message}: {detail}", parts)
+        raise PolicyMismatch(f"{message}: {detail}.", parts)
 
 
 def _calibration(data: Mapping[str, Any]) -> Residuals:
@@ -236,12 +236,15 @@ def _fill(controller: Controller, path: Path) -> Controller:
             names = [f"{part}{jax.tree_util.keystr(place)}" for place, _ in leaves]
             saved = {name for name in arrays.files if name.startswith(part)}
             if saved != set(names):
-                raise PolicyMismatch(f"{path}: arrays of another structure: {part}", (part,))
+                raise PolicyMismatch(
+                    f"{path}: the arrays of {part} must be {names}; got {sorted(saved)}.", (part,)
+                )
             values = [arrays[name] for name in names]
             for name, value, (_, leaf) in zip(names, values, leaves, strict=True):
                 if value.shape != np.shape(leaf):
                     raise PolicyMismatch(
-                        f"{path}: {name} has shape {value.shape}, not {np.shape(leaf)}", (part,)
+                        f"{path}: {name} must have shape {np.shape(leaf)}; got {value.shape}.",
+                        (part,),
                     )
             filled[part] = jax.tree.unflatten(structure, [jnp.asarray(v) for v in values])
     actions, reference = filled["actions"]

@@ -92,10 +92,15 @@ def build(structure: Any) -> Controller:
     if not isinstance(structure, Mapping) or not all(
         isinstance(told, Mapping) for told in structure.values()
     ):
-        raise ValueError("the manifest describes no controller: structure is no mapping of parts")
+        raise ValueError(
+            "The manifest must describe a controller; its structure is no mapping of parts."
+        )
     custom = [part for part, told in structure.items() if told.get("kind") == CUSTOM]
     if custom:
-        raise ValueError(f"{', '.join(custom)}: not made of the library's modules; pass like=")
+        raise ValueError(
+            f"`like` must be given for {', '.join(custom)}, not made of the library's modules; got "
+            "None."
+        )
     try:
         leader, surrogate = structure["leader"], structure["surrogate"]
         follower, actions = structure["follower"], structure["actions"]
@@ -107,7 +112,9 @@ def build(structure: Any) -> Controller:
                 follower["inputs"], hidden=follower["hidden"], rngs=nnx.Rngs(0)
             )
         elif follower["kind"] != "rational":
-            raise ValueError(f"follower: unknown kind {follower['kind']!r}")
+            raise ValueError(
+                f"The follower's kind must be 'rational' or 'learned'; got {follower['kind']!r}."
+            )
         return Controller(
             surrogate=Surrogate(
                 QualityModel(size, **surrogate["quality"], rngs=nnx.Rngs(0)),
@@ -121,4 +128,6 @@ def build(structure: Any) -> Controller:
             smooth=bool(actions["smooth"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the manifest describes no controller: {error}") from error
+        raise ValueError(
+            f"The manifest must describe a controller; got {type(error).__name__}: {error}."
+        ) from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from stackjax._arrays.arguments import check_all_within, check_same_shape
 from stackjax.runtime.governor._comparison import SessionOutcome
 
 
@@ -56,10 +57,9 @@ def arm_value(outcome: np.ndarray, weights: np.ndarray, *, level: float = 0.95) 
       (2.0, 2.0)
     """
     y, w = np.asarray(outcome, float), np.asarray(weights, float)
-    if y.shape != w.shape or y.ndim != 1:
-        raise ValueError(f"`outcome` and `weights` must both be [n]; got {y.shape} and {w.shape}.")
-    if not (np.isfinite(y).all() and np.isfinite(w).all()) or (w < 0).any():
-        raise ValueError("`outcome` and `weights` must be finite and `weights` not negative.")
+    check_same_shape("[n]", outcome=y, weights=w)
+    check_all_within("outcome", y, "(-inf, inf)")
+    check_all_within("weights", w, "[0, inf)")
     total = w.sum()
     if total == 0:
         return ArmValue(0.0 if y.size else np.nan, np.nan, -np.inf, np.inf, 0.0, y.size)
@@ -160,11 +160,9 @@ def shadow_bounds(
     """
     same, q = np.asarray(agree, bool), np.asarray(quality, float)
     used, base = np.asarray(predicted, float), np.asarray(reference, float)
-    if not same.shape == q.shape == used.shape == base.shape or same.ndim != 1:
-        raise ValueError(f"shapes differ: {same.shape}, {q.shape}, {used.shape}, {base.shape}")
+    check_same_shape("[n]", agree=same, quality=q, predicted=used, reference=base)
     told = np.isfinite(q)
-    if not ((q[told] >= 0) & (q[told] <= 1)).all():
-        raise ValueError("`quality` must lie in [0, 1].")
+    check_all_within("quality", q[told], "[0, 1]")
     if not same.size:
         return ShadowBounds(0, float("nan"), None, None, None)
     known = same & told

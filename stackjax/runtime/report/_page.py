@@ -90,7 +90,7 @@ def figures(summaries: Sequence[RolloutSummary]) -> dict[str, bytes]:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "stackjax[plot]"') from error
+        raise ImportError('The figures need matplotlib: `pip install "stackjax[plot]"`.') from error
     made = {}
     for summary in summaries:
         if summary.comparison is None or not sum(summary.comparison.sessions):

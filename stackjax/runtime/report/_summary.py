@@ -78,7 +78,7 @@ def read_runtime(paths: Iterable[Path]) -> tuple[list[TurnRecord], dict[str, Any
             shadow += [json.loads(line) for line in lines if line.endswith("\n")]
     rows = [r for r in latest(records) if r.design == "runtime"]
     if not rows:
-        raise ValueError(f'log: none of {len(records)} turns has design "runtime"')
+        raise ValueError(f'`log` must hold turns of design "runtime"; got none of {len(records)}.')
     return rows, aggregate(shadow) if shadow else None
 
 
@@ -134,7 +134,9 @@ def summarise(
     groups: dict[str, list[TurnRecord]] = {}
     for row in records:
         if "rollout" not in row.extra or "arm" not in row.extra:
-            raise ValueError(f"record of turn {row.turn} was not written by a runtime: no rollout")
+            raise ValueError(
+                f"`records` must be written by a runtime; got turn {row.turn} without a rollout."
+            )
         first.setdefault(row.episode, row.extra["rollout"])
         groups.setdefault(row.extra["rollout"], []).append(row)
     return [
