@@ -153,7 +153,9 @@ def _turned(every: Callable, context: ResourceContext) -> Callable[[jax.Array], 
 
 
 def _fit(module: Any, seen: sj.Observations, options: dict[str, Any]) -> Callable:
-    return lambda key: sj.fit_follower(module(rngs=nnx.Rngs(key)), seen, key=key, **options)
+    return lambda key: sj.fit_follower(
+        module(rngs=nnx.Rngs(key)), seen, key=key, batch_size=256, **options
+    )
 
 
 def compare_estimators(

@@ -306,6 +306,7 @@ def fit_demonstrations(
         key=key,
         response_set=box,
         steps=args.follower_steps,
+        batch_size=256,
     )
     modelled, rational = resource_game(learned), resource_game()
 

@@ -334,7 +334,9 @@ def _network(fit: Callable, play: sj.Observations, key: jax.Array, settings: Set
 def _utility(play: sj.Observations, key: jax.Array, steps: int) -> Callable:
     module = LearnedFollower(rngs=nnx.Rngs(key))
     box = resource_game().response_set
-    learned, _ = sj.fit_follower(module, play, key=key, response_set=box, steps=steps)
+    learned, _ = sj.fit_follower(
+        module, play, key=key, response_set=box, steps=steps, batch_size=256
+    )
     game = resource_game(learned)
     return lambda action, x: sj.best_response(game, action, x, response=jnp.full(3, 0.5)).value
 

@@ -138,8 +138,8 @@ def solve(
     conditions become constraints. `FirstOrder`, for long actions: projected gradient ascent with
     optax, finished by Newton steps.
 
-    Unbatched: use `jax.vmap` over contexts. The solution is differentiable in `context`, the arrays of the game and what utilities and constraints close
-    over, by the implicit function theorem.
+    Unbatched: use `jax.vmap` over contexts. The solution is differentiable in `context`, the arrays
+    of the game and what utilities and constraints close over, by the implicit function theorem.
 
     Args:
       game: the game.

@@ -172,9 +172,9 @@ def _gradient_steps(
             value_fn=lambda a: loss(project(a), answer)[0],
         )  # fmt: skip
         moved = project(optax.apply_updates(action, updates))
-        finite = jnp.isfinite(value)
-        moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, action)
-        done = ~finite | (_longest(action, moved, low, high) <= _SHORT)
+        done = ~jnp.isfinite(value) | (_longest(action, moved, low, high) <= _SHORT)
+        # The last, short step is left to Newton's method, which judges an answer by its own.
+        moved = jax.tree.map(lambda new, old: jnp.where(done, old, new), moved, action)
         return moved, answer, memory, steps + 1, done
 
     begin = project(action)

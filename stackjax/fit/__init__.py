@@ -13,7 +13,7 @@ from stackjax.fit._estimators import (
     ResponseRegression,
 )
 from stackjax.fit._follower import fit_follower
-from stackjax.fit._history import History
+from stackjax.fit._history import FitStatus, History
 from stackjax.fit._horizon import Horizon, Trajectory, rollout
 from stackjax.fit._leader import fit_leader
 from stackjax.fit._observations import Observations
@@ -27,6 +27,7 @@ __all__ = [
     "Concavity",
     "Dynamics",
     "Ensemble",
+    "FitStatus",
     "GaussianResponse",
     "GibbsResponse",
     "History",

@@ -114,8 +114,8 @@ class Checkpoint:
         if "`steps`" in other or "`optimizer`" in other:
             hint = (
                 " A fit can go on to more steps if it has no constraints and no validation rows, "
-                "and if an `optimizer` is given whose rate does not depend on `steps`; the default "
-                "one's does."
+                "and if its optimiser does not depend on `steps`; Adam with the default decay "
+                "does."
             )
         verb = "differs" if len(other) == 1 else "differ"
         raise ValueError(

@@ -31,13 +31,15 @@ def fit_follower(
     estimator: Estimator | None = None,
     response_set: FeasibleSet | None = None,
     steps: int = 1000,
-    batch_size: int | None = 256,
+    batch_size: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | jax.Array | None = None,
     solver: Solver | None = None,
     validation: float | Observations | None = None,
     patience: int = 20,
     progress: bool = False,
     callback: Callback | None = None,
+    every: int | None = None,
     checkpoint: str | Path | None = None,
 ) -> tuple[PyTree, History]:
     """Fits a follower to its play.
@@ -70,24 +72,30 @@ def fit_follower(
         `GibbsResponse`, whose grid says so, nor for `BehaviourCloning`.
       steps: optimiser steps.
       batch_size: rows a step, drawn with replacement; all of them, in order, if None or >= N.
-      optimizer: any optax optimiser; Adam with a cosine decay from 0.01 if None.
+      optimizer: any optax optimiser. If None, limited-memory BFGS with a line search, which ends
+        where nothing is left to gain; with a `batch_size` or `learning_rate`, Adam with a cosine
+        decay.
+      learning_rate: what the optimiser's updates are multiplied by, a number or scalar array, so
+        that a sweep over it compiles once and can be vmapped. 1 if None; of Adam with the default
+        decay, its first rate, 0.01.
       solver: settings of the best response, where one is solved.
       validation: for early stopping, a share of the rows to hold out by chance, or observations of
         their own (rows of one episode or one subject belong on one side). Looked at every
-        `steps / 100` steps; the module that did best there is returned.
+        `steps / 100` steps, or at each step of the quasi-Newton method; the module that did best
+        there is returned.
       patience: looks without a gain after which the fit stops.
       progress: show a progress bar.
-      callback: called as `callback(step, module, history)` about twenty times in the fit, with
-        what there is by then.
+      callback: called as `callback(step, module, history)` with what there is by then.
+      every: steps between two calls of `callback`, writes of `checkpoint` or moves of the progress
+        bar; a twentieth of `steps` if None.
       checkpoint: a folder for the fit's state (module, optimiser, followers' answers, history),
-        written about twenty times. If it holds the state of this very fit, the fit goes on from
+        written now and then. If it holds the state of this very fit, the fit goes on from
         there, and ends with the same numbers, bit for bit, as if it had not been interrupted.
 
     Returns:
       The fitted module, and the `History`, whose `utility` is minus the mean squared error or the
       mean log-likelihood of a row, and whose `noise` is what a likelihood learned beside the
-      module. Look at its `settled`: the default options stop where they stop, and a loss may still
-      be falling there.
+      module. Its `status` says how the fit ended; a warning, that it ended too early.
 
     Raises:
       ValueError: no observations, leading axes that differ, values that are not numbers outside
@@ -108,14 +116,16 @@ def fit_follower(
       0.5
     """
     rows = as_rows(observations, "observations")
-    options = Options.checked(module, "module", key, steps, batch_size, optimizer)
+    options = Options.checked(
+        module, "module", key, steps, batch_size, optimizer, learning_rate, fixed=True
+    )
     estimator = ResponseRegression() if estimator is None else estimator
     check_estimator(estimator)
     rows, watch = _validation(rows, validation, patience, options)
     objective, log_noise = objective_of(estimator, module, rows, response_set, solver)
     fitted, history = train(
         Noisy(module, log_noise), objective, rows, rows.response, options,
-        validation=watch, progress=progress, checkpoint=checkpoint,
+        validation=watch, progress=progress, checkpoint=checkpoint, every=every,
         callback=None if callback is None else lambda *now: callback(*_unpacked(*now)),
     )  # fmt: skip
     return _unpacked(steps, fitted, history)[1:]
@@ -148,5 +158,5 @@ def _validation(
             "`validation` must be a share between 0 and 1, a stackjax.Observations or None; got "
             f"{validation!r}."
         )
-    every = max(1, options.steps // _LOOKS)
+    every = 1 if options.quasi_newton else max(1, options.steps // _LOOKS)
     return rows, Validation(held, held.response, every=every, patience=patience)

@@ -1,10 +1,57 @@
-"""What a fit reports of its steps."""
+"""What a fit reports of its steps, and of its end."""
+
+import enum
+import warnings
+from typing import Any
 
 import jax
+import numpy as np
 from flax import struct
 
 from stackjax._arrays.arguments import concrete
 from stackjax._arrays.typing import PyTree
+
+
+class FitStatus(enum.StrEnum):
+    """How a fit ended. Equal to the string that it prints as; `advice` says what to try next.
+
+    | status | meaning |
+    |---|---|
+    | 'converged' | no slope is left: `History.fit_converged` |
+    | 'validation' | stopped, since the utility on the validation rows no longer rose |
+    | 'improving' | all steps were taken, and the utility still rose in the last quarter |
+    | 'plateau' | the utility no longer rises, and there is a slope: a decayed rate, or noise |
+    | 'no slope' | every gradient was exactly zero: the fit returned what it was given |
+    | 'diverged' | see `History.diverged` |
+
+    Example:
+      >>> print(sj.fit.FitStatus.IMPROVING, "-", sj.fit.FitStatus.IMPROVING.advice)
+      improving - take more steps, or raise the learning rate
+    """
+
+    CONVERGED = "converged"
+    VALIDATION = "validation"
+    IMPROVING = "improving"
+    PLATEAU = "plateau"
+    NO_SLOPE = "no slope"
+    DIVERGED = "diverged"
+
+    @property
+    def advice(self) -> str:
+        """What to try next."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    FitStatus.CONVERGED: "nothing is left to do",
+    FitStatus.VALIDATION: "nothing is left to do, unless `patience` is short",
+    FitStatus.IMPROVING: "take more steps, or raise the learning rate",
+    FitStatus.PLATEAU: "take more steps, use larger batches, or give inputs units of about one",
+    FitStatus.NO_SLOPE: "start from parameters at which responses are inside of their set",
+    FitStatus.DIVERGED: "lower the learning rate, or bound what the module returns",
+}
+# A rise counts from this part of all that the fit gained, and of so many standard errors.
+_RISE, _ERRORS = 1e-3, 3.0
 
 
 class History(struct.PyTreeNode):
@@ -15,7 +62,7 @@ class History(struct.PyTreeNode):
         minus the follower's loss. Without the price of constraints.
       gradient_norm: `[T]` Euclidean norm of the gradient.
       converged: `[T]` share of the minibatch whose follower's solver converged; the others are
-        left out. It says nothing of the fit: `settled` does.
+        left out. It says nothing of the fit: `fit_converged` does.
       validation: `[T]` the utility on the validation rows when it was last taken; NaN before the
         first time, and throughout without validation.
       constraints: `[T, k]` the averages that are to be at least 0, over the minibatch.
@@ -27,11 +74,11 @@ class History(struct.PyTreeNode):
       best: `[]` the module that is returned is the one after so many steps: `steps`; or the last
         at which all was finite and some follower converged, if the fit diverged; or, with a
         validation set, the one whose utility on it was highest.
-      settled: `[]` bool: in the last tenth of the steps there was on average no slope left to
+      fit_converged: `[]` bool: in the last tenth of the steps there was on average no slope left to
         climb, beyond the noise of minibatches and 1e-4 of the steepest, and no constraint was
-        broken, nor had room that it was still paid for. False where the loss still falls,
-        however slowly: take more steps, or larger ones. False too where there was never a slope,
-        as where all answers stand at a bound: the fit returns what it was given.
+        broken, nor had room that it was still paid for; with the default quasi-Newton method, at
+        the last step. False where the loss still falls, however slowly, and where there was never
+        a slope, as where all answers stand at a bound. `status` has the reason.
       noise: what a likelihood learned of a follower beside the returned module: the standard
         deviations, like one response, or the temperature, `[]`; None where nothing was.
 
@@ -40,8 +87,8 @@ class History(struct.PyTreeNode):
       >>> seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
       >>> how = {"estimator": sj.fit.BehaviourCloning(), "steps": 20, "key": jax.random.key(0)}
       >>> _, history = sj.fit_follower(rule, seen, **how)
-      >>> print(history.utility.shape, history.converged[-1], history.settled)  # still falling
-      (20,) 1.0 False
+      >>> print(history.utility.shape, history.converged[-1], history.fit_converged)
+      (20,) 1.0 True
     """
 
     utility: jax.Array
@@ -53,15 +100,72 @@ class History(struct.PyTreeNode):
     steps: jax.Array
     diverged: jax.Array
     best: jax.Array
-    settled: jax.Array
+    fit_converged: jax.Array
     noise: PyTree = None
+
+    @property
+    def status(self) -> Any:
+        """How it ended: a `FitStatus`, of several fits at once an array of strings.
+
+        On the host, outside of `jax.jit`; `print` shows it with what to try next.
+        """
+        tables = (self.steps, self.utility, self.gradient_norm, self.validation)
+        tables = [np.asarray(table) for table in (*tables, self.diverged, self.fit_converged)]
+        if not tables[0].ndim:
+            return _status(*tables)
+        flat = [table.reshape(-1, *table.shape[tables[0].ndim :]) for table in tables]
+        found = [str(_status(*one)) for one in zip(*flat)]
+        return np.array(found).reshape(tables[0].shape)
 
     def __repr__(self) -> str:
         if getattr(self.steps, "ndim", 1) or not concrete(self):
             return f"History(steps={self.steps!r}, ...)"  # traced, or of several fits
         first, last = (float(self.utility[i]) for i in (0, -1))
-        flags = f"settled={bool(self.settled)}, diverged={bool(self.diverged)}"
+        status = self.status
+        ending = str(status) if status is FitStatus.CONVERGED else f"{status}: {status.advice}"
         return (
             f"History(steps={int(self.steps)}, utility from {first:.6g} to {last:.6g}, "
-            f"converged={float(self.converged[-1]):.4g}, {flags})"
+            f"converged={float(self.converged[-1]):.4g}): {ending}"
         )
+
+
+def _status(
+    steps: Any, utility: Any, norm: Any, validation: Any, diverged: Any, converged: Any
+) -> FitStatus:
+    steps = int(steps)
+    if diverged:
+        return FitStatus.DIVERGED
+    if not np.any(norm[: max(steps, 1)] > 0):
+        return FitStatus.NO_SLOPE
+    if converged:
+        return FitStatus.CONVERGED
+    if steps < len(utility) and not np.isnan(validation).all():
+        return FitStatus.VALIDATION
+    return FitStatus.IMPROVING if _rises(utility[:steps]) else FitStatus.PLATEAU
+
+
+def _rises(utility: Any) -> bool:
+    """Whether the last quarter is above the one before, beyond the noise of minibatches."""
+    quarter = len(utility) // 4
+    if quarter < 2:
+        return True  # too few to say that it does not
+    utility = np.asarray(utility, float)
+    last, before = utility[-quarter:], utility[-2 * quarter : -quarter]
+    # of single steps, which noise moves and a path does not
+    spread = np.std(np.diff(np.concatenate([before, last]))) / 2**0.5
+    error = spread * (2 / quarter) ** 0.5
+    gained = np.nanmax(utility) - utility[0]
+    return bool(last.mean() - before.mean() > max(_ERRORS * error, _RISE * gained))
+
+
+def warn_of(history: History) -> None:
+    """Warns, on the host, of a fit that ended too early or did not move."""
+    if not concrete(history) or history.steps.ndim:
+        return
+    status = history.status
+    if status is FitStatus.IMPROVING or status is FitStatus.NO_SLOPE:
+        meaning = {
+            FitStatus.IMPROVING: f"the utility still rose after {int(history.steps)} steps",
+            FitStatus.NO_SLOPE: "every gradient was exactly zero, and nothing has changed",
+        }[status]
+        warnings.warn(f"The fit did not converge: {meaning}; {status.advice}.", stacklevel=3)

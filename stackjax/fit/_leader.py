@@ -52,9 +52,11 @@ def fit_leader(
     steps: int = 1000,
     batch_size: int | None = 256,
     optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | jax.Array | None = None,
     solver: Solver | None = None,
     progress: bool = False,
     callback: Callback | None = None,
+    every: int | None = None,
     checkpoint: str | Path | None = None,
 ) -> tuple[PyTree, History]:
     """Fits a leader's policy through the follower's best response.
@@ -93,18 +95,22 @@ def fit_leader(
       steps: optimiser steps.
       batch_size: rows a step, drawn with replacement; all of them, in order, if None or >= N.
       optimizer: any optax optimiser; Adam with a cosine decay from 0.01 if None.
+      learning_rate: what the optimiser's updates are multiplied by, a number or scalar array, so
+        that a sweep over it compiles once and can be vmapped. 1 if None; of Adam with the default
+        decay, its first rate, 0.01.
       solver: settings of the best response.
       progress: show a progress bar.
-      callback: called as `callback(step, policy, history)` about twenty times in the fit, with
-        what there is by then.
+      callback: called as `callback(step, policy, history)` with what there is by then.
+      every: steps between two calls of `callback`, writes of `checkpoint` or moves of the progress
+        bar; a twentieth of `steps` if None.
       checkpoint: a folder for the fit's state (policy, optimiser, followers' answers, history),
-        written about twenty times. If it holds the state of this very fit, the fit goes on from
+        written now and then. If it holds the state of this very fit, the fit goes on from
         there, and ends with the same numbers, bit for bit, as if it had not been interrupted. More
         `steps` may be asked for where nothing else depends on their number: with an `optimizer`
         whose rate does not, no constraints and no validation rows.
 
     Returns:
-      The fitted policy, and the `History`, whose `settled` says whether the fit was at its end.
+      The fitted policy, and the `History`, whose `status` says how the fit ended.
 
     Raises:
       ValueError: no contexts, leading axes that differ, values that are not numbers, a policy
@@ -136,7 +142,7 @@ def fit_leader(
     if follower is not None:
         check_one_follower(game, "fit_leader(follower=...)")
     options = Options.checked(
-        policy, "policy", key, steps, batch_size, optimizer, dual_rate, len(averages)
+        policy, "policy", key, steps, batch_size, optimizer, learning_rate, dual_rate, len(averages)
     )
     settings = game_settings(solver, game, "solver", response)
     count = len(jax.tree.leaves(contexts)[0])
@@ -153,7 +159,7 @@ def fit_leader(
     starts = jax.tree.map(lambda y: jnp.broadcast_to(y, (*lead, *y.shape)), response)
     return train(
         policy, objective, rows, starts, options,
-        progress=progress, callback=callback, checkpoint=checkpoint,
+        progress=progress, callback=callback, every=every, checkpoint=checkpoint,
     )  # fmt: skip
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 
 
-def chunks(total: int, show: bool, report: bool) -> Iterator[tuple[int, int]]:
+def chunks(
+    total: int, show: bool, report: bool, every: int | None = None
+) -> Iterator[tuple[int, int]]:
     """Splits `total` steps into `(first, length)` pieces, with a progress bar if `show`.
 
-    One piece unless somebody looks on; else at most 20. The bar is shown on terminals only and
-    goes to standard error.
+    One piece unless somebody looks on; else pieces of `every` steps, or 20 of them. The bar is
+    shown on terminals only and goes to standard error.
     """
-    length = -(-total // 20) if show or report else total
+    length = (every or -(-total // 20)) if show or report else total
     pieces = [(first, min(length, total - first)) for first in range(0, total, length)]
     if not show:
         yield from pieces

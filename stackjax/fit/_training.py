@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from stackjax._arrays.arguments import check_count
 from stackjax._arrays.finite import finite
 from stackjax._arrays.modules import is_floating, partition
 from stackjax._arrays.typing import PyTree
 from stackjax.fit._checkpoint import Checkpoint
-from stackjax.fit._history import History
+from stackjax.fit._history import History, warn_of
 from stackjax.fit._lagrangian import Prices, Terms
 from stackjax.fit._options import (
     Objective,
@@ -31,6 +32,9 @@ from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Slope, priced
 
 # Steps on end without a follower that converged, after which a fit has diverged.
 _PATIENCE = 20
+# A quasi-Newton fit is over where the slope is less than this part of the steepest, or so many
+# steps on end gain no more than a few units of rounding.
+_DONE, _STALLED, _ULPS = 1e-6, 10, 4
 
 Callback = Callable[[int, PyTree, History], None]
 
@@ -49,6 +53,8 @@ class State(struct.PyTreeNode):
       sound: the trained arrays of the last step that was of use.
       sound_step: `[]` steps taken before it.
       idle: `[]` steps since.
+      stalled: `[]` steps since the objective last fell by more than rounding.
+      least: `[]` the least value of the objective.
       stopped: `[]` whether the fit is over.
       history: filled up to `history.steps`.
     """
@@ -63,6 +69,8 @@ class State(struct.PyTreeNode):
     sound: Arrays
     sound_step: jax.Array
     idle: jax.Array
+    stalled: jax.Array
+    least: jax.Array
     stopped: jax.Array
     history: History
 
@@ -77,10 +85,13 @@ def train(
     validation: Validation | None = None,
     progress: bool = False,
     callback: Callback | None = None,
+    every: int | None = None,
     checkpoint: str | Path | None = None,
 ) -> tuple[PyTree, History]:
     """Maximises an objective's utility over the module's parameters."""
     begin = lambda steps: _begin(module, rows, starts, options.replace(steps=steps))
+    if every is not None:
+        check_count("every", every)
     saved = None
     if checkpoint is None:
         state = begin(options.steps)
@@ -90,7 +101,7 @@ def train(
         saved = Checkpoint(checkpoint, inputs, options.steps, extend=extend)
         state = saved.restore(begin)
     watched = callback is not None or saved is not None
-    for first, length in chunks(options.steps, progress, watched):
+    for first, length in chunks(options.steps, progress, watched, every):
         if saved is not None and saved.step >= first + length:
             continue  # what a checkpoint holds is not done again
         if watched and state.stopped:
@@ -101,7 +112,9 @@ def train(
             saved.save(first + length, state)
         if callback is not None:
             callback(*_so_far(module, state))
-    return _end(module, state, validation is not None)
+    fitted, history = _end(module, state, validation is not None)
+    warn_of(history)
+    return fitted, history
 
 
 # What users call the parts of objectives.
@@ -117,7 +130,9 @@ def _inputs(
     validation: Validation | None,
 ) -> dict[str, PyTree]:
     """What a fit depends on but its steps, by the names of arguments."""
-    parts = {name: getattr(options, name) for name in ("key", "batch_size", "optimizer")}
+    parts = {
+        name: getattr(options, name) for name in ("key", "batch_size", "optimizer", "learning_rate")
+    }
     for field in dataclasses.fields(cast(Any, objective)):
         parts[_NAMES.get(field.name, field.name)] = getattr(objective, field.name)
     return {
@@ -154,6 +169,8 @@ def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> St
         sound=arrays,
         sound_step=zero,
         idle=zero,
+        stalled=zero,
+        least=jnp.full((), jnp.inf, dtype),
         stopped=no,
         history=History(
             utility=blank(count),
@@ -165,7 +182,7 @@ def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> St
             steps=zero,
             diverged=no,
             best=zero,
-            settled=no,
+            fit_converged=no,
         ),
     )
 
@@ -204,6 +221,7 @@ def _run(
         norm = optax.tree.norm(slope)
         extra = {"value": value, "grad": slope, "value_fn": lambda arrays: loss(arrays)[0]}
         updates, moments = optimizer.update(slope, state.moments, state.arrays, **extra)
+        updates = jax.tree.map(lambda x: options.learning_rate.astype(x.dtype) * x, updates)
         arrays: Any = optax.apply_updates(state.arrays, updates)
         sound = jnp.isfinite(norm) & jnp.isfinite(value) & finite(arrays)
         useful = sound & (score.converged > 0)
@@ -214,6 +232,13 @@ def _run(
         seen = choose(state.slope.after(slope, norm, options.steps), state.slope)
         kept = choose(priced(state.kept, state.prices, score.constraints, options), state.kept)
         flat = (seen.most > 0) & seen.gone(options.steps, FLAT, terms.noisy)
+        stopped, least, stalled = diverged, state.least, state.stalled
+        if options.quasi_newton:
+            slack = _ULPS * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
+            stalled = jnp.where(value < least - slack, 0, stalled + 1)
+            least = jnp.minimum(least, value).astype(least.dtype)
+            flat = (seen.most > 0) & (norm <= FLAT * seen.most)
+            stopped |= (norm <= _DONE * seen.most) | (stalled >= _STALLED)
         if options.constrained:
             flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, KEPT))(kept))
         history = state.history
@@ -226,7 +251,7 @@ def _run(
             multipliers=record(history.multipliers, prices.multiplier),
             steps=number + jnp.where(sound, 1, 0),
             diverged=diverged,
-            settled=~diverged & flat,
+            fit_converged=~diverged & flat,
         )
         after = state.replace(
             arrays=choose(arrays, state.arrays),
@@ -238,7 +263,9 @@ def _run(
             sound=choose(state.arrays, state.sound),
             sound_step=choose(number, state.sound_step),
             idle=idle,
-            stopped=diverged,
+            stalled=stalled,
+            least=least,
+            stopped=stopped,
             history=history,
         )
         if validation is None:

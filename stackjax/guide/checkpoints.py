@@ -118,6 +118,6 @@ print(history.utility.shape, bool(history.utility[-1] > history.utility[0]))   #
 ```
 
 Watch `converged`: if it is below 1 from the first step, check the utility; if it falls later, the
-policy has moved to actions at which the follower's utility is flat or unbounded. `settled` is
+policy has moved to actions at which the follower's utility is flat or unbounded. `fit_converged` is
 available at the end.
 """

@@ -6,7 +6,7 @@ results can be compared with the truth: `bought = max(0, (8 + 2 weather - price)
 
 ```python
 import importlib.util, io
-import jax, jax.numpy as jnp, numpy as np, optax
+import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 import stackjax as sj
 
@@ -58,16 +58,15 @@ class Buyer(nnx.Module):
         worth = self.worth(weather[None])[0]
         return (worth - price) * amount - 0.5 * jnp.exp(self.bend[...]) * amount**2
 
-optimizer = optax.adam(optax.cosine_decay_schedule(0.2, 500))
-options = {"optimizer": optimizer, "steps": 500, "key": jax.random.key(0)}
 buyer, history = sj.fit_follower(
-    Buyer(nnx.Rngs(0)), seen, response_set=sj.Box(lower=0.0), **options
+    Buyer(nnx.Rngs(0)), seen, response_set=sj.Box(lower=0.0), key=jax.random.key(0)
 )
-print(bool(jnp.sqrt(-history.utility[-1]) < 0.12), history.settled)   # True True
+print(bool(jnp.sqrt(-history.utility[-1]) < 0.12), history.fit_converged)   # True True
 ```
 
-Judge the fit by its error (here the noise is 0.1) and by `History.settled`, which tells whether the
-loss has stopped falling. `History.converged` only says that the followers' solver converged.
+Judge the fit by its error (here the noise is 0.1) and by `History.fit_converged`, which tells
+whether there is nothing left to gain (`History.status` says why not). `History.converged` only says
+that the followers' solver converged.
 
 ## Learn the leader
 
@@ -86,7 +85,8 @@ def profit(price, amount, weather):
 
 sale = sj.Game(profit, buyer, response_set=sj.Box(lower=0.0))
 seller, _ = sj.fit_leader(
-    Seller(nnx.Rngs(0)), sale, seen.context, response=jnp.array(1.0), **options
+    Seller(nnx.Rngs(0)), sale, seen.context, response=jnp.array(1.0), key=jax.random.key(1),
+    learning_rate=0.2, steps=500,
 )
 best = 4.5 + seen.context                                             # for the true buyer
 print(bool(jnp.abs(jax.vmap(seller)(seen.context) - best).max() < 0.1))   # True

@@ -6,7 +6,7 @@ nor a critic. Both run a compiled loop with any optax optimiser and return the f
 `History`. The data here are simulated, so that the fits can be compared with the truth.
 
 ```python
-import jax, jax.numpy as jnp, optax
+import jax, jax.numpy as jnp
 from flax import nnx
 import stackjax as sj
 
@@ -27,15 +27,18 @@ class Buyer(nnx.Module):
         return (worth - price) * amount - 0.5 * jnp.exp(self.bend[...]) * amount**2
 
 positive = sj.Box(lower=0.0)
-options = {"optimizer": optax.adam(optax.cosine_decay_schedule(0.2, 300)), "steps": 300}
 buyer, history = sj.fit_follower(
-    Buyer(nnx.Rngs(0)), seen, response_set=positive, key=jax.random.key(1), **options
+    Buyer(nnx.Rngs(0)), seen, response_set=positive, key=jax.random.key(1)
 )
-print(bool(jnp.sqrt(-history.utility[-1]) < 0.25), history.settled)   # True True
+print(bool(jnp.sqrt(-history.utility[-1]) < 0.25), history.fit_converged)   # True True
+print(bool(abs(buyer.worth.kernel[0, 0] - 2) < 0.2), int(history.steps))    # True 15
 ```
 
-`History.settled` tells whether the loss has stopped falling; `History.converged` is the share of
-followers whose solver converged, and says nothing about the fit. Initialise the module so that
+By default a quasi-Newton method (L-BFGS) uses all rows at each step and ends when nothing is left
+to gain. With a `batch_size`, a `learning_rate` or an `optimizer`, the fit takes all its `steps`.
+`History.fit_converged` tells whether there is a slope left, and `History.status` why the fit ended;
+a warning says that it ended too early. `History.converged` is the share of followers whose solver
+converged, and says nothing about the fit. Initialise the module so that
 responses are inside the set (here with the bias 10, above every price): if every response is at a
 bound, all gradients are zero and the fit returns its initial module. A fit that diverges stops
 (`History.diverged`, `History.steps`) and returns the last module whose values were finite.
@@ -63,7 +66,7 @@ standard deviation of the noise:
 gaps = seen.replace(response=bought.at[:40].set(jnp.nan), weight=jnp.where(price < 5, 2.0, 1.0))
 tobit, history = sj.fit_follower(
     Buyer(nnx.Rngs(0)), gaps, response_set=positive, key=jax.random.key(1),
-    estimator=sj.fit.GaussianResponse(censored=True), **options
+    estimator=sj.fit.GaussianResponse(censored=True)
 )
 print(f"{history.noise:.1f}")                                         # 0.2
 ```
@@ -85,7 +88,7 @@ an ensemble at once; `bootstrap(key, groups=...)` resamples whole subjects:
 def member(key):
     sample, fit = jax.random.split(key)
     return sj.fit_follower(
-        Buyer(nnx.Rngs(0)), seen.bootstrap(sample), response_set=positive, key=fit, **options
+        Buyer(nnx.Rngs(0)), seen.bootstrap(sample), response_set=positive, key=fit
     )[0]
 
 members = jax.jit(jax.vmap(member))(jax.random.split(jax.random.key(2), 4))
@@ -110,7 +113,7 @@ def profit(price, amount, taste):
     return (price - 1.0) * amount
 
 sale = sj.Game(profit, tobit, response_set=positive)
-train = {"response": jnp.array(1.0), "key": jax.random.key(3), **options}
+train = {"response": jnp.array(1.0), "key": jax.random.key(3), "learning_rate": 0.2, "steps": 300}
 seller, history = sj.fit_leader(Seller(nnx.Rngs(0)), sale, taste, **train)
 best = 4.5 + taste                                                    # for the true buyer
 print(bool(jnp.abs(jax.vmap(seller)(taste) - best).max() < 0.2))      # True

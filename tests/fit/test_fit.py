@@ -216,3 +216,36 @@ def test_leader_needs_a_set_to_project_onto():
             nnx.Linear(1, 1, rngs=nnx.Rngs(0)), game, jnp.zeros((4, 1)), response=jnp.array(0.0),
             key=jax.random.key(0),
         )  # fmt: skip
+
+
+def test_a_sweep_of_rates_compiles_once_and_is_that_of_each_alone():
+    traced = []
+
+    def utility(w, a, r, x):
+        traced.append(1)
+        return -((r - w * a) ** 2)
+
+    pull = jax.tree_util.Partial(utility, jnp.array(0.0))
+    how: Any = {"key": KEY, "steps": 30}
+    fit = lambda rate: sj.fit_follower(pull, observations(16), learning_rate=rate, **how)
+    first = fit(0.01)[0].args[0]
+    count = len(traced)
+    second = fit(jnp.array(0.03))[0].args[0]
+    assert len(traced) - count < count / 2  # shapes are looked at again; no program is made
+    both = jax.jit(jax.vmap(lambda rate: fit(rate)[0].args[0]))(jnp.array([0.01, 0.03]))
+    chex.assert_trees_all_close(both, jnp.stack([first, second]), rtol=1e-5)
+    assert abs(second) > 2 * abs(first)
+    for rate, error in ((0.0, ValueError), ("fast", TypeError), (jnp.ones(2), TypeError)):
+        with pytest.raises(error, match="`learning_rate` must be"):
+            fit(cast(Any, rate))
+
+
+def test_how_often_a_callback_is_called():
+    steps = []
+    call = lambda step, module, history: steps.append(step)
+    pull = jax.tree_util.Partial(lambda w, a, r, x: -((r - w * a) ** 2), jnp.array(0.0))
+    how: Any = {"key": KEY, "steps": 20, "batch_size": 4, "callback": call}
+    sj.fit_follower(pull, observations(16), every=8, **how)
+    assert steps == [8, 16, 20]
+    with pytest.raises(ValueError, match="`every` must be at least 1; got 0"):
+        sj.fit_follower(pull, observations(16), every=0, **how)

@@ -70,7 +70,12 @@ def test_a_look_at_which_nobody_converged_is_not_the_best():
     action = jnp.linspace(-1.0, 1.0, 32)
     rows = lambda x: sj.Observations(jnp.full(32, x), action, 0.5 * action)
     fitted, history = sj.fit_follower(
-        Partial(utility, jnp.array(0.0)), rows(0.0), key=KEY, validation=rows(1.0), steps=300
+        Partial(utility, jnp.array(0.0)),
+        rows(0.0),
+        key=KEY,
+        validation=rows(1.0),
+        steps=300,
+        learning_rate=0.01,
     )
     np.testing.assert_allclose(fitted.args[0], 0.5, atol=0.02)
     assert np.isnan(history.validation[5]) and history.validation[-1] > -1e-3
@@ -83,7 +88,12 @@ def test_a_validation_share_holds_out_rows_that_count():
     for seed in range(3):
         two = seen.replace(weight=jnp.zeros(20).at[jnp.array([seed, 9])].set(1.0))
         fitted, history = sj.fit_follower(
-            pull, two, key=jax.random.key(seed), validation=0.1, steps=300
+            pull,
+            two,
+            key=jax.random.key(seed),
+            validation=0.1,
+            steps=300,
+            learning_rate=0.01,
         )
         np.testing.assert_allclose(fitted.args[0], 0.5, atol=0.02)
         assert history.validation[5] < -1e-4

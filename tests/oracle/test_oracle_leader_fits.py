@@ -44,7 +44,7 @@ def test_linear_quadratic_policy_is_the_optimum(x64, unit):
         policy([unit, 0.0]), game, jnp.asarray(contexts()), response=jnp.array(0.5 * unit),
         key=jax.random.key(0), steps=25, optimizer=optax.lbfgs(),
     )  # fmt: skip
-    assert history.converged.min() == 1 and history.settled and not history.diverged
+    assert history.converged.min() == 1 and history.fit_converged and not history.diverged
     np.testing.assert_allclose(np.asarray(found.args[0]) / unit, wanted, rtol=1e-6)
     a = wanted[0] + wanted[1] * contexts()
     values = leader(a, b * a + c * contexts(), contexts())
@@ -135,7 +135,7 @@ def test_multiplier_is_the_value_of_a_unit_of_the_bound(x64, size, side, start, 
     )
     assert history.multipliers[-1, 1] == 0
     kept = abs(history.constraints[-1, 0]) < 1e-3 * size
-    assert kept or not history.settled  # a bound that is still broken is not called settled
+    assert kept or not history.fit_converged  # not if a bound is still broken
     # and the value itself falls at that price: two levels, by the formula
     value = lambda level: -utility * ((level - middle) / b) ** 2 / 2
     price = abs(value(level + 1e-4) - value(level - 1e-4)) / 2e-4

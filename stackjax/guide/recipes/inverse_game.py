@@ -6,7 +6,7 @@ good. The table is generated here, so that the estimates can be compared with th
 
 ```python
 import importlib.util, io
-import jax, jax.numpy as jnp, numpy as np, optax
+import jax, jax.numpy as jnp, numpy as np
 import stackjax as sj
 
 truth = {"worth": jnp.array([3.0, 2.0]), "bend": jnp.array([1.0, 0.5])}
@@ -62,10 +62,7 @@ the constrained best response, so that rows whose budget binds can be used witho
 
 ```python
 guess = jax.tree_util.Partial(utility, {"worth": jnp.ones(2) * 2.5, "bend": jnp.ones(2)})
-optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 200))
-fitted, history = sj.fit_follower(
-    guess, seen, response_set=budget, optimizer=optimizer, steps=200, key=jax.random.key(1)
-)
+fitted, history = sj.fit_follower(guess, seen, response_set=budget, key=jax.random.key(1))
 found = fitted.args[0]
 print(jnp.round(found["worth"], 1), jnp.round(found["bend"], 1))    # [3. 2.] [1. 0.5]
 ```
