@@ -47,7 +47,7 @@ def take(args: Any, part: str) -> None:
         entry = served_environment(model, args.server, local=args.base_url is None)
         entry |= {"adapter": ADAPTER, "part": part, "hotpotqa": sha256(args.hotpotqa)}
         record_environment(args.out / f"environment-{part}-{args.executor}.json", entry)
-        take_sessions(executor, sessions, log, cells_of=_cells_of[part])
+        take_sessions(executor, sessions, log, cells_of=CELLS_OF[part])
 
 
 def take_sessions(
@@ -121,4 +121,4 @@ def _random_cells(episode: Episode, position: int) -> tuple[Sequence[Cell], floa
     return [CELLS[i] for i in drawn], TUNING_CELLS / len(CELLS), "random"
 
 
-_cells_of = {"pilot": _all_cells, "tune": _random_cells}
+CELLS_OF = {"pilot": _all_cells, "tune": _random_cells}

@@ -1,6 +1,7 @@
 """Research sessions, the second grid of the adapter, and the log of the pool's study."""
 
 import gzip
+import hashlib
 import itertools
 import json
 import random
@@ -8,12 +9,13 @@ from collections import Counter
 
 import pytest
 
+from experiments.pool import take
 from experiments.pool.sessions import CELLS
-from experiments.pool.take import take_sessions
 from stackjax.agents.executor._adapter import CONTEXTS, Message, build_request, executed_action
 from stackjax.agents.executor._executor import Executor, TurnOutcome
 from stackjax.agents.executor._relevance import relevance
 from stackjax.agents.executor._research_examples import RESEARCH_EXAMPLES
+from stackjax.agents.executor._session import SessionState
 from stackjax.agents.log import TurnLog, read_log
 from stackjax.agents.tasks import (
     RESEARCH_TYPES,
@@ -176,14 +178,14 @@ def cells_of(episode, position):
 def test_a_stopped_run_resumes_without_taking_a_line_twice(tmp_path):
     sessions = SESSIONS[:1]
     with TurnLog(tmp_path / "whole.jsonl") as log:
-        take_sessions(Scripted(), sessions, log, cells_of=cells_of)
+        take.take_sessions(Scripted(), sessions, log, cells_of=cells_of)
     with pytest.raises(KeyboardInterrupt), TurnLog(tmp_path / "log.jsonl") as log:
-        take_sessions(Scripted(100), sessions, log, cells_of=cells_of)
+        take.take_sessions(Scripted(100), sessions, log, cells_of=cells_of)
     with (tmp_path / "log.jsonl").open("ab") as file:
         file.write(b'{"episode": "r3')  # what a kill within a write leaves
     with pytest.warns(UserWarning, match="torn"), TurnLog(tmp_path / "log.jsonl") as log:
         rest = Scripted()
-        take_sessions(rest, sessions, log, cells_of=cells_of)
+        take.take_sessions(rest, sessions, log, cells_of=cells_of)
     whole, resumed = (read_log(tmp_path / name).records for name in ("whole.jsonl", "log.jsonl"))
     assert len(rest.taken) == len(whole) - 100
     assert [r.key for r in whole] == [r.key for r in resumed]
@@ -194,10 +196,33 @@ def test_a_stopped_run_resumes_without_taking_a_line_twice(tmp_path):
 def test_the_log_has_numbers_and_no_text(tmp_path):
     session = SESSIONS[0]
     with TurnLog(tmp_path / "log.jsonl") as log:
-        take_sessions(Scripted(), [session], log, cells_of=cells_of)
+        take.take_sessions(Scripted(), [session], log, cells_of=cells_of)
     text = (tmp_path / "log.jsonl").read_text()
     for turn in session.turns:
         assert turn.question not in text and not any(note[:30] in text for note in turn.notes)
     for record in read_log(tmp_path / "log.jsonl").records:
         assert record.gold == "" and record.answer in ("right", "wrong") and record.adapter == "3"
         assert len(record.extra["relevance"]) == 5 and record.extra["ngrams"]
+
+
+def test_requests_of_version_3_are_unchanged():
+    """The pilot of the pool's study was recorded with these."""
+    digest = hashlib.sha256()
+    for index in range(6):
+        state = SessionState(1e4)
+        for turn in make_research_session(5, index).turns:
+            state.hear(turn)
+            for cell in itertools.product((0, 0.25, 0.5, 0.75, 1), (0, 0.5, 1), (0, 0.5, 1)):
+                made = build_request(state.history, turn.question, turn.task, cell, adapter="3")
+                digest.update(json.dumps(made).encode())
+            state.update(turn, 10, True, False, turn.reference)
+    assert digest.hexdigest() == "0528ed2d4cab2ad8b5fcc13bed19896783a395699ae41607f6f738bd310f0491"
+
+
+def test_tuning_cells_are_drawn_once_and_for_all():
+    drawn = [take.CELLS_OF["tune"](SESSIONS[0], position) for position in range(8)]
+    assert drawn == [take.CELLS_OF["tune"](SESSIONS[0], position) for position in range(8)]
+    for cells, propensity, design in drawn:
+        assert len(set(cells)) == take.TUNING_CELLS and set(cells) <= set(CELLS)
+        assert (propensity, design) == (take.TUNING_CELLS / len(CELLS), "random")
+    assert len({tuple(cells) for cells, _, _ in drawn}) > 1
