@@ -16,6 +16,7 @@ TOLERANCE = 0.02  # Conservative: the cheapest cell this close to the best one
 FOLDS, INNER = 10, 4
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 NO_CELL = -1
+SHUFFLES = 200
 
 
 class Pilot:
@@ -164,15 +165,21 @@ def needed(pilot: Pilot) -> np.ndarray:
 def need_entropy(pilot: Pilot, seed: int) -> dict[str, float]:
     """Bits of the needed cell given the leader's state, over turns that some cell answers.
 
-    ``given_type`` and ``given_bins`` (type, and halves of context length and of the turn number)
-    are plug-in entropies: they are too low where a bin has few turns. ``cross_entropy`` is that of
-    frequencies by type, smoothed, from other sessions: too high, as what it learned has errors.
-    The criterion is the smaller plug-in one.
+    ``given_type`` is the plug-in entropy given the task type, too low by what few turns a type
+    cost. ``given_bins`` also knows halves of context length and of the turn number; its bins have
+    so few turns that most of its difference is bias, which needs shuffled within each type have as
+    well (``shuffled``). ``given_state``, the criterion, is ``given_type`` less what remains, the
+    information ``shuffled - given_bins`` of length and turn where it is positive.
+    ``cross_entropy`` is that of frequencies by type, smoothed, from other sessions: too high.
     """
     need = needed(pilot)
     known = need != NO_CELL
     halves = [(v > np.median(v)).astype(int) for v in (pilot.length, pilot.position)]
-    bins = pilot.task * 4 + halves[0] * 2 + halves[1]
+    bins = (pilot.task * 4 + halves[0] * 2 + halves[1])[known]
+    kind, cell = pilot.task[known], need[known]
+    by_type, by_bins = _conditional(cell, kind), _conditional(cell, bins)
+    rng = np.random.default_rng(seed)
+    shuffled = np.mean([_conditional(_within(rng, cell, kind), bins) for _ in range(SHUFFLES)])
     bits = 0.0
     for test in _folds(pilot.session, seed):
         for i in np.flatnonzero(test & known):
@@ -181,11 +188,22 @@ def need_entropy(pilot: Pilot, seed: int) -> dict[str, float]:
             bits -= np.log2(count[need[i]] / count.sum())
     return {
         "answered_by_some_cell": float(known.mean()),
-        "marginal": _conditional(need[known], np.zeros(known.sum(), int)),
-        "given_type": _conditional(need[known], pilot.task[known]),
-        "given_bins": _conditional(need[known], bins[known]),
+        "marginal": _conditional(cell, np.zeros(len(cell), int)),
+        "given_type": by_type,
+        "given_bins": by_bins,
+        "shuffled": float(shuffled),
+        "given_state": by_type - max(float(shuffled) - by_bins, 0.0),
         "cross_entropy": bits / known.sum(),
     }
+
+
+def _within(rng: np.random.Generator, values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """`values`, shuffled within each group."""
+    shuffled = values.copy()
+    for name in np.unique(group):
+        rows = np.flatnonzero(group == name)
+        shuffled[rows] = values[rng.permutation(rows)]
+    return shuffled
 
 
 def _conditional(values: np.ndarray, given: np.ndarray) -> float:
@@ -216,11 +234,10 @@ def judge(records: Sequence[TurnRecord], *, seed: int) -> dict[str, Any]:
     right = float(pilot.correct[:, base].mean())
     need = needed(pilot)
     information, entropy = gain(pilot, seed), need_entropy(pilot, seed)
-    bits = min(entropy["given_type"], entropy["given_bins"])
     low, high = CONSERVATIVE_RANGE
     criteria = {
         "information": information["gain"] >= MIN_GAIN,
-        "entropy": bits >= MIN_ENTROPY,
+        "entropy": entropy["given_state"] >= MIN_ENTROPY,
         "conservative": low <= right <= high,
     }
     return {

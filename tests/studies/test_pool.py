@@ -57,6 +57,7 @@ def test_the_needed_cell_is_the_cheapest_right_one():
     assert bits["answered_by_some_cell"] == pytest.approx(95 / 96)
     assert 1.6 < bits["given_bins"] <= bits["given_type"] <= bits["marginal"] <= 2.0
     assert bits["cross_entropy"] > bits["given_type"]
+    assert bits["given_type"] - bits["given_state"] < 0.15, "length and turn say nothing"
 
 
 def test_conservative_is_the_cheapest_of_the_best():
