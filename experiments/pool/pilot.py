@@ -170,6 +170,7 @@ def need_entropy(pilot: Pilot, seed: int) -> dict[str, float]:
     so few turns that most of its difference is bias, which needs shuffled within each type have as
     well (``shuffled``). ``given_state``, the criterion, is ``given_type`` less what remains, the
     information ``shuffled - given_bins`` of length and turn where it is positive.
+    ``corrected`` is ``given_state`` with Miller's correction of the plug-in bias, for the report.
     ``cross_entropy`` is that of frequencies by type, smoothed, from other sessions: too high.
     """
     need = needed(pilot)
@@ -180,6 +181,8 @@ def need_entropy(pilot: Pilot, seed: int) -> dict[str, float]:
     by_type, by_bins = _conditional(cell, kind), _conditional(cell, bins)
     rng = np.random.default_rng(seed)
     shuffled = np.mean([_conditional(_within(rng, cell, kind), bins) for _ in range(SHUFFLES)])
+    given_state = by_type - max(float(shuffled) - by_bins, 0.0)
+    extra = sum(len(np.unique(cell[kind == name])) - 1 for name in np.unique(kind))
     bits = 0.0
     for test in _folds(pilot.session, seed):
         for i in np.flatnonzero(test & known):
@@ -192,7 +195,8 @@ def need_entropy(pilot: Pilot, seed: int) -> dict[str, float]:
         "given_type": by_type,
         "given_bins": by_bins,
         "shuffled": float(shuffled),
-        "given_state": by_type - max(float(shuffled) - by_bins, 0.0),
+        "given_state": given_state,
+        "corrected": given_state + extra / (2 * np.log(2) * len(cell)),
         "cross_entropy": bits / known.sum(),
     }
 

@@ -27,8 +27,9 @@ def _model(name: str, result: dict[str, Any]) -> str:
             f"leader {r['leader']:.3f}",
             f"gain {r['gain']:.3f} [{low:.3f}, {high:.3f}], at least {MIN_GAIN}: "
             + passed["information"],
-            f"needed cell given the leader's state: {bits['given_state']:.2f} bits, by type "
-            f"{bits['given_type']:.2f}, from other sessions {bits['cross_entropy']:.2f}",
+            f"needed cell given the leader's state: {bits['given_state']:.2f} bits, without the "
+            f"bias of few turns {bits['corrected']:.2f}, "
+            f"from other sessions {bits['cross_entropy']:.2f}",
             f"at least {MIN_ENTROPY} bits: {passed['entropy']}",
             f"Conservative is {_name(base['cell'])}: {base['right']:.1%} right, within "
             f"{CONSERVATIVE_RANGE[0]:.0%} to {CONSERVATIVE_RANGE[1]:.0%}: {passed['conservative']}",
