@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from experiments.common.results import plain
 from experiments.pool import __main__ as pool
 from experiments.pool.pilot import Pilot, conservative, gain, judge, need_entropy, needed
 from experiments.pool.power import at_budget, power, turns_needed
 from experiments.pool.sessions import CELLS
-from stackjax.agents.log import TurnRecord
+from stackjax.agents.log import TurnRecord, read_log
 from stackjax.agents.tasks import RESEARCH_TYPES
 
 NEEDS = (0, 1, 4, 5)  # cells: no context, top-1; without and with tools
@@ -119,3 +120,15 @@ def test_wrong_options_end_with_one_line(options, message, capsys):
     with pytest.raises(SystemExit) as stop:
         pool.main(options)
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", pool.EXECUTORS)
+def test_the_recorded_pilot_gives_the_stored_result(name):
+    records = read_log(pool.DATA / f"pilot-{name}.jsonl.gz").records
+    stored = json.loads((pool.RESULTS / "pool_pilot.json").read_text())["executors"][name]
+    found = plain(judge(records, seed=0))
+    assert (found["go"], found["turns"], found["criteria"]) == (True, 89, stored["criteria"])
+    assert found["r_squared"]["gain"] == pytest.approx(stored["r_squared"]["gain"], abs=1e-6)
+    assert found["cells"] == stored["cells"]
+    assert {record.gold for record in records} == {""}
+    assert {record.answer for record in records} <= {"right", "wrong", "open call", ""}
