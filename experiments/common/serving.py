@@ -22,6 +22,7 @@ def executor_for(
     *,
     threads: int = 1,
     timeout: float = 60.0,
+    adapter: str = ADAPTER_VERSION,
 ) -> Iterator[tuple[Executor, LocalModel | None]]:
     """An executor, with its local model if it started one, for as long as the context is open.
 
@@ -36,11 +37,15 @@ def executor_for(
       cache: folder of cached replies, or None.
       threads: of the local server.
       timeout: seconds for one request.
+      adapter: version of the adapter.
     """
     if base_url is None and model_path is None:
         base_url = os.environ.get("OPENAI_BASE_URL") or None
     if base_url is not None and model_path is None:
-        yield Executor(base_url, model=model, cache_dir=cache, timeout=timeout), None
+        yield (
+            Executor(base_url, model=model, cache_dir=cache, timeout=timeout, adapter=adapter),
+            None,
+        )
         return
     with _served(base_url, model_path, threads) as served:
         executor = Executor(
@@ -50,6 +55,7 @@ def executor_for(
             model_hash=served.model_sha256,
             cache_dir=cache,
             timeout=timeout,
+            adapter=adapter,
         )
         yield executor, served
 
@@ -72,7 +78,7 @@ def check_resumable(log: TurnLog, executor: Executor) -> None:
     Raises:
       ValueError: the log holds turns of another model or adapter version.
     """
-    now = executor.model, ADAPTER_VERSION
+    now = executor.model, executor.adapter
     for record in log.records:
         if (record.model, record.adapter) != now:
             raise ValueError(

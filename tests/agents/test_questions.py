@@ -134,3 +134,25 @@ def test_a_split_by_item_is_kept():
         assert 3 <= len(episode.turns) <= 8
     with pytest.raises(ValueError, match="accept"):
         make_episode(3, 0, accept=lambda turn: False)
+
+
+def test_requests_of_version_2_are_unchanged():
+    """Passages and word problems; turns recorded with version 2 stay comparable."""
+    digest = hashlib.sha256()
+    for index in range(12):
+        state = SessionState(1e4)
+        for turn in make_episode(5, index).turns:
+            state.hear(turn)
+            for family in (turn.family, "documents", "word_problem"):
+                for cell in itertools.product((0.0, 0.5, 1.0), repeat=3):
+                    made = build_request(
+                        state.history,
+                        turn.question,
+                        turn.task,
+                        cell,
+                        family=family,
+                        passages=("a b", "c", "d"),
+                    )
+                    digest.update(json.dumps(made).encode())
+            state.update(turn, 10, True, False, turn.reference)
+    assert digest.hexdigest() == "4807d8d0f061801e465a0654b43e9a641ebab2028f436002c890d405766b07c5"

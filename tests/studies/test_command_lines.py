@@ -94,8 +94,8 @@ def test_every_number_is_checked(name, capsys):
             assert number in line or number.replace("-", "_") in line
 
 
-# Of `confirmatory` the analysis, its default, writes where no option says.
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "confirmatory"])
+# Of `confirmatory` and `pool` the analysis, their default, writes where no option says.
+@pytest.mark.parametrize("name", [n for n in SCRIPTS if n not in ("confirmatory", "pool")])
 def test_data_and_out_are_checked_before_the_work(name, tmp_path, capsys):
     main, fields = main_of(name), load(name).Args.__dataclass_fields__
     (tmp_path / "file").write_text("")

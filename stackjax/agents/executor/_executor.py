@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stackjax.agents.executor._adapter import Message, build_request, tool_message
+from stackjax.agents.executor._adapter import (
+    ADAPTER_VERSION,
+    Message,
+    build_request,
+    check_adapter,
+    tool_message,
+)
 from stackjax.agents.tasks._tools import find_call, run_call
 
 FALLBACK_ANSWER = ""
@@ -94,9 +100,10 @@ class Executor:
       max_tokens: Longest reply of one call, in tokens, where the prompt does not ask for steps.
       seed: Sampling seed sent to the server (temperature is 0).
       sleep: Waits between attempts; replaceable in tests.
+      adapter: Version of the adapter, ``"2"`` or ``"3"``: which contexts and prompts there are.
 
     Raises:
-      ValueError: If a number is out of its range, or no server is named.
+      ValueError: If a number is out of its range, the version is unknown, or no server is named.
       ImportError: If the `openai` client is not installed (extra `llm`).
 
     Example:
@@ -120,6 +127,7 @@ class Executor:
     max_tokens: int = 28
     seed: int = 0
     sleep: Callable[[float], None] = time.sleep
+    adapter: str = ADAPTER_VERSION
 
     def __post_init__(self) -> None:
         if self.timeout <= 0 or self.max_retries < 0 or self.backoff < 0 or self.max_tokens < 1:
@@ -128,6 +136,7 @@ class Executor:
                 f"least 1; got {self.timeout}, {self.max_retries}, {self.backoff}, "
                 f"{self.max_tokens}"
             )
+        check_adapter(self.adapter)
         object.__setattr__(self, "_client", self._make_client())
 
     def __repr__(self) -> str:
@@ -174,7 +183,15 @@ class Executor:
           ValueError: If the action is not three numbers in [0, 1] or the task is unknown.
         """
         start = time.perf_counter()
-        request = build_request(history, question, task, action, family=family, passages=passages)
+        request = build_request(
+            history,
+            question,
+            task,
+            action,
+            family=family,
+            passages=passages,
+            adapter=self.adapter,
+        )
         findable = [*notes, *passages]
         limit = self.max_tokens if request.max_tokens is None else request.max_tokens
         messages = list(request.messages)

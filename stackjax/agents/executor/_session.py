@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from stackjax.agents.executor._adapter import ADAPTER_VERSION, PASSAGES, Message, executed_action
+from stackjax.agents.executor._adapter import PASSAGES, Message, executed_action
 from stackjax.agents.executor._executor import Executor, TurnOutcome
 from stackjax.agents.log._accounts import START_QUALITY, Accounts
 from stackjax.agents.log._log import TurnLog, TurnRecord, latest, turn_key
@@ -149,7 +149,7 @@ def run_episode(
       >>> import pathlib, tempfile
       >>> from stackjax.agents import executor
       >>> class Silent:  # what an `Executor` does, without a model
-      ...     model = "none"
+      ...     model, adapter = "none", "2"
       ...     def run_turn(self, question, task, action, **context):
       ...         done = executor.executed_action(action)
       ...         return executor.TurnOutcome("", done, 90, 10, 0.1, 0, None, False, ("",))
@@ -175,7 +175,9 @@ def run_episode(
         rng = random.Random(f"{seed}-{episode.name}-{position}")
         state.hear(turn)
         choice = policy(state, turn, rng)
-        key = turn_key(episode.name, position, choice.name, executed_action(choice.action))
+        key = turn_key(
+            episode.name, position, choice.name, executed_action(choice.action, executor.adapter)
+        )
         record = known.get(key)
         if record is None:
             record = take_turn(executor, episode, position, state, choice)
@@ -225,7 +227,7 @@ def take_turn(
         fallback=outcome.fallback,
         replayed=outcome.replayed,
         model=executor.model,
-        adapter=ADAPTER_VERSION,
+        adapter=executor.adapter,
         seed=episode.seed,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )

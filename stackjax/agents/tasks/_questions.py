@@ -55,7 +55,7 @@ def gsm8k(path: str | os.PathLike[str]) -> list[Turn]:
       ('word_problem', '12', 0.7, True)
     """
     turns = []
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         question, answer = (row.get(name) for name in ("question", "answer"))
         gold = re.search(r"####\s*(-?[\d,]+(?:\.\d+)?)\s*$", str(answer))
         if not isinstance(question, str) or gold is None:
@@ -105,7 +105,7 @@ def hotpotqa(path: str | os.PathLike[str]) -> list[Turn]:
       'Ida: Ida was born in Larkfield.'
     """
     turns = []
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         question, answer, context = (row.get(name) for name in ("question", "answer", "context"))
         try:
             passages = [_passage(title, sentences) for title, sentences in context or ()]
@@ -166,7 +166,7 @@ def question_sessions(
     return sessions
 
 
-def _rows(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, Any]]]:
+def read_rows(path: str | os.PathLike[str]) -> list[tuple[int, dict[str, Any]]]:
     """The file's JSON objects with their line numbers."""
     path = Path(path)
     rows = []
