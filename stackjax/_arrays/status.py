@@ -19,6 +19,7 @@ class Status(enum.StrEnum):
     | 'converged' | all | the conditions of an optimum hold, and it is the only one nearby |
     | 'several' | all | there are other answers: nearby, or found from other starting points |
     | 'local' | `Solution` | an optimum, and a follower that was seen not to be concave |
+    | 'other peaks' | `Solution` | an optimum; the leader's utility has others, lower or not seen |
     | 'not finite' | all | a utility is not a number there |
     | 'beaten' | `Solution`, `Equilibrium` | a follower has a better response |
     | 'flat' | `Response` | not converged, without curvature: a tie or a kink |
@@ -35,6 +36,7 @@ class Status(enum.StrEnum):
     CONVERGED = "converged"
     SEVERAL = "several"
     LOCAL = "local"
+    PEAKS = "other peaks"
     NOT_FINITE = "not finite"
     BEATEN = "beaten"
     FLAT = "flat"
@@ -54,6 +56,7 @@ _ADVICE = {
     Status.SEVERAL: "make the utility strictly concave, or choose with Game.break_ties or "
     "Complementarity",
     Status.LOCAL: "ask for several starts; compare with a grid of responses",
+    Status.PEAKS: "ask for more starts, or compare with a grid of actions",
     Status.NOT_FINITE: "start elsewhere, or bound the set away from where the utility is not a "
     "number",
     Status.BEATEN: "ask for several starts, or start where the better response is",

@@ -137,6 +137,7 @@ def by_complementarity(
         "residual": outcome.point.length,
         "regret": outcome.regret,
         "steps": outcome.steps.astype(jnp.int32),
+        "other_peaks": outcome.others > 0,
         "agreeing_starts": outcome.agreeing_starts.astype(jnp.int32),
         "local": outcome.local > 0,
         "unique": outcome.unique > 0,

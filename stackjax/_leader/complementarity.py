@@ -62,6 +62,7 @@ class Outcome(struct.PyTreeNode):
       regret: scalar, what the follower could gain, in the program's unit of utility.
       steps: scalar, the most iterations that a starting point took.
       agreeing_starts: scalar, starting points that ended at a point as good.
+      others: scalar, 1 if a starting point ended at a point that is stationary and worth less.
       local: scalar, 1 if the follower's problem is not concave where it was looked at.
       unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
       settled: scalar, 1 if all conditions hold, but for what excludes other best responses.
@@ -72,6 +73,7 @@ class Outcome(struct.PyTreeNode):
     regret: Vector
     steps: Vector
     agreeing_starts: Vector
+    others: Vector
     local: Vector
     unique: Vector
     settled: Vector
@@ -307,6 +309,8 @@ def _choose(
     chosen = jax.tree.map(lambda x: x[index], points)
     agree = equal & (value >= value[index] - eps**0.5 - 16 * eps * jnp.abs(top))
     agreeing_starts = jnp.sum(agree.reshape(_ROUNDS, starts, -1).any(axis=(0, 2)))
+    below = value < value[index] - 1e-3 * (jnp.abs(value[index]) + jnp.abs(value))
+    others = jnp.any(stationary & candidate & below)
     moved = jnp.where(kept, answer, responses[index])
     chosen = chosen.replace(w=chosen.w.at[a : a + len(moved)].set(moved))
     quasi = quasiconcave(program, chosen.w[:n], drawn)
@@ -317,6 +321,7 @@ def _choose(
         regret=regret[index],
         steps=number(steps),
         agreeing_starts=number(agreeing_starts),
+        others=number(others),
         local=number(local),
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
         settled=number(settled),

@@ -39,7 +39,7 @@ LeaderSolver = Newton | FirstOrder | Complementarity
 
 
 class Solution(struct.PyTreeNode):
-    """A Stackelberg equilibrium, local in the leader's action.
+    """A Stackelberg equilibrium: an optimum of the leader's, the highest of those that were found.
 
     Attributes:
       action: the leader's action.
@@ -57,6 +57,9 @@ class Solution(struct.PyTreeNode):
         to what it changes by over the set, as seen from the starting point.
       steps: scalar int, the most iterations that a start took.
       agreeing_starts: scalar int, how many starts ended at a point worth as much.
+      other_peaks: scalar bool, the leader's utility was seen to have other peaks, so that a higher
+        one may have been missed: a start ended at another, or (`Newton`, `starts=None`) an action
+        that was looked at is worth more, or less but with a valley in front of it.
       local: scalar bool, the follower's problem was seen not to be concave at a sample of
         points: its shape does not exclude other best responses, which a sample can miss. The
         logarithm of the follower's utility is often concave, and has the same best response.
@@ -85,6 +88,7 @@ class Solution(struct.PyTreeNode):
     regret: jax.Array
     steps: jax.Array
     agreeing_starts: jax.Array
+    other_peaks: jax.Array
     local: jax.Array
     unique: jax.Array
     multipliers: Multipliers
@@ -99,6 +103,7 @@ class Solution(struct.PyTreeNode):
         return chosen(
             [
                 (Status.LOCAL, self.converged & self.local),
+                (Status.PEAKS, self.converged & self.other_peaks),
                 (Status.CONVERGED, self.converged),
                 (Status.NOT_FINITE, ~np.isfinite(self.leader_utility)),
                 (Status.NO_RESPONSE, ~np.isfinite(self.regret)),
@@ -150,7 +155,8 @@ def solve(
         None or 1, else `Complementarity()`; of several followers always `Newton()`.
       follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
       starts: number of starting points, the given one among them; the best result is returned. If
-        None, 16 for `Complementarity` and 1 for the others.
+        None, 16 for `Complementarity`, and 1 for the others; but then `Newton` looks at 32 other
+        actions when it has an answer, and climbs up to 2 other peaks that it sees below them.
       key: shifts the quasi-random sequence that other starting points are taken from; the
         unshifted one if None.
       proof: asks for a proof that the follower's response to the final action is a global maximum
@@ -191,7 +197,7 @@ def solve(
     return solution
 
 
-def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, LeaderSolver]:
+def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int | None, LeaderSolver]:
     check_starts(1 if starts is None else starts, key)
     boxes = game.action_set.only_bounds and (game.several or game.response_set.only_bounds)
     if game.several and solver is None and not boxes:
@@ -223,7 +229,9 @@ def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int, Leader
             "`solver`: Newton needs a Box for the action set; for a "
             f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
         )
-    return (16 if isinstance(solver, Complementarity) else 1) if starts is None else starts, solver
+    if starts is None and not isinstance(solver, Newton):
+        starts = 16 if isinstance(solver, Complementarity) else 1
+    return starts, solver
 
 
 def _explain(
@@ -249,7 +257,7 @@ def _solve(
     context: PyTree,
     leader: LeaderSolver,
     follower: Solver,
-    starts: int,
+    starts: int | None,
     key: jax.Array | None,
     proof: Global | None,
 ) -> Solution:
@@ -293,7 +301,7 @@ def _by_value(
     settings: Newton | FirstOrder,
     follower: Solver,
     *,
-    starts: int,
+    starts: int | None,
     key: jax.Array | None,
 ) -> tuple[PyTree, PyTree, dict[str, Any]]:
     start, unravel = ravel_pytree(at_least_float32(action))
@@ -301,11 +309,12 @@ def _by_value(
     def from_(start: PyTree) -> Optimum:
         if isinstance(settings, FirstOrder):
             return ascend(game, start, response, context, settings, follower)
-        return climb(game, start, response, context, settings, follower)
+        return climb(game, start, response, context, settings, follower, widely=starts is None)
 
     agreeing_starts = jnp.ones((), jnp.int32)
-    if starts == 1:
+    if starts in (None, 1):
         best = from_(action)
+        other_peaks = best.others > 0
     else:
         lower, upper = map(flat, game.action_set.bounds(unravel(start)))
         drawn = spread(starts, start, lower, upper, shift(key, start))
@@ -321,6 +330,7 @@ def _by_value(
         equal = value >= top - 1e-4 * span - 64 * jnp.finfo(value.dtype).eps * jnp.abs(top)
         index = jnp.argmax(jnp.where(equal, 1.0 + proven, jnp.where(value > -jnp.inf, 0.0, -1.0)))
         best = jax.tree.map(lambda x: x[index], every)
+        other_peaks = jnp.any(proven & ~equal)
         agreeing_starts = jnp.sum(equal & (value > -jnp.inf)).astype(jnp.int32)
     eps = float(jnp.finfo(start.dtype).eps)
     unique = best.follower.curvature > eps**0.5
@@ -348,6 +358,7 @@ def _by_value(
         "regret": jnp.where(best.follower.converged > 0, regret, jnp.inf),
         "steps": best.leader.steps.astype(jnp.int32),
         "agreeing_starts": agreeing_starts,
+        "other_peaks": other_peaks,
         "local": local,
         "unique": unique,
         "multipliers": of_projectable(game, best.action, best.slope, best.response),

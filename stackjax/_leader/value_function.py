@@ -11,6 +11,7 @@ from stackjax._arrays.typing import PyTree
 from stackjax._follower.answer import respond
 from stackjax._follower.vectors import at_least_float32, flat
 from stackjax._game import Game, evaluate
+from stackjax._leader.peaks import highest
 from stackjax.solvers._newton import Newton, on_box
 from stackjax.solvers._projected_gradient import ProjectedGradient, on_projectable
 from stackjax.solvers._settings import FirstOrder
@@ -24,7 +25,8 @@ _SHORT, _FINISH = 1e-3, 50
 class Optimum(struct.PyTreeNode):
     """A local optimum of the leader's, with the follower's answer; `action` is differentiable.
 
-    `slope` is that of the leader's utility in its action, zeros where it has no constraints.
+    `slope` is that of the leader's utility in its action, zeros where it has no constraints;
+    `others` is 1 if other peaks were seen, else 0.
     """
 
     action: PyTree
@@ -32,6 +34,7 @@ class Optimum(struct.PyTreeNode):
     slope: PyTree
     leader: Quality
     follower: Quality
+    others: jax.Array
 
 
 def climb(
@@ -41,8 +44,12 @@ def climb(
     context: PyTree,
     settings: Newton,
     follower: Solver,
+    *,
+    widely: bool = False,
 ) -> Optimum:
     """Newton's method from `action`, for a box of actions; pytrees in float32 or float64.
+
+    `widely`: other peaks that are seen from the answer are climbed too.
 
     Exact first and second derivatives through the best response, which is solved again, from
     where it was, at every action tried.
@@ -60,11 +67,14 @@ def climb(
         gain = jnp.where(quality.converged > 0, gain.astype(y.dtype), -jnp.inf)
         return gain, lax.stop_gradient(flat(value))
 
-    y, found = on_box(utility, start, *bounds, settings=settings, aux=start_response, nested=True)
+    y, found = on_box(
+        utility, start, *bounds, settings=settings, aux=start_response, nested=True,
+        around=highest if widely else None,
+    )  # fmt: skip
     best = unravel(y)
     warm = unravel_response(found.aux)
     slope, (answer, report) = _slope(game, best, context, warm, follower, nested=True)
-    return Optimum(best, answer, slope, found.quality, report)
+    return Optimum(best, answer, slope, found.quality, report, found.others)
 
 
 def _slope(
@@ -134,7 +144,8 @@ def _finish_on_set(
     y, found = on_projectable(utility, project, start, upper - lower, settings=settings)
     best = unravel(y)
     slope, (answer, report) = _slope(game, best, context, warm, follower, nested=True)
-    return Optimum(best, answer, slope, found.quality, report)
+    none = jnp.zeros((), y.dtype)
+    return Optimum(best, answer, slope, found.quality, report, none)
 
 
 def _gradient_steps(

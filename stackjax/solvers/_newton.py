@@ -96,6 +96,7 @@ def on_box(
     aux: PyTree = None,
     dense_up_to: int = DENSE,
     nested: bool = False,
+    around: Callable[..., Minimum] | None = None,
 ) -> tuple[jax.Array, Minimum]:
     """Maximises `utility(y, aux) -> (scalar, aux)` over a box.
 
@@ -111,6 +112,7 @@ def on_box(
       dense_up_to: coordinates for which the Hessian is formed if the settings do not say.
       nested: True for the two levels of a search within a search: then neither is split into
         components, nor are full steps tried first, both of which would take minutes to compile.
+      around: `(search, value, start, bounds) -> Minimum`, which may search from several points.
 
     Returns:
       `[d]` the maximiser, differentiable; and the solver's report, which is not.
@@ -128,7 +130,8 @@ def on_box(
 
     def search(guess: jax.Array) -> tuple[jax.Array, Minimum]:
         model = (dense if formed else matrix_free)(objective)
-        found = minimise(model, guess, lower, upper, aux, settings, guarded=nested)
+        one = lambda y: minimise(model, y, lower, upper, aux, settings, guarded=nested)
+        found = one(guess) if around is None else around(one, model.value, guess, (lower, upper))
         return found.y, found
 
     if small:

@@ -46,6 +46,7 @@ class Minimum(struct.PyTreeNode):
         None in a matrix-free model.
       quality: how good it is.
       finite: scalar, 1 if the derivatives of `f` are numbers at `y`, else 0.
+      others: scalar, 1 if other minima were seen, else 0.
     """
 
     y: jax.Array
@@ -55,6 +56,7 @@ class Minimum(struct.PyTreeNode):
     factor: Factor | None
     quality: Quality
     finite: jax.Array
+    others: jax.Array
 
 
 def minimise(
@@ -187,4 +189,5 @@ def _report(model: Model, box: Bounds, found: Found, tol: float) -> Minimum:
         factor=factor,
         quality=quality,
         finite=finite.astype(y.dtype),
+        others=jnp.zeros((), y.dtype),
     )

@@ -134,7 +134,7 @@ def test_first_order_and_several_starts():
         action_set=sj.Box(-6.0, 6.0),
     )
     start: dict[str, Any] = {"action": jnp.array(-3.5), "response": jnp.array(0.0), "context": None}
-    few = sj.solve(peaks, **start)
+    few = sj.solve(peaks, **start, starts=1)
     many = sj.solve(peaks, **start, solver=sj.Newton(), starts=12)
     chex.assert_trees_all_close((few.action, many.action), (-4.0, 4.0), atol=1e-2)
     assert many.converged and 1 <= many.agreeing_starts < 12
