@@ -14,9 +14,10 @@ curvature, and the response to it is optimal and, except with `Complementarity`,
 
 It does not promise a global optimum of the leader, or of a follower that is not concave. From its
 answer `Newton` looks at 32 other actions and climbs up to two other peaks that it sees;
-`Solution.other_peaks` says that there are some, so that a higher one may have been missed. Of 800
-games with waves in one and two actions, one start ended below the global optimum in 215 answers
-called converged; the default in 2, both with `other_peaks`, at 2.7 and 3.4 times the time.
+`Solution.other_peaks` says that there are some, so that a higher one may have been missed. In 120
+games with waves, one start ends below the global optimum in more than 20, the default in at most
+one (`python -m pytest tests/leader/test_other_peaks.py`), in two to four times the time; `starts=1`
+does without.
 `Solution.local` is True if the follower was found not to be concave. `solve` then sets `converged`
 only if the utility appears quasi-concave and no response that was sampled, or found from other
 starts, is better. In many variables, samples may miss a higher peak.
