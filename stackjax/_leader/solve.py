@@ -265,7 +265,7 @@ def _solve(
     if not isinstance(leader, Complementarity):
         best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
     else:
-        best, reply, report = by_complementarity(*play, leader, starts=starts, key=key)
+        best, reply, report = by_complementarity(*play, leader, starts=starts or 1, key=key)
     settled, proven = report.pop("settled"), None
     if proof is not None:
         proven = proof_of(game, best, context, reply, proof)
@@ -312,7 +312,7 @@ def _by_value(
         return climb(game, start, response, context, settings, follower, widely=starts is None)
 
     agreeing_starts = jnp.ones((), jnp.int32)
-    if starts in (None, 1):
+    if starts is None or starts == 1:
         best = from_(action)
         other_peaks = best.others > 0
     else:

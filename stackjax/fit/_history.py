@@ -152,7 +152,8 @@ def _rises(utility: Any) -> bool:
     utility = np.asarray(utility, float)
     last, before = utility[-quarter:], utility[-2 * quarter : -quarter]
     # of single steps, which noise moves and a path does not
-    spread = np.std(np.diff(np.concatenate([before, last]))) / 2**0.5
+    steps = np.concatenate([before, last])
+    spread = np.std(steps[1:] - steps[:-1]) / 2**0.5
     error = spread * (2 / quarter) ** 0.5
     gained = np.nanmax(utility) - utility[0]
     return bool(last.mean() - before.mean() > max(_ERRORS * error, _RISE * gained))
