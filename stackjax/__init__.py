@@ -1,4 +1,4 @@
-"""Contextual Stackelberg games, solved by differentiating through the follower's best response.
+"""Contextual Stackelberg games, differentiated through the follower's best response.
 
 A leader commits to an action; a follower sees it and answers with what is best for itself; both
 utilities may depend on a context x. Every utility is maximised and takes
@@ -8,9 +8,9 @@ utilities may depend on a context x. Every utility is maximised and takes
     action*(x)          in argmax_{l in L} U_L(l, response*(l, x), x)      (Stackelberg)
 
 The leader's gradient goes through the best response by the implicit function theorem, with the
-constraints that are active at the answer: one small linear solve, whatever the number of the
+constraints that are active at the response: one linear solve, whatever the number of the
 solver's iterations. Functions are jit-compiled, vmapped and differentiated like any of JAX's; a
-follower that fails is reported (`converged`, `residual`), not hidden.
+search that fails is reported (`converged`, `residual`), not hidden.
 
 Four steps:
 
@@ -21,7 +21,7 @@ Four steps:
    `fit_leader`.
 4. Verify: `check` a solution, `project` actions onto those that were tried, `certify` a policy.
 
-The most used names are at the top, `sj`; every other name is in one room, as `Horizon` in `sj.fit`.
+The most used names are at the top, `sj`; every other name is in one sub-package: `sj.fit.Horizon`.
 
 | for | names | in |
 |---|---|---|
@@ -29,10 +29,10 @@ The most used names are at the top, `sj`; every other name is in one room, as `H
 | the follower's answer | `best_response` gives a `Response`, with `Multipliers` | `sj` |
 | its solvers | `Newton`, `InteriorPoint`, `ProjectedGradient` | `sj` |
 | several followers | a tuple of utilities, or `Followers`; an `Equilibrium` | `sj` |
-| its solver | `SemismoothNewton`; `all_equilibria` gives `Equilibria` | `sj` |
+| solver; all of a small game | `SemismoothNewton`; `all_equilibria` gives `Equilibria` | `sj` |
 | the leader's action | `solve` gives a `Solution` | `sj` |
 | its solvers | `Newton`, `Complementarity`, `FirstOrder` | `sj` |
-| whether it is one | `check` gives a `Check` | `sj` |
+| verification of a solution | `check` gives a `Check` | `sj` |
 | a follower learned from play | `fit_follower`, of `Observations`, gives a `History` | `sj` |
 | a leader's policy | `fit_leader` gives a `History` | `sj` |
 | keeping to actions that were tried | `project` onto an `ActionSet` gives a `Projection` | `sj` |
@@ -41,7 +41,7 @@ The most used names are at the top, `sj`; every other name is in one room, as `H
 | estimators of its choices | `GibbsResponse`, `BehaviourCloning` | `sj.fit` |
 | utilities to learn | `ConcaveUtility`; `probe_concavity` gives a `Concavity` | `sj.fit` |
 | bounds on averages | `Average` | `sj.fit` |
-| followers that are uncertain | `Suboptimal`, `Ensemble` | `sj.fit` |
+| what is not known of a follower | `Suboptimal`, `Ensemble` | `sj.fit` |
 | sessions of several turns | `Dynamics`, `Horizon`; `rollout` gives a `Trajectory` | `sj.fit` |
 | mixtures of recorded actions | `ConvexHull` | `sj.sets` |
 | the cost: a `Price` | `price_of_projection`, `price_of_response_projection` | `sj.repair` |
@@ -49,14 +49,14 @@ The most used names are at the top, `sj`; every other name is in one room, as `H
 | what a certificate says | `Statement`, `Constant`, `Verdict` | `sj.certificates` |
 | a policy in use | `Deployed`, `RealTurns` | `sj.certificates` |
 | errors of a simulator | `discrepancies` gives `Discrepancies` | `sj.certificates` |
-| bounds by themselves | `horizon_repair_bound`, `response_error` | `sj.certificates` |
+| single bounds of a certificate | `horizon_repair_bound`, `response_error` | `sj.certificates` |
 | intervals | `mean_interval`, `draws_needed` | `sj.stats` |
 | games with known answers | `games`, `finite` (matrices) | |
 | resources of LLM agents | `agents`, `runtime` | |
 | labels under a budget | `labels` | |
 | figures | `plot`, with the extra `plot` | |
 | how the library is built | `guide` | |
-| rooms of the names above | `sets`, `solvers`, `fit`, `repair`, `certificates`, `stats` | |
+| sub-packages of the names above | `sets`, `solvers`, `fit`, `repair`, `certificates`, `stats` | |
 
 Examples here and on the pages of the names begin with
 `import jax, jax.numpy as jnp, numpy as np, stackjax as sj` and `from flax import nnx`.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from stackjax._arrays.starts import spread
 from stackjax._arrays.typing import PyTree
-from stackjax.solvers._newton_search import Minimum
+from stackjax.solvers.newton._search import Minimum
 
 Value = Callable[[jax.Array, PyTree], jax.Array]
 # Actions that are looked at, half as many ways to each, and peaks climbed, the first among them.

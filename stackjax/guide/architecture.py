@@ -32,12 +32,16 @@ files have plain names; in a public package the public names are those of its `_
 1. `_follower/arguments.py` checks the arguments and chooses the solver.
 2. `_follower/answer.py` writes the game as a `solvers.Problem` on one vector.
 3. `Solver.maximise` searches (`solvers/_newton.py`, `_projected_gradient.py` or
-   `_interior_point.py`). The search is not differentiated (`detached` in `solvers/_implicit.py`).
+   `_interior_point.py`). Newton's method on a box takes full steps in `newton/_search.py`, each
+   computed in `newton/_second_order.py`, or in `_matrix_free.py` without a Hessian, and continues
+   in `_safeguarded.py` where they fail. The search is not differentiated (`detached` in
+   `solvers/_implicit.py`).
 4. The convergence test (`solvers/_judge.py`) decides from the last point alone whether it is a
    solution.
 5. `solvers/_implicit.py` defines the derivative at that point: the optimality conditions with the
-   active constraints are differentiated, and one linear system is solved with the last
-   factorisation of the search.
+   active constraints are differentiated, and one linear system is solved, with the last
+   factorisation of the search or, without a Hessian, by conjugate gradients. On a set with a
+   projection the condition is a fixed point of a projected gradient step.
 
 Several followers: `_follower/several.py` writes a `Joint` problem, `solvers/equilibrium/` searches
 for its equilibrium, and `_follower/equilibrium.py` reports it. The conditions are differentiated by
@@ -80,14 +84,20 @@ of turns.
 
 ## How to add a part
 
-- **A solver**: a file in `solvers/` with a frozen dataclass that subclasses `Solver` and defines
-  `maximise`, and `refuses` if it does not support every set. Export it in `solvers/__init__.py`. A
-  user's own solver works without that (`tests/solvers/test_own_solver.py`).
+- **A solver**: a file in `solvers/`, with a folder for its parts if it needs several (no folder of
+  the package has more than 20 entries). It defines a frozen dataclass that subclasses `Solver` and
+  has `maximise`, and `refuses` if it does not support every set. Export it in
+  `solvers/__init__.py`. A user's own solver works without that
+  (`tests/solvers/test_own_solver.py`).
 - **A set**: a frozen dataclass in `sets/` that subclasses `FeasibleSet` and defines `bounds`,
-  `residuals`, and, if there is a cheap projection, `project` with `projectable = True`. Export it
-  in `sets/__init__.py`. A closed form of its multipliers in `_follower/multipliers.py` is optional.
+  `residuals` (what must be at most 0, then what must be 0), and, if there is a cheap projection,
+  `project` with `projectable = True`; its residuals then may not depend on action and context.
+  `only_bounds = True` says that there are no residuals, and lets `Newton` solve on it. Export it in
+  `sets/__init__.py`. A closed form of its multipliers in `_follower/multipliers.py` is optional.
   Add a kind to `experiments/oracle` with an independent reference.
 - **A game with a known answer**: a file in `games/` with the closed form and its derivation.
 - **An experiment**: a folder in `experiments/` with `__main__.py`, a row in
-  `experiments/README.md`, and a results file with seed, versions and hardware.
+  `experiments/README.md`, and a results file with seed, versions and hardware. `Args` is a
+  dataclass whose docstring is the text of `--help`, with the duration; `experiments/one_game` is
+  the shortest to start from.
 """

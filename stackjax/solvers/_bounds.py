@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stackjax.solvers._second_order import Model, Point
+from stackjax.solvers.newton._second_order import Model, Point
 
 
 class Bounds(NamedTuple):

@@ -1,6 +1,6 @@
 """Linear algebra with nothing but products `v -> H v`, `H` symmetric: for many unknowns.
 
-All loops carry their flag in the state, computed in the body: see `_newton.minimise`.
+All loops carry their flag in the state, computed in the body: see `newton/_search.py`.
 """
 
 from collections.abc import Callable

@@ -14,11 +14,11 @@ from stackjax._arrays.finite import shield
 from stackjax._arrays.typing import PyTree
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._implicit import detached, differentiate
-from stackjax.solvers._newton_cg import matrix_free, on_face
-from stackjax.solvers._newton_search import Minimum, minimise
-from stackjax.solvers._second_order import dense
 from stackjax.solvers._settings import DENSE, SMALL, check_settings
 from stackjax.solvers._solver import Maximum, Problem, Solver
+from stackjax.solvers.newton._matrix_free import matrix_free, on_face
+from stackjax.solvers.newton._search import Minimum, minimise
+from stackjax.solvers.newton._second_order import dense
 
 
 @dataclasses.dataclass(frozen=True)

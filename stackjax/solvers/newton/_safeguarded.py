@@ -20,7 +20,7 @@ from flax import struct
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import resolution, solved
-from stackjax.solvers._second_order import Model, Point
+from stackjax.solvers.newton._second_order import Model, Point
 
 # Of a decrease to first order, the part that is asked for (Armijo).
 _ARMIJO = 1e-4

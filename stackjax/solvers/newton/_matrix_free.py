@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._conjugate import Product, descend, least_ritz, row_sizes, signs, solver
 from stackjax.solvers._judge import rounding
-from stackjax.solvers._second_order import Model, Point, Turn, linearise
 from stackjax.solvers._settings import DENSE
+from stackjax.solvers.newton._second_order import Model, Point, Turn, linearise
 
 
 def matrix_free(objective: Callable) -> Model:

@@ -21,10 +21,10 @@ from stackjax._arrays.factor import Factor
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import SHRINK, natural, resolution, solved
-from stackjax.solvers._safeguarded import Found, safeguarded
-from stackjax.solvers._second_order import Model
 from stackjax.solvers._settings import tolerance
 from stackjax.solvers._solver import Quality
+from stackjax.solvers.newton._safeguarded import Found, safeguarded
+from stackjax.solvers.newton._second_order import Model
 
 if TYPE_CHECKING:
     from stackjax.solvers._newton import Newton

@@ -1,6 +1,6 @@
 """A function to second order at a point, and what Newton's method does with it.
 
-The Hessian is formed and factorised here (`dense`), or held as products in `_newton_cg`.
+The Hessian is formed and factorised here (`dense`), or used through products in `_matrix_free`.
 """
 
 from collections.abc import Callable
