@@ -125,7 +125,7 @@ optimum = lambda demand: sj.solve(
 ).action
 print(jax.jacobian(optimum)(jnp.array(13.0)))   # 0.5
 found = sj.stats.delta_interval(optimum, jnp.array(13.0), covariance=jnp.array([[0.16]]))
-print(jnp.round(found.low, 2), jnp.round(found.high, 2))   # 5.61 6.39
+print(f"{found.low:.2f} {found.high:.2f}")   # 5.61 6.39
 ```
 
 ## Evidence
