@@ -156,11 +156,20 @@ def test_other_wrong_options(name, arguments, message, capsys):
     [
         (("--policy", "p"), "the following arguments are required: --upstream"),
         (("--upstream", "127.0.0.1", "--policy", "p"), "absolute http(s) URL"),
-        (("--upstream", "http://127.0.0.1:9/v1", "--policy", "p"), "p holds no policy"),
+        (
+            ("--upstream", "http://127.0.0.1:9/v1", "--policy", "p"),
+            "must hold a policy; got p without policy.json",
+        ),
         (("--upstream", "http://127.0.0.1:9/v1", "--policy", "p", "--mode", "soft"), "mode"),
-        (("--upstream", "http://127.0.0.1:9/v1", "--policy", "p", "--port", "99999"), "port must"),
+        (
+            ("--upstream", "http://127.0.0.1:9/v1", "--policy", "p", "--port", "99999"),
+            "`port` must be between 0 and 65535; got 99999",
+        ),
         (("--upstream", "http://127.0.0.1:9/v1", "--policy", "p", "--log", "a.txt"), ".jsonl"),
-        (("--upstream", "http://127.0.0.1:9/v1", "--policy", "damaged"), "policy.json is not a"),
+        (
+            ("--upstream", "http://127.0.0.1:9/v1", "--policy", "damaged"),
+            "policy.json: not a policy",
+        ),
     ],
 )
 def test_proxy(arguments, message, tmp_path, capsys):
@@ -177,8 +186,8 @@ def test_proxy(arguments, message, tmp_path, capsys):
         ((), "the following arguments are required: log"),
         (("nowhere.jsonl",), "nowhere.jsonl"),
         (("folder",), "folder"),
-        (("torn.jsonl.gz",), "not a complete gzip file"),
-        (("known.jsonl",), 'has design "runtime"'),
+        (("torn.jsonl.gz",), "must be a complete gzip file; it is torn"),
+        (("known.jsonl",), 'must hold turns of design "runtime"; got none of 8'),
         (("known.jsonl", "--level", "2"), "level"),
         (("known.jsonl", "--margin", "wide"), "invalid float value"),
     ],
