@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
 from stackjax._arrays.arguments import as_arrays, as_start, concrete
 from stackjax._arrays.typing import PyTree
@@ -195,6 +194,8 @@ class _Affine(NamedTuple):
 
     def _program(self, sides: np.ndarray, cost: np.ndarray) -> Any:
         """A linear program over all solutions on one set of active constraints."""
+        from scipy.optimize import linprog  # slow to import, and seldom needed
+
         pinned = self.lower == self.upper
         equal = sides == 0
         # slopes that must be >= 0 at lower bounds, <= 0 at upper ones
@@ -203,7 +204,7 @@ class _Affine(NamedTuple):
         bounds = np.stack([self.lower, self.upper], axis=1)
         bounds[sides == 1] = self.lower[sides == 1, None]
         bounds[sides == 2] = self.upper[sides == 2, None]
-        return scipy.optimize.linprog(
+        return linprog(
             cost,
             A_ub=(sign[:, None] * self.matrix)[row] if row.any() else None,
             b_ub=(-sign * self.constant)[row] if row.any() else None,

@@ -3,6 +3,8 @@
 import ast
 import inspect
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -85,3 +87,10 @@ def test_rooms_that_type_checkers_see_are_those_that_load_on_first_use():
     assert rooms - {"plot"} == {
         x for x in stackjax.__all__ if inspect.ismodule(getattr(stackjax, x))
     }
+
+
+def test_importing_the_package_loads_nothing_that_is_slow_and_seldom_needed():
+    slow = ("scipy.optimize", "scipy.stats", "matplotlib", "orbax.checkpoint", "stackjax.agents")
+    code = f"import sys, stackjax; print(*[m for m in {slow} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
