@@ -21,7 +21,7 @@ class FitStatus(enum.StrEnum):
     | 'validation' | stopped, since the utility on the validation rows no longer rose |
     | 'improving' | all steps were taken, and the utility still rose in the last quarter |
     | 'plateau' | the utility no longer rises, and there is a slope: a decayed rate, or noise |
-    | 'no slope' | every gradient was exactly zero: the fit returned what it was given |
+    | 'no slope' | the last gradient was exactly zero, and the fit is not perfect |
     | 'diverged' | see `History.diverged` |
 
     Example:
@@ -76,9 +76,11 @@ class History(struct.PyTreeNode):
         validation set, the one whose utility on it was highest.
       fit_converged: `[]` bool: in the last tenth of the steps there was on average no slope left to
         climb, beyond the noise of minibatches and 1e-4 of the steepest, and no constraint was
-        broken, nor had room that it was still paid for; with the default quasi-Newton method, at
-        the last step. False where the loss still falls, however slowly, and where there was never
-        a slope, as where all answers stand at a bound. `status` has the reason.
+        broken, nor had room that it was still paid for. Of the default quasi-Newton method: its
+        model of the objective promises no more than 1e-4 of it, in whatever units parameters are,
+        or the objective is 1e-11 of the first. False where the loss still falls, however slowly,
+        and where the gradient is exactly zero, as where all answers stand at a bound. `status` has
+        the reason.
       noise: what a likelihood learned of a follower beside the returned module: the standard
         deviations, like one response, or the temperature, `[]`; None where nothing was.
 
@@ -135,7 +137,7 @@ def _status(
     steps = int(steps)
     if diverged:
         return FitStatus.DIVERGED
-    if not np.any(norm[: max(steps, 1)] > 0):
+    if not converged and not norm[max(steps, 1) - 1] > 0:
         return FitStatus.NO_SLOPE
     if converged:
         return FitStatus.CONVERGED
@@ -167,6 +169,6 @@ def warn_of(history: History) -> None:
     if status is FitStatus.IMPROVING or status is FitStatus.NO_SLOPE:
         meaning = {
             FitStatus.IMPROVING: f"the utility still rose after {int(history.steps)} steps",
-            FitStatus.NO_SLOPE: "every gradient was exactly zero, and nothing has changed",
+            FitStatus.NO_SLOPE: "the gradient is exactly zero, as with all responses at a bound",
         }[status]
         warnings.warn(f"The fit did not converge: {meaning}; {status.advice}.", stacklevel=3)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from stackjax._arrays.typing import PyTree
 from stackjax.fit._lagrangian import Prices
 from stackjax.fit._options import (
     Options,
@@ -93,3 +94,21 @@ def priced(kept: Slope, prices: Prices, constraints: jax.Array, options: Options
 
 def forget(steps: int) -> float:
     return 1 - 1 / max(1.0, WINDOW * steps)
+
+
+def decrement(moments: PyTree, slope: Arrays, arrays: Arrays) -> jax.Array:
+    """What L-BFGS's model of the objective promises a step from here, `[]`; inf without a model.
+
+    It has the unit of the objective, whatever those of the parameters.
+
+    Args:
+      moments: `optax.lbfgs`'s state after the step, whose memory reaches up to here.
+      slope: of the objective.
+      arrays: the parameters.
+    """
+    memory = moments[0]
+    before = memory._replace(count=memory.count - 1)
+    direction, _ = optax.scale_by_lbfgs().update(slope, before, arrays)
+    promised = jnp.asarray(optax.tree.vdot(slope, direction)) / 2
+    sound = jnp.any(memory.weights_memory > 0) & (promised >= 0)
+    return jnp.where(sound, promised, jnp.inf)

@@ -28,13 +28,14 @@ from stackjax.fit._options import (
     Validation,
 )
 from stackjax.fit._progress import chunks
-from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Slope, priced
+from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Slope, decrement, priced
 
 # Steps on end without a follower that converged, after which a fit has diverged.
 _PATIENCE = 20
-# A quasi-Newton fit is over where the slope is less than this part of the steepest, or so many
-# steps on end gain no more than a few units of rounding.
-_DONE, _STALLED, _ULPS = 1e-6, 10, 4
+# A quasi-Newton fit begins anew, and the second time ends, where so many steps on end gain no more
+# than so many units of rounding. It has converged where its model of the objective promises less
+# than the third part of the objective, or where this is the fourth part of the first.
+_STALLED, _ULPS, _LITTLE, _EXACT = 10, 4, 1e-4, 1e-11
 
 Callback = Callable[[int, PyTree, History], None]
 
@@ -54,6 +55,7 @@ class State(struct.PyTreeNode):
       sound_step: `[]` steps taken before it.
       idle: `[]` steps since.
       stalled: `[]` steps since the objective last fell by more than rounding.
+      restarted: `[]` whether a quasi-Newton search has begun anew.
       least: `[]` the least value of the objective.
       stopped: `[]` whether the fit is over.
       history: filled up to `history.steps`.
@@ -70,6 +72,7 @@ class State(struct.PyTreeNode):
     sound_step: jax.Array
     idle: jax.Array
     stalled: jax.Array
+    restarted: jax.Array
     least: jax.Array
     stopped: jax.Array
     history: History
@@ -170,6 +173,7 @@ def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> St
         sound_step=zero,
         idle=zero,
         stalled=zero,
+        restarted=no,
         least=jnp.full((), jnp.inf, dtype),
         stopped=no,
         history=History(
@@ -233,12 +237,26 @@ def _run(
         kept = choose(priced(state.kept, state.prices, score.constraints, options), state.kept)
         flat = (seen.most > 0) & seen.gone(options.steps, FLAT, terms.noisy)
         stopped, least, stalled = diverged, state.least, state.stalled
+        restarted, history_before = state.restarted, state.history
         if options.quasi_newton:
+            first = jnp.where(number == 0, value, -state.history.utility[0])
+            left = decrement(moments, slope, state.arrays)
             slack = _ULPS * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
             stalled = jnp.where(value < least - slack, 0, stalled + 1)
             least = jnp.minimum(least, value).astype(least.dtype)
-            flat = (seen.most > 0) & (norm <= FLAT * seen.most)
-            stopped |= (norm <= _DONE * seen.most) | (stalled >= _STALLED)
+            # a fit without any error, or a model of the objective that has little left to gain
+            flat = (value >= 0) & (value <= _EXACT * first) & (number > 0)
+            flat |= (norm > 0) & (left <= _LITTLE * jnp.abs(value))
+            # nothing to be seen: what was known of the slope before stays so
+            flat = jnp.where((norm > 0) & ~jnp.isfinite(left), history_before.fit_converged, flat)
+            # memory of a long way may mislead the search: it begins anew once
+            restart = (stalled >= _STALLED) & ~state.restarted
+            moments = jax.tree.map(
+                lambda x, y: jnp.where(restart, x, y), optimizer.init(state.arrays), moments
+            )
+            stopped |= (norm == 0) | ((stalled >= _STALLED) & state.restarted)
+            stalled = jnp.where(restart, 0, stalled)
+            restarted |= restart
         if options.constrained:
             flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, KEPT))(kept))
         history = state.history
@@ -264,6 +282,7 @@ def _run(
             sound_step=choose(number, state.sound_step),
             idle=idle,
             stalled=stalled,
+            restarted=restarted,
             least=least,
             stopped=stopped,
             history=history,

@@ -25,6 +25,8 @@ from stackjax.solvers._solver import Quality
 if TYPE_CHECKING:
     from stackjax.solvers._projected_gradient import ProjectedGradient
 
+# A rate above this many times what curvature suggests was not learned from it.
+_FAR_TOO_LONG = 100
 # By how much f may bend along a step, relative to the rate that the step was made for: beyond the
 # first number the rate is too long; up to the second it is raised by the third.
 _TOO_BENT, _STRAIGHT, _LONGER = 1.001, 0.8, 1.05
@@ -320,7 +322,8 @@ def _report(problem: _Problem, start: jax.Array, finite: jax.Array, end: _Round)
     found, search, dtype = end.last, end.search, start.dtype
     eps = float(jnp.finfo(dtype).eps)
     last = jnp.where(found.small, problem.project(found.y + found.step), search.y)
-    face = face_at(problem.gradient, problem.project, last, search.rate, True)
+    rate = _bent_rate(problem, last, search.rate)
+    face = face_at(problem.gradient, problem.project, last, rate, True)
     finite = finite & jnp.all(jnp.isfinite(face.slope)) & jnp.all(jnp.isfinite(last))
     probe = face.tangent(signs(1, start)[0])
     # By how much P shrinks: 1 on a flat face.
@@ -337,7 +340,19 @@ def _report(problem: _Problem, start: jax.Array, finite: jax.Array, end: _Round)
     )
     # One gradient step more changes nothing but rounding: what the face holds is held exactly.
     last = jnp.where(found.small, face.image, last)
-    return Descent(jnp.where(finite, last, start), search.rate, number(finite), quality)
+    return Descent(jnp.where(finite, last, start), rate, number(finite), quality)
+
+
+def _bent_rate(problem: _Problem, y: jax.Array, rate: jax.Array) -> jax.Array:
+    """The search's rate, or what the curvature at `y` says of it where that is far shorter.
+
+    A search that began where the gradient is 0 has learned none.
+    """
+    probe = signs(1, y)[0]
+    bent = _norm(jax.jvp(problem.gradient, (y,), (probe,))[1])
+    known = (bent > 0) & jnp.isfinite(bent)
+    natural = _norm(probe) / jnp.where(known, bent, 1)
+    return jnp.where(known & (rate > _FAR_TOO_LONG * natural), natural, rate)
 
 
 def _number(value: jax.Array, slope: jax.Array) -> jax.Array:

@@ -66,3 +66,28 @@ def test_no_options_recover_a_follower(utility, play, truth, start):
     )  # fmt: skip
     np.testing.assert_allclose(fitted.args[0], truth, rtol=1e-2, atol=5e-3)
     assert history.fit_converged and history.converged[-1] == 1, history
+
+
+def test_parameters_of_very_different_steepness():
+    """A slope in thousands and a constant: the first step leaves 1e-6 of the steepest gradient."""
+    a = jnp.linspace(-1000.0, 1000.0, 101)
+    line = Partial(lambda w, a, r, x: -((r - w[0] - w[1] * a) ** 2), jnp.zeros(2))
+    fitted, history = sj.fit_follower(
+        line, sj.Observations(None, a, 0.3 + a), key=jax.random.key(0)
+    )  # fmt: skip
+    np.testing.assert_allclose(fitted.args[0], [0.3, 1.0], rtol=1e-3)
+    assert history.status == sj.fit.FitStatus.CONVERGED
+
+
+def test_steep_starts_end_right_or_flagged():
+    """`max(0, 2 - a)` from starts at which it is up to 40 times as much; the loss can reach 0."""
+    a = jnp.linspace(0.0, 3.0, 40)
+    seen = sj.Observations(None, a, jnp.maximum(0.0, 2.0 - a))
+    utility = lambda w, a, r, x: (w[0] - a) * r - 0.5 * jnp.exp(w[1]) * r**2
+    starts = jnp.asarray([(w, b) for w in (4.0, 8.0, 12.0) for b in (-2.0, 0.0, 2.0)])
+    fit = lambda w: sj.fit_follower(
+        Partial(utility, w), seen, response_set=sj.Box(0.0), key=jax.random.key(0)
+    )
+    fitted, history = jax.jit(jax.vmap(fit))(starts)
+    right = np.abs(np.asarray(fitted.args[0]) - np.array([2.0, 0.0])).max(1) < 1e-2
+    assert right.sum() >= 8 and right[np.asarray(history.fit_converged)].all()

@@ -94,3 +94,17 @@ def test_a_saddle_and_a_plateau_are_no_optimum():
         )  # fmt: skip
         stays = np.allclose(found.action, 0.0, atol=1e-3)
         assert not (stays and found.converged)
+
+
+def test_a_saddle_inside_a_ball_is_no_optimum():
+    """A start at which the gradient is 0 leaves the search without a rate."""
+    follower = lambda a, r, x: -((r - a[0]) ** 2)
+    signs = jnp.array([[1.0, -1.0], [-1.0, 1.0], [0.1, -1.0], [-1.0, 0.1], [-1.0, -1.0]])
+    game = sj.Game(
+        lambda a, r, x: x @ a**2 + 0 * r, follower, action_set=sj.Ball(radius=1.0)
+    )  # fmt: skip
+    solve = lambda x: sj.solve(
+        game, action=jnp.zeros(2), response=jnp.array(0.0), context=x, solver=sj.FirstOrder()
+    )
+    found = jax.jit(jax.vmap(solve))(signs)
+    np.testing.assert_array_equal(found.converged, [False] * 4 + [True])

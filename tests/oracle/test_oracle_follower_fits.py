@@ -56,7 +56,7 @@ def test_a_fit_without_any_slope_says_that_it_did_not_move():
     """All modelled answers at 0: no gradient, the module comes back as it was."""
     x, a, r = (np.float32(y) for y in table(0, 0.1))
     start = np.array([-5.0, 0.0, 1.0], np.float32)
-    with pytest.warns(UserWarning, match="every gradient was exactly zero"):
+    with pytest.warns(UserWarning, match="the gradient is exactly zero"):
         found, history = sj.fit_follower(
             buyer(start), observed(x, a, r), key=jax.random.key(0), steps=50, **BOX
         )
