@@ -33,7 +33,7 @@ class PoolWindow(struct.PyTreeNode):
       >>> window = sj.agents.control.open_window(turns, pool=1.4)
       >>> dynamics, second = sj.agents.control.PoolDynamics(), jnp.array([0.0, 1.0])
       >>> after = dynamics.step(window, jnp.zeros(2), second, jax.random.key(0))
-      >>> print(after.used, after.right, dynamics.context(after).state.budget.round(2))
+      >>> print(after.used, after.right, f"{dynamics.context(after).state.budget:.2f}")
       0.9 0.8 0.36
     """
 

@@ -10,8 +10,8 @@ tokens `T_bar` of the reference's turns: a token costs the same in every turn. O
     U_L = stake Q(r) - mu T(r)
 
 `H(r) = -sum_k (r_k + e) log(r_k + e)` is the entropy, its slope bounded by e = 1e-4, and tau is a
-small temperature. The best response is then the quantal one, a softmax of the bracket over tau, in which
-a cell that would be drawn less than about once in 1 / e turns is not drawn at all. It moves
+small temperature. The best response is then the quantal one, a softmax of the bracket over tau, in
+which a cell that would be drawn less than about once in 1 / e turns is not drawn at all. It moves
 continuously with the signal; at tau = 0 it is the best cell. The pool
 `E[T] <= pool(load)` is a constraint on an average (`tokens_used` in `fit.Average`), and its
 multiplier is the shadow price mu; or the price is given as a weight, `PoolWeights(price=mu)`.
