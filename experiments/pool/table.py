@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,15 @@ class Table:
         return dataclasses.replace(self, text=self.text[order], numbers=self.numbers[order])
 
 
+def text_rows(extra: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """`[T, BUCKETS]` and `[T, 7]`: what `text_features` found in T turns, as arrays."""
+    text = np.zeros((len(extra), BUCKETS), bool)
+    for row, features in enumerate(extra):
+        text[row, features["ngrams"]] = True
+    numbers = [[*found["relevance"], found["digits"], found["words"]] for found in extra]
+    return text, np.array(numbers, float)
+
+
 def table_of(records: Sequence[TurnRecord]) -> Table:
     """The turns of one model's log.
 
@@ -92,10 +102,7 @@ def table_of(records: Sequence[TurnRecord]) -> Table:
             seen[row, k], correct[row, k] = True, float(record.correct)
             tokens[row, k] = record.prompt_tokens + record.completion_tokens
     names = tuple(dict.fromkeys(episode for episode, _ in keys))
-    text = np.zeros((len(keys), BUCKETS), bool)
-    for row, record in enumerate(first):
-        text[row, record.extra["ngrams"]] = True
-    numbers = [[*r.extra["relevance"], r.extra["digits"], r.extra["words"]] for r in first]
+    text, numbers = text_rows([record.extra for record in first])
     return Table(
         seen=seen,
         correct=correct,
@@ -106,6 +113,6 @@ def table_of(records: Sequence[TurnRecord]) -> Table:
         task=np.array([RESEARCH_TYPES.index(record.task) for record in first]),
         length=np.array([record.state["context_tokens"] for record in first], float),
         text=text,
-        numbers=np.array(numbers, float),
+        numbers=numbers,
         item=tuple(record.item for record in first),
     )
