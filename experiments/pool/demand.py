@@ -17,14 +17,19 @@ from flax import nnx
 import stackjax as sj
 from experiments.pool.choose import COST, best_cell
 from experiments.pool.predictors import folds
+from experiments.pool.sessions import CELLS
 from experiments.pool.table import Table
+from experiments.pool.take import TUNING_CELLS
 from experiments.pool.tuning import Tuning
 from stackjax.agents.game._pool import PoolState
-from stackjax.agents.game._pool_demand import LearnedDemand, PoolLeader, TokenValue, demand_game
+from stackjax.agents.game._pool_demand import LearnedDemand, PoolLeader, RevealedValue, demand_game
+from stackjax.agents.tasks._tasks import TASK_TYPES
 
 SIGNALS = 16  # drawn for each turn
 LOWEST_PRICE = 0.01
 FIT_STEPS, LEADER_STEPS = 200, 600
+RATE = 0.03
+PRIOR, LEAST = 0.5, 0.2
 HELD = 5  # one session in so many decides when the leader's fits of executors stop
 
 
@@ -71,7 +76,7 @@ def learn_leader(
     seed: int,
     steps: int = LEADER_STEPS,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fits demand, value and the leader's policy; the policy's arrays, and what was found.
+    """Fits demand, factors and the leader's policy; the policy's arrays, and what was found.
 
     Args:
       tuning: the tuning turns.
@@ -84,47 +89,39 @@ def learn_leader(
     single = states_of(tuning.table, 1.0)
     seen = jax.tree.map(lambda leaf: leaf[play["row"]], single)
     tokens = jnp.asarray(play["tokens"], jnp.float32)
-    right = jnp.asarray(play["right"], jnp.float32)
     signal = jnp.asarray(play["signal"], jnp.float32)
     key, most = jax.random.key(seed), 2.0
     held = folds(tuning.table.session, seed, HELD)[0][play["row"]]
-
-    def split(action: jax.Array, response: jax.Array) -> dict[str, sj.fit.Observations]:
-        whole = sj.fit.Observations(seen, action, response)
-        part = lambda keep: jax.tree.map(lambda leaf: leaf[keep], whole)
-        return {"observations": part(~held), "validation": part(held)}
-
-    demand, demand_history = sj.fit.fit_follower(
+    whole = sj.fit.Observations(seen, signal, jnp.clip(tokens, 0.0, most))
+    part = lambda keep: jax.tree.map(lambda leaf: leaf[keep], whole)
+    demand, past = sj.fit.fit_follower(
         LearnedDemand(cost=COST, rngs=nnx.Rngs(seed)),
-        **split(signal, jnp.clip(tokens, 0.0, most)),
+        part(~held),
         key=key,
+        validation=part(held),
         response_set=sj.Box(jnp.zeros(()), jnp.asarray(most)),
         steps=FIT_STEPS,
     )
-    value, value_history = sj.fit.fit_follower(
-        _Answer(TokenValue(rngs=nnx.Rngs(seed + 1))),
-        **split(tokens, right),
-        key=key,
-        estimator=sj.fit.BehaviourCloning(),
-        steps=FIT_STEPS,
-    )
+    worth = jax.vmap(lambda t, state: demand.worth(jnp.zeros(()), t, state))(tokens, seen)
+    factor = judged(np.asarray(worth, float), play["right"], np.asarray(seen.task))
     states = [states_of(tuning.table, load) for load in pools]
     contexts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states)
     leader, history = sj.fit_leader(
         PoolLeader(rngs=nnx.Rngs(seed + 2)),
-        demand_game(demand, value.value, most=most),
+        demand_game(demand, RevealedValue(demand, jnp.asarray(factor, jnp.float32)), most=most),
         contexts,
         response=jnp.array(0.5),
         key=key,
         constraints=[_within(load, pool) for load, pool in pools.items()],
         steps=steps,
         batch_size=None,
+        learning_rate=RATE,
     )
-    r_squared = lambda past, y: 1 + float(jnp.nanmax(past.validation)) / float(jnp.var(y[held]))
+    error = float(jnp.nanmax(past.validation)) / float(jnp.var(tokens[held]))
     found = {
         "plays": len(tokens),
-        "demand_r_squared": r_squared(demand_history, tokens),
-        "value_r_squared": r_squared(value_history, right),
+        "demand_r_squared": 1 + error,
+        "factors": dict(zip(TASK_TYPES, factor)),
         "status": str(history.status),
         "converged": float(history.converged[-1]),
         "utility": float(history.utility[-1]),
@@ -133,14 +130,24 @@ def learn_leader(
     return arrays_of(leader), found
 
 
-class _Answer(nnx.Module):
-    """A curve of right answers as `(action, context) -> response`, tokens being the action."""
+def judged(worth: np.ndarray, right: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """`[6]`: by how much right answers rise with what tokens are worth to executors, by type.
 
-    def __init__(self, value: TokenValue) -> None:
-        self.value = value
+    The slope of a regression within the type, with a normal prior of mean 1 and spread `PRIOR`; a
+    turn is seen several times, which counts once.
 
-    def __call__(self, action: jax.Array, context: PoolState) -> jax.Array:
-        return self.value(action, context)
+    Args:
+      worth: `[N]`, of the tokens that were used.
+      right: `[N]`, 1 or 0.
+      kind: `[N]`, index into `TASK_TYPES`.
+    """
+    factor = np.ones(len(TASK_TYPES))
+    again = SIGNALS * TUNING_CELLS / len(CELLS)
+    for i in np.unique(kind):
+        x, y = (values[kind == i] - values[kind == i].mean() for values in (worth, right))
+        weight = PRIOR**2 / (max(float(y.var()), 1e-3) * again)
+        factor[i] = max((weight * x @ y + 1) / (weight * x @ x + 1), LEAST)
+    return factor
 
 
 def _within(load: int, pool: float) -> sj.fit.Average:

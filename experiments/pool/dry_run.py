@@ -65,12 +65,14 @@ def dry_run(data: Path, tuning: Path, *, names: tuple[str, ...], seed: int) -> d
     return found
 
 
-def without_information(tuning: Table, table: Table, *, seed: int) -> dict[str, Any]:
+def without_information(
+    tuning: Table, table: Table, *, seed: int, penalty: tuple[float, float] | None = None
+) -> dict[str, Any]:
     """Falsification: an executor that reads other turns' text, less direct control; no gain.
 
     Both have their own price by load, set on the tuning turns, and no floor.
     """
-    fitted = tune_table(tuning.with_other_text(seed), seed=seed)
+    fitted = tune_table(tuning.with_other_text(seed), seed=seed, penalty=penalty)
     shuffled = table.with_other_text(seed)
     base = conservative(fitted)
     unit = fitted.value(np.full(len(tuning), base))[1]

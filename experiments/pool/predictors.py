@@ -31,7 +31,8 @@ def _cell_features() -> np.ndarray:
     level = np.eye(5)[(4 * cells[:, 0]).round().astype(int)]
     prompt, tool = 2 * cells[:, 1:2], 2 * cells[:, 2:3]
     parts = [np.ones((len(cells), 1)), level, prompt, tool]
-    return np.concatenate([*parts, level * prompt, level * tool, prompt * tool], axis=1)
+    products = [level * prompt, level * tool, prompt * tool, level * prompt * tool]
+    return np.concatenate([*parts, *products], axis=1)
 
 
 PSI = _cell_features()

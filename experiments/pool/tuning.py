@@ -93,12 +93,20 @@ def tune(records: Sequence[TurnRecord], *, seed: int, tried: int = TUNING_CELLS)
     return tune_table(table.rows(table.seen.sum(1) >= tried), seed=seed, tried=tried)
 
 
-def tune_table(table: Table, *, seed: int, tried: int = TUNING_CELLS) -> Tuning:
-    """As `tune`, for a table of turns with at least `tried` cells each."""
+def tune_table(
+    table: Table,
+    *,
+    seed: int,
+    tried: int = TUNING_CELLS,
+    penalty: tuple[float, float] | None = None,
+) -> Tuning:
+    """As `tune`, for a table of turns with `tried` cells each; penalties are chosen if None."""
     sessions = len(np.unique(table.session))
     if sessions < 8:
         raise ValueError(f"`records` must be of at least 8 sessions; got {sessions}")
-    executor, leader = (fit_predictor(table, text=text, seed=seed) for text in (True, False))
+    executor, leader = (
+        fit_predictor(table, text=text, seed=seed, penalty=penalty) for text in (True, False)
+    )
     quality, tokens = cross_fitted(table, text=True, seed=seed, penalty=executor.penalty)
     own, cost = cross_fitted(table, text=False, seed=seed, penalty=leader.penalty)
     return Tuning(table, executor, leader, quality, tokens, own, cost, tried)

@@ -1,7 +1,5 @@
 """The game of a common pool: closed forms, best responses, derivatives, prices of the pool."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,17 +102,14 @@ def test_the_gradient_goes_through_the_response(x64):
 
 def test_the_multiplier_is_the_shadow_price(x64):
     """`fit_leader` under the pool against a linear program over all mixtures of cells."""
-    turns = contexts(6, 3, jnp.float64, seed=5)
+    turns = contexts(40, 3, jnp.float64, seed=5)
     quality, tokens = np.asarray(turns.quality), np.asarray(turns.tokens)
-    pool, soft = 0.7, game.PoolWeights(temperature=0.02)
-    rows = np.kron(np.eye(6), np.ones(3))
+    pool, soft = 0.6, game.PoolWeights(temperature=0.02)
+    rows = np.kron(np.eye(40), np.ones(3))
     optimum = linprog(
-        -quality.ravel() / 6, tokens.ravel()[None] / 6, [pool], rows, np.ones(6), bounds=(0, 1)
+        -quality.ravel() / 40, tokens.ravel()[None] / 40, [pool], rows, np.ones(40), bounds=(0, 1)
     )
     shadow, best = -optimum.ineqlin.marginals[0], -optimum.fun
-    cells = itertools.product(range(3), repeat=6)
-    pure = [(quality[range(6), c].mean(), tokens[range(6), c].mean()) for c in map(list, cells)]
-    assert best >= max(right for right, used in pure if used <= pool) - 1e-9
 
     price = jax.tree_util.Partial(
         lambda raw, x: jnp.stack([0 * raw, jax.nn.sigmoid(raw)]), jnp.array(1.0)
@@ -128,6 +123,7 @@ def test_the_multiplier_is_the_shadow_price(x64):
         constraints=[sj.fit.Average(game.tokens_used, at_most=pool)],
         steps=300,
         batch_size=None,
+        learning_rate=0.1,
     )
     multiplier = float(history.multipliers[-1, 0])
     assert abs(float(history.constraints[-1, 0])) < 5e-3
@@ -144,27 +140,60 @@ def test_a_window_has_sessions_that_open_and_close(x64):
     turns = contexts(6, 3, jnp.float64)
     turns = turns.replace(state=turns.state.replace(load=jnp.asarray(load, jnp.float64)))
     window, dynamics = control.open_window(turns, pool=4.0), control.PoolDynamics()
-    weights = game.PoolWeights(temperature=0.1)
-    rise = lambda slope, x: jnp.stack([0.0 * slope, jax.nn.sigmoid(1.0 + slope * x.state.budget)])
 
-    def right(slope):
-        played = sj.fit.rollout(
-            jax.tree_util.Partial(rise, slope), game.pool_game(weights=weights), dynamics, window,
-            turns=6, response=jnp.full(3, 1 / 3), key=jax.random.key(0), discount=1.0,
-        )  # fmt: skip
-        return played.last.right, played
+    def played(slope, state=window):
+        for t in range(6):
+            context = dynamics.context(state)
+            signal = rising(slope, context)
+            response = game.quantal_cells(signal, context, weights=SOFT)
+            assert context.state.load.shape == ()
+            state = dynamics.step(state, signal, response, jax.random.key(t))
+        return state
 
-    total, played = right(jnp.array(0.5))
-    assert bool(played.converged.all())
-    np.testing.assert_allclose(total, played.value, rtol=1e-9)
-    used = jnp.sum(played.response * turns.tokens)
-    np.testing.assert_allclose(played.last.used, used, rtol=1e-9)
-    slope = jax.grad(lambda s: right(s)[0])(jnp.array(0.5))
-    numeric = (right(jnp.array(0.5 + 1e-5))[0] - right(jnp.array(0.5 - 1e-5))[0]) / 2e-5
+    last = played(jnp.array(0.5))
+    assert float(last.turn) == 6 and 0 < float(last.right) < 6
+    everything = window
+    for _ in range(6):
+        first = jnp.array([1.0, 0.0, 0.0])
+        everything = dynamics.step(everything, jnp.zeros(2), first, jax.random.key(0))
+    np.testing.assert_allclose(everything.used, turns.tokens[:, 0].sum(), rtol=1e-12)
+    np.testing.assert_allclose(everything.right, turns.quality[:, 0].sum(), rtol=1e-12)
+    left = dynamics.context(everything).state.budget
+    np.testing.assert_allclose(left, 1 - everything.used / 4.0, rtol=1e-12)
+    slope = jax.grad(lambda s: played(s).right)(jnp.array(0.5))
+    numeric = (played(jnp.array(0.5 + 1e-5)).right - played(jnp.array(0.5 - 1e-5)).right) / 2e-5
     np.testing.assert_allclose(slope, numeric, atol=1e-6)
     assert abs(float(slope)) > 1e-3
     with pytest.raises(ValueError, match="`pool` must be positive and finite; got 0"):
         control.open_window(turns, pool=0.0)
+
+
+SOFT = game.PoolWeights(temperature=0.1)
+
+
+def rising(slope, context):
+    """No floor; a subsidy that rises with what is left of the pool."""
+    alpha = jax.nn.sigmoid(1.0 + slope * context.state.budget)
+    return jnp.stack([0.0 * alpha, alpha])
+
+
+@pytest.mark.slow
+def test_a_rollout_of_a_window_is_the_same(x64):
+    turns = contexts(4, 3, jnp.float64)
+    window, dynamics = control.open_window(turns, pool=3.0), control.PoolDynamics()
+    played = sj.fit.rollout(
+        jax.tree_util.Partial(rising, jnp.array(0.5)),
+        game.pool_game(weights=SOFT),
+        dynamics,
+        window,
+        turns=4,
+        response=jnp.full(3, 1 / 3),
+        key=jax.random.key(0),
+        discount=1.0,
+    )
+    assert bool(played.converged.all())
+    np.testing.assert_allclose(played.last.right, played.value, rtol=1e-9)
+    np.testing.assert_allclose(played.last.used, (played.response * turns.tokens).sum(), rtol=1e-9)
 
 
 def test_learned_demand_is_concave_and_does_not_read_what_executors_do_not():
@@ -176,5 +205,10 @@ def test_learned_demand_is_concave_and_does_not_read_what_executors_do_not():
     other = state.replace(load=jnp.float32(2), stake=jnp.float32(4))
     signal, t = jnp.array([0.3, 0.7]), jnp.array(0.6)
     assert float(demand(signal, t, state)) == float(demand(signal, t, other))
+    value = game.RevealedValue(demand, jnp.array([2.0] * 6))
+    free = demand(jnp.array([0.0, 1.0]), t, state)
+    assert float(value(t, state)) == pytest.approx(2 * float(free), rel=1e-6)
+    with pytest.raises(ValueError, match="`factor` must have shape"):
+        game.RevealedValue(demand, jnp.ones(5))
     policy = game.PoolLeader(rngs=nnx.Rngs(0))
     assert not np.allclose(policy(state), policy(other)), "the leader reads both"

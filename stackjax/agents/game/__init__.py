@@ -26,7 +26,7 @@ from stackjax.agents.game._pool import (
     quantal_cells,
     tokens_used,
 )
-from stackjax.agents.game._pool_demand import LearnedDemand, PoolLeader, TokenValue, demand_game
+from stackjax.agents.game._pool_demand import LearnedDemand, PoolLeader, RevealedValue, demand_game
 from stackjax.agents.game._state import (
     FIELDS,
     State,
@@ -48,9 +48,9 @@ __all__ = [
     "PoolWeights",
     "QualitySurface",
     "ResourceContext",
+    "RevealedValue",
     "State",
     "TokenSurface",
-    "TokenValue",
     "Weights",
     "cell_utilities",
     "concavity_bound",

@@ -7,21 +7,26 @@ demand is the best response of a concave utility of the tokens t alone,
     U_F = G(t; state, q) - w_C (1 - alpha) t,
 
 because E max_k (Q_k - p T_k) is convex in the price p with slope -E[T]. So the response here is t,
-one number, and `fit_follower` learns G from play at random signals. What the tokens are worth to
-the leader is a second curve of this kind, learned from right answers: an executor may be mistaken.
+one number, and `fit_follower` learns G from play at random signals. G is also what the tokens are
+worth, as the executors see it: a leader that maximises `stake G(t) - mu t` finds the closed rule
+`alpha* = 1 - mu / (stake w_C)` in every state. Where executors of a task type judge tokens to be
+worth more or less than they are, right answers show it: a factor for each type corrects G.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from stackjax._arrays.arguments import check_within
+from stackjax._arrays.arguments import check_shape, check_within
 from stackjax._game import Game
 from stackjax.agents.game._networks import _Network
 from stackjax.agents.game._pool import DEFAULT_POOL, PoolState, PoolWeights
+from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.sets import Box
 
 _RATES = np.array([1.0, 2.0, 4.0, 8.0])
@@ -49,7 +54,8 @@ class LearnedDemand(nnx.Module):
 
     Example:
       >>> demand = sj.agents.game.LearnedDemand(rngs=nnx.Rngs(0))
-      >>> game = sj.agents.game.demand_game(demand, sj.agents.game.TokenValue(rngs=nnx.Rngs(1)))
+      >>> value = sj.agents.game.RevealedValue(demand, jnp.ones(6))
+      >>> game = sj.agents.game.demand_game(demand, value)
       >>> one = jnp.array(1.0)
       >>> state = sj.agents.game.PoolState(jnp.array(0), 250 * one, one, one, 8 * one, one)
       >>> used = lambda alpha: sj.best_response(
@@ -68,42 +74,49 @@ class LearnedDemand(nnx.Module):
         self.cost = float(cost)
         self.network = _Network(FEATURES + 1, hidden, len(_RATES) + 2, rngs)
 
-    def __call__(self, action: jax.Array, response: jax.Array, context: PoolState) -> jax.Array:
-        """Utility `[]` of `response: []` tokens, in units of `T_bar`, at `action: [2]`."""
-        alike = context.replace(
-            load=jnp.ones_like(context.load), stake=jnp.ones_like(context.stake)
-        )
-        raw = self.network(jnp.concatenate([alike.features, action[:1]]))
+    def worth(self, floor: jax.Array, tokens: jax.Array, state: PoolState) -> jax.Array:
+        """`G`: what `tokens: []` are worth to the executor at a floor `[]`, before their price."""
+        alike = state.replace(load=jnp.ones_like(state.load), stake=jnp.ones_like(state.stake))
+        raw = self.network(jnp.concatenate([alike.features, jnp.reshape(floor, 1)]))
         size = jax.nn.softplus(raw[: len(_RATES)])
         stiffness = self.STIFFNESS + jax.nn.softplus(raw[-2])
-        strain = stiffness * (response - 1.0 - raw[-1]) ** 2
+        return _rise(tokens, size) - 0.5 * stiffness * (tokens - 1.0 - raw[-1]) ** 2
+
+    def __call__(self, action: jax.Array, response: jax.Array, context: PoolState) -> jax.Array:
+        """Utility `[]` of `response: []` tokens, in units of `T_bar`, at `action: [2]`."""
         paid = self.cost * (1.0 - action[1]) * response
-        return _rise(response, size) - paid - 0.5 * strain
+        return self.worth(action[0], response, context) - paid
 
 
-class TokenValue(nnx.Module):
-    """The probability of a right answer as a rising concave curve of the tokens that were used.
+class RevealedValue(nnx.Module):
+    """What tokens are worth to the leader: the executors' own curve, times a factor of the type.
+
+        V(t) = factor_type G(t; state, 0)
 
     Args:
-      hidden: width of the network's one hidden layer.
-      rngs: initialisation.
+      demand: the executors' utility, which has G.
+      factor: `[6]`, for each of `TASK_TYPES`; 1 where executors judge tokens as they are.
+
+    Raises:
+      ValueError: `factor` is not of shape `[6]`.
 
     Example:
       >>> one = jnp.array(1.0)
       >>> state = sj.agents.game.PoolState(jnp.array(0), 250 * one, one, one, 8 * one, one)
-      >>> value = sj.agents.game.TokenValue(rngs=nnx.Rngs(0))
-      >>> bool(value(jnp.array(1.0), state) > value(jnp.array(0.2), state))
+      >>> demand = sj.agents.game.LearnedDemand(rngs=nnx.Rngs(0))
+      >>> value = sj.agents.game.RevealedValue(demand, jnp.ones(6))
+      >>> bool(value(jnp.array(0.6), state) > value(jnp.array(0.2), state))
       True
     """
 
-    def __init__(self, *, hidden: int = 16, rngs: nnx.Rngs) -> None:
-        self.network = _Network(FEATURES, hidden, len(_RATES) + 1, rngs)
+    def __init__(self, demand: LearnedDemand, factor: jax.Array) -> None:
+        check_shape("factor", factor, (len(TASK_TYPES),), ", one for each task type")
+        self.demand, self.factor = demand, nnx.Param(jnp.asarray(factor))
 
     def __call__(self, tokens: jax.Array, state: PoolState) -> jax.Array:
-        """Quality `[]` of `tokens: []`; not confined to [0, 1], so that gradients do not vanish."""
-        alike = state.replace(load=jnp.ones_like(state.load), stake=jnp.ones_like(state.stake))
-        raw = self.network(alike.features)
-        return 0.3 + raw[0] + _rise(tokens, jax.nn.softplus(raw[1:] - 1.0))
+        """The worth `[]` of `tokens: []`, in right answers, up to a constant of the state."""
+        floor = jnp.zeros((), tokens.dtype)
+        return self.factor[...][state.task] * self.demand.worth(floor, tokens, state)
 
 
 class PoolLeader(nnx.Module):
@@ -120,7 +133,7 @@ class PoolLeader(nnx.Module):
       (2,)
     """
 
-    START = (-1.0, 1.5)  # at first a low floor, and a subsidy of 0.8
+    START = (-6.0, 1.5)  # at first no floor, and a subsidy of 0.8
 
     def __init__(self, *, hidden: int = 16, rngs: nnx.Rngs) -> None:
         self.network = _Network(FEATURES, hidden, 2, rngs)
@@ -134,7 +147,7 @@ class PoolLeader(nnx.Module):
 class _Worth(nnx.Module):
     """The leader's utility of tokens: the stake's right answers, less their price."""
 
-    def __init__(self, value: TokenValue, price: float) -> None:
+    def __init__(self, value: Callable[[jax.Array, PoolState], jax.Array], price: float) -> None:
         self.value, self.price = value, price
 
     def __call__(self, action: jax.Array, response: jax.Array, context: PoolState) -> jax.Array:
@@ -143,7 +156,7 @@ class _Worth(nnx.Module):
 
 def demand_game(
     demand: LearnedDemand,
-    value: TokenValue,
+    value: Callable[[jax.Array, PoolState], jax.Array],
     *,
     most: float = 2.0,
     weights: PoolWeights = DEFAULT_POOL,
@@ -152,7 +165,7 @@ def demand_game(
 
     Args:
       demand: the executors' utility of tokens.
-      value: what tokens are worth.
+      value: what tokens are worth in a state, `(tokens, state) -> []`, a module or a function.
       most: the largest number of tokens of a turn, in units of `T_bar`.
       weights: the payoffs' weights; only the price is read.
 
@@ -164,7 +177,7 @@ def demand_game(
 
     Example:
       >>> demand = sj.agents.game.LearnedDemand(rngs=nnx.Rngs(0))
-      >>> value = sj.agents.game.TokenValue(rngs=nnx.Rngs(1))
+      >>> value = sj.agents.game.RevealedValue(demand, jnp.ones(6))
       >>> print(sj.agents.game.demand_game(demand, value).response_set.upper)
       2.0
     """
