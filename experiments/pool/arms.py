@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any
@@ -66,7 +67,7 @@ class Policies:
         tokens = tokens / self.base_tokens
         own, cost = self.leader(table)
         cost = cost / self.base_tokens
-        act = lambda price, floor=0.0: best_cell(quality, tokens, price, floor)
+        act = functools.partial(best_cell, quality, tokens)
         floor, price = self.signal(table, load)
         level, common = self.constant
         whole = lambda k: np.full(len(table), k)

@@ -77,7 +77,7 @@ def test_the_truth_is_estimated_from_five_cells(known):
         assert right == pytest.approx(whole.correct[:, k].mean(), abs=0.05)
         assert tokens == pytest.approx(whole.tokens[:, k].mean(), rel=0.05)
     base = tuning.conservative(tuned)
-    assert CELLS[base][0] == 0.25, "top-1 is always enough"
+    assert CELLS[base][0] > 0, "half of the turns need context"
     allowed = tuning.action_sets(tuned, base)
     assert allowed[:, base].all() and not allowed[:, CHEAPEST].all()
 
