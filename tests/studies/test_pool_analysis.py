@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from experiments.common.results import plain
-from experiments.pool import analysis, arms, choose, dry_run, tuning
+from experiments.pool import analysis, arms, choose, dry_run, main_part, take, tuning
 from experiments.pool.predictors import PSI, concave, cross_fitted, fit_predictor, log_loss
 from experiments.pool.replay import Played, replay
 from experiments.pool.sessions import CELLS
-from experiments.pool.table import CHEAPEST, MENU, Table
+from experiments.pool.table import CHEAPEST, MENU, Table, table_of
+from stackjax.agents.executor._adapter import executed_action
+from stackjax.agents.executor._executor import Executor, TurnOutcome
+from stackjax.agents.log import TurnLog, read_log
+from stackjax.agents.tasks import make_research_session
 
 K = len(CELLS)
 RIDGE = (10.0, 10.0)
@@ -185,3 +189,48 @@ def test_predictors_are_free_and_their_ablation_is_concave():
     flat = concave(dent)[0]
     rows = [CELLS.index((c, 0.0, 0.0)) for c in (0.0, 0.25, 0.5, 0.75)]
     assert (np.diff(flat[rows], 2) <= 1e-8).all() and (np.diff(dent[0, rows], 2) > 0).any()
+
+
+class Scripted(Executor):
+    """Answers without a model."""
+
+    def __init__(self):
+        pytest.importorskip("openai")
+        super().__init__("http://127.0.0.1:9/v1", model="scripted", adapter="3")
+
+    def run_turn(self, question, task, action, **context):
+        done = executed_action(action, self.adapter)
+        return TurnOutcome("Rome", done, 90, 3, 0.1, 0, None, False, ("Rome",))
+
+
+def test_confirmatory_turns_are_taken_under_the_arms_cells_and_no_others(known, tmp_path):
+    _, policies, _ = known
+    sessions = [make_research_session(5, index) for index in range(2)]
+    with TurnLog(tmp_path / "log.jsonl") as file:
+        cells_of = main_part.cells_of_arms(policies)
+        take.take_sessions(Scripted(), sessions, file, cells_of=cells_of)
+    table = table_of(read_log(tmp_path / "log.jsonl").records)
+    before = [main_part.table_of_session(session) for session in sessions]
+    for name in ("turn", "task", "length", "text", "numbers"):
+        planned = np.concatenate([getattr(part, name) for part in before])
+        np.testing.assert_array_equal(getattr(table, name), planned)
+    needed = arms.needed_cells(policies, table)
+    assert [np.flatnonzero(row).tolist() for row in table.seen] == needed
+    assert max(map(len, needed)) < K
+    plays = analysis.play_all(table, policies)  # raises where an arm's cell was not taken
+    assert set(plays) >= {"main", "direct", "constant price", "cap", "planner"}
+
+
+def test_arms_are_frozen_once(known, tmp_path, monkeypatch):
+    tuned, policies, _ = known
+    monkeypatch.setattr(main_part, "tune", lambda records, seed: tuned)
+    monkeypatch.setattr(main_part, "freeze", lambda tuning, seed: policies)
+    made, target = tmp_path / "tune.jsonl", tmp_path / "policies.json.gz"
+    made.write_text("")
+    first = main_part.freeze_file(made, target, seed=0)
+    assert main_part.read_frozen(target).digest() == policies.digest()
+    monkeypatch.setattr(main_part, "freeze", None)
+    assert main_part.freeze_file(made, target, seed=0) == first, "not written again"
+    made.write_text("\n")
+    with pytest.raises(ValueError, match="must be of the log tune.jsonl; got one of another"):
+        main_part.freeze_file(made, target, seed=0)
