@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.common.results import plain
 from experiments.pool.choose import COST, best_cell, capped_cell, least_price
-from experiments.pool.demand import learn_leader, signals
+from experiments.pool.demand import LEADER_STEPS, learn_leader, signals
 from experiments.pool.predictors import Encoder, Predictor, concave
 from experiments.pool.sessions import CELLS
 from experiments.pool.table import CHEAPEST, Table
@@ -112,7 +112,7 @@ def name_of(k: int) -> str:
     return f"({c:g}, {p:g}, {u:g})"
 
 
-def freeze(tuning: Tuning, *, seed: int, steps: int = 600) -> Policies:
+def freeze(tuning: Tuning, *, seed: int, steps: int = LEADER_STEPS) -> Policies:
     """Sets every arm's numbers on the tuning turns.
 
     Args:

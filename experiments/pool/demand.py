@@ -27,7 +27,7 @@ from stackjax.agents.tasks._tasks import TASK_TYPES
 
 SIGNALS = 16  # drawn for each turn
 LOWEST_PRICE = 0.01
-FIT_STEPS, LEADER_STEPS = 200, 600
+FIT_STEPS, LEADER_STEPS = 200, 1200
 RATE = 0.03
 PRIOR, LEAST = 0.5, 0.2
 HELD = 5  # one session in so many decides when the leader's fits of executors stop
@@ -103,7 +103,7 @@ def learn_leader(
         steps=FIT_STEPS,
     )
     worth = jax.vmap(lambda t, state: demand.worth(jnp.zeros(()), t, state))(tokens, seen)
-    factor = judged(np.asarray(worth, float), play["right"], np.asarray(seen.task))
+    factor = judged(np.asarray(worth, float), play["right"], np.asarray(seen.task), play["row"])
     states = [states_of(tuning.table, load) for load in pools]
     contexts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states)
     leader, history = sj.fit_leader(
@@ -130,23 +130,26 @@ def learn_leader(
     return arrays_of(leader), found
 
 
-def judged(worth: np.ndarray, right: np.ndarray, kind: np.ndarray) -> np.ndarray:
+def judged(worth: np.ndarray, right: np.ndarray, kind: np.ndarray, row: np.ndarray) -> np.ndarray:
     """`[6]`: by how much right answers rise with what tokens are worth to executors, by type.
 
-    The slope of a regression within the type, with a normal prior of mean 1 and spread `PRIOR`; a
-    turn is seen several times, which counts once.
+    The slope of a regression within turns, with a normal prior of mean 1 and spread `PRIOR`. Between
+    turns it would be too low: where more tokens are used at the same price, the turn is harder.
 
     Args:
       worth: `[N]`, of the tokens that were used.
       right: `[N]`, 1 or 0.
       kind: `[N]`, index into `TASK_TYPES`.
+      row: `[N]`, the turn.
     """
+    count = np.maximum(np.bincount(row), 1)
+    x, y = (values - (np.bincount(row, values) / count)[row] for values in (worth, right))
+    again = SIGNALS * TUNING_CELLS / len(CELLS)  # plays of a turn, which are not independent
     factor = np.ones(len(TASK_TYPES))
-    again = SIGNALS * TUNING_CELLS / len(CELLS)
     for i in np.unique(kind):
-        x, y = (values[kind == i] - values[kind == i].mean() for values in (worth, right))
-        weight = PRIOR**2 / (max(float(y.var()), 1e-3) * again)
-        factor[i] = max((weight * x @ y + 1) / (weight * x @ x + 1), LEAST)
+        a, b = x[kind == i], y[kind == i]
+        weight = PRIOR**2 / (max(float(b.var()), 1e-2) * again)
+        factor[i] = max((weight * a @ b + 1) / (weight * a @ a + 1), LEAST)
     return factor
 
 

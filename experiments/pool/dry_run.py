@@ -158,7 +158,7 @@ def _compared(title: str, found: dict[str, Any]) -> str:
 
 
 def _savings(found: dict[str, Any]) -> str:
-    ratio, low, high = found["tokens"]
+    ratio, low, high = found["tokens"].values()
     lost, bound = 100 * found["right"]["estimate"], 100 * found["low_right"]
     return (
         f"H3: {ratio:.3f} [{low:.3f}, {high:.3f}] of the tokens, p {found['p_tokens']:.3f}; right "

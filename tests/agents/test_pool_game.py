@@ -92,7 +92,7 @@ def test_the_gradient_goes_through_the_response(x64):
     values = jax.jit(jax.vmap(utility))
     step = 1e-5
     for axis in range(2):
-        nudge = step * jnp.eye(2)[axis]
+        nudge = step * jnp.eye(2)[axis][None]
         numeric = (values(signals + nudge, turns) - values(signals - nudge, turns)) / (2 * step)
         np.testing.assert_allclose(slopes[:, axis], numeric, atol=1e-6)
     assert float(jnp.abs(slopes).max()) > 0.05
@@ -104,7 +104,7 @@ def test_the_multiplier_is_the_shadow_price(x64):
     """`fit_leader` under the pool against a linear program over all mixtures of cells."""
     turns = contexts(40, 3, jnp.float64, seed=5)
     quality, tokens = np.asarray(turns.quality), np.asarray(turns.tokens)
-    pool, soft = 0.6, game.PoolWeights(temperature=0.02)
+    pool, soft = 0.6, game.PoolWeights(temperature=0.05)
     rows = np.kron(np.eye(40), np.ones(3))
     optimum = linprog(
         -quality.ravel() / 40, tokens.ravel()[None] / 40, [pool], rows, np.ones(40), bounds=(0, 1)
@@ -121,16 +121,16 @@ def test_the_multiplier_is_the_shadow_price(x64):
         response=jnp.full(3, 1 / 3),
         key=jax.random.key(0),
         constraints=[sj.fit.Average(game.tokens_used, at_most=pool)],
-        steps=300,
+        steps=600,
         batch_size=None,
-        learning_rate=0.1,
+        learning_rate=0.05,
     )
     multiplier = float(history.multipliers[-1, 0])
-    assert abs(float(history.constraints[-1, 0])) < 0.01
-    assert multiplier == pytest.approx(shadow, abs=0.12)
+    assert bool(history.fit_converged) and abs(float(history.constraints[-1, 0])) < 1e-4
+    assert multiplier == pytest.approx(shadow, abs=0.03)
     assert float(history.utility[-1]) == pytest.approx(best, abs=0.02)
     alpha = float(jax.nn.sigmoid(fitted.args[0]))
-    assert alpha == pytest.approx(float(game.priced_subsidy(multiplier)), abs=0.05)
+    assert alpha == pytest.approx(float(game.priced_subsidy(multiplier)), abs=0.01)
 
 
 def test_a_window_has_sessions_that_open_and_close(x64):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.common.results import plain
-from experiments.pool import analysis, arms, choose, dry_run, main_part, take, tuning
+from experiments.pool import analysis, arms, choose, demand, dry_run, main_part, take, tuning
 from experiments.pool.predictors import PSI, concave, cross_fitted, fit_predictor, log_loss
 from experiments.pool.replay import Played, replay
 from experiments.pool.sessions import CELLS
@@ -234,3 +234,19 @@ def test_arms_are_frozen_once(known, tmp_path, monkeypatch):
     made.write_text("\n")
     with pytest.raises(ValueError, match="must be of the log tune.jsonl; got one of another"):
         main_part.freeze_file(made, target, seed=0)
+
+
+def test_a_factor_compares_within_turns():
+    """Harder turns use more tokens and are right less often; within a turn tokens help by half."""
+    rng = np.random.default_rng(0)
+    row = np.repeat(np.arange(400), 5)
+    hard = rng.random(400)[row]
+    worth = 0.6 * hard + 0.4 * rng.random(len(row))
+    right = (rng.random(len(row)) < 0.9 - 1.3 * 0.6 * hard + 0.5 * (worth - 0.6 * hard)).astype(
+        float
+    )
+    kind = (row >= 200).astype(int)
+    found = demand.judged(worth, right, kind, row)
+    assert found[:2] == pytest.approx([0.5, 0.5], abs=0.25) and (found[2:] == 1).all()
+    slope = np.polyfit(worth, right, 1)[0]
+    assert slope < 0, "what a comparison between turns would say"
