@@ -133,8 +133,8 @@ def learn_leader(
 def judged(worth: np.ndarray, right: np.ndarray, kind: np.ndarray, row: np.ndarray) -> np.ndarray:
     """`[6]`: by how much right answers rise with what tokens are worth to executors, by type.
 
-    The slope of a regression within turns, with a normal prior of mean 1 and spread `PRIOR`. Between
-    turns it would be too low: where more tokens are used at the same price, the turn is harder.
+    The slope of a regression within turns, with a normal prior of mean 1 and spread `PRIOR`.
+    Between turns it would be too low: where more tokens are used at one price, the turn is harder.
 
     Args:
       worth: `[N]`, of the tokens that were used.

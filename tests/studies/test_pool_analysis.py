@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from experiments.common.results import plain
 from experiments.pool import analysis, arms, choose, demand, dry_run, main_part, take, tuning
@@ -14,6 +16,7 @@ from experiments.pool.sessions import CELLS
 from experiments.pool.table import CHEAPEST, MENU, Table, table_of
 from stackjax.agents.executor._adapter import executed_action
 from stackjax.agents.executor._executor import Executor, TurnOutcome
+from stackjax.agents.game import PoolLeader
 from stackjax.agents.log import TurnLog, read_log
 from stackjax.agents.tasks import make_research_session
 
@@ -250,3 +253,28 @@ def test_a_factor_compares_within_turns():
     assert found[:2] == pytest.approx([0.5, 0.5], abs=0.25) and (found[2:] == 1).all()
     slope = np.polyfit(worth, right, 1)[0]
     assert slope < 0, "what a comparison between turns would say"
+
+
+def test_the_leader_as_arrays_says_what_its_network_says():
+    table = log(3, 7)
+    leader = PoolLeader(rngs=nnx.Rngs(3))
+    said = demand.signals(demand.arrays_of(leader), table, 8)
+    states = demand.states_of(table, 8)
+    np.testing.assert_allclose(said, jax.vmap(leader)(states), atol=1e-5)
+    other = demand.signals(demand.arrays_of(leader), table, 2)
+    assert np.abs(said - other).max() > 1e-3, "the load is read"
+
+
+def test_what_the_leader_sees_is_what_was_tried(known):
+    tuned, _, _ = known
+    play = demand.observed_play(tuned, 160.0, seed=0)
+    row, price = play["row"], 3 * (1 - play["signal"][:, 1])
+    cells = choose.best_cell(
+        tuned.quality[row], tuned.tokens[row] / 160.0, price, play["signal"][:, 0]
+    )
+    assert tuned.table.seen[row, cells].all()
+    np.testing.assert_allclose(play["tokens"], tuned.table.tokens[row, cells] / 160.0)
+    np.testing.assert_array_equal(play["right"], tuned.table.correct[row, cells])
+    share = len(row) / (len(tuned.table) * demand.SIGNALS)
+    assert share == pytest.approx(5 / K, abs=0.05)
+    assert np.corrcoef(price, play["tokens"])[0, 1] < -0.2, "dear tokens are used less"
