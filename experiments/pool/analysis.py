@@ -21,6 +21,7 @@ from experiments.pool.arms import (
     POOLS,
     RULE,
     Policies,
+    needed_cells,
 )
 from experiments.pool.choose import COST
 from experiments.pool.power import clustered_variance, turns_needed
@@ -70,6 +71,7 @@ def analyse(
         "turns": len(table),
         "sessions": len(np.unique(table.session)),
         "base_tokens": policies.base_tokens,
+        "cells_a_turn": float(np.mean([len(row) for row in needed_cells(policies, table)])),
         "arms": {name: describe(table, arm, policies) for name, arm in plays.items()},
         "estimates": {} if tuning is None else off_policy(table, tuning, policies, plays),
         "tests": tests,

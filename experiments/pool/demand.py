@@ -29,7 +29,7 @@ SIGNALS = 16  # drawn for each turn
 LOWEST_PRICE = 0.01
 FIT_STEPS, LEADER_STEPS = 200, 1200
 RATE = 0.03
-PRIOR, LEAST = 0.5, 0.2
+PRIOR, LEAST = 0.25, 0.2  # of the factors
 HELD = 5  # one session in so many decides when the leader's fits of executors stop
 
 

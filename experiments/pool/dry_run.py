@@ -117,6 +117,7 @@ def _model(name: str, result: dict[str, Any]) -> str:
         f"{tuning['turns']} turns of {tuning['sessions']} sessions",
         f"log loss, other sessions: executor {loss['executor']:.3f}, leader {loss['leader']:.3f}, "
         f"cells' means {loss['cells']:.3f}",
+        f"all arms at all loads need {result['cells_a_turn']:.1f} cells a turn",
         _arms(result["arms"]),
         _compared("hypothesis", {key: tests[key] for key in ("H1", "H2")}),
         _savings(tests["H3"]),
