@@ -146,9 +146,10 @@ def judged(worth: np.ndarray, right: np.ndarray, kind: np.ndarray, row: np.ndarr
     x, y = (values - (np.bincount(row, values) / count)[row] for values in (worth, right))
     again = SIGNALS * TUNING_CELLS / len(CELLS)  # plays of a turn, which are not independent
     factor = np.ones(len(TASK_TYPES))
+    # the noise of an answer, over all types: in a type where none changed it would seem to be none
+    weight = PRIOR**2 / (max(float(right.var()), 1e-2) * again)
     for i in np.unique(kind):
         a, b = x[kind == i], y[kind == i]
-        weight = PRIOR**2 / (max(float(b.var()), 1e-2) * again)
         factor[i] = max((weight * a @ b + 1) / (weight * a @ a + 1), LEAST)
     return factor
 
