@@ -21,13 +21,19 @@ from stackjax.agents.tasks._tasks import Episode
 from stackjax.agents.tasks._tools import find_call
 
 Cell = tuple[float, float, float]
+CellsOf = Callable[[Episode, int], tuple[Sequence[Cell], float, str]]
 TUNING_CELLS = 5
 LEADER = ("task_complexity", "context_tokens", "turn_index")
 """What the leader's state has with the task type; complexity is a constant here."""
 
 
-def take(args: Any, part: str) -> None:
+def take(args: Any, part: str, *, cells_of: CellsOf | None = None) -> None:
     """Takes the turns of one part that the log lacks; `args` are those of `experiments.pool`.
+
+    Args:
+      args: the command line's.
+      part: of `sessions.PARTS`.
+      cells_of: as in `take_sessions`; by default the part's own.
 
     Raises:
       ValueError: The log is of another model or adapter, or the file has too few rows.
@@ -47,7 +53,7 @@ def take(args: Any, part: str) -> None:
         entry = served_environment(model, args.server, local=args.base_url is None)
         entry |= {"adapter": ADAPTER, "part": part, "hotpotqa": sha256(args.hotpotqa)}
         record_environment(args.out / f"environment-{part}-{args.executor}.json", entry)
-        take_sessions(executor, sessions, log, cells_of=CELLS_OF[part])
+        take_sessions(executor, sessions, log, cells_of=cells_of or CELLS_OF[part])
 
 
 def take_sessions(
@@ -55,7 +61,7 @@ def take_sessions(
     sessions: Sequence[Episode],
     log: TurnLog,
     *,
-    cells_of: Callable[[Episode, int], tuple[Sequence[Cell], float, str]],
+    cells_of: CellsOf,
 ) -> None:
     """Asks each turn under the cells that `cells_of` names; finished lines are not taken again.
 

@@ -109,7 +109,7 @@ def test_a_log_is_packed_and_judged(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--take"], "`take` must be given with `pilot` or `tune`; got []"),
+        (["--take"], "`take` must be given with `pilot`, `tune` or `main`; got []"),
         (["--pilot", "--pack"], "must not be combined; got ['pilot', 'pack']"),
         (["--tune"], "`tune` must come with `take`"),
         (["--pilot", "--take"], "`hotpotqa` must be given with `take`"),

@@ -21,10 +21,18 @@ from stackjax.agents.control._environment import (
     TurnResult,
     scripts_of,
 )
+from stackjax.agents.control._pool_dynamics import (
+    PoolDynamics,
+    PoolWindow,
+    interleave,
+    open_window,
+)
 
 __all__ = [
     "Controller",
     "Decision",
+    "PoolDynamics",
+    "PoolWindow",
     "Script",
     "Scripts",
     "Session",
@@ -36,6 +44,8 @@ __all__ = [
     "context_of",
     "contexts_of",
     "greedy_cell",
+    "interleave",
     "known_world",
+    "open_window",
     "scripts_of",
 ]

@@ -11,6 +11,13 @@ tokens in units of the reference policy's tokens at the same context,
 
 The paper prints the hinge `[z]_+`; we use `sp_k(z) = k log(1 + exp(z / k))`, which lies above it by
 at most `k log 2`, because the stability bound needs a smooth follower.
+
+The default weights put the leader's optimum at a corner. Both payoffs see the response only through
+Q and t. Where the leader's shortfall counts, it gives up one unit of t for `w_S / w_D` = 1/3 of
+quality; the follower already does so for `w_C (1 - alpha)`, at most 0.3. Equal rates need alpha* =
+1 - (w_S / w_D) / w_C = -0.11, below the box: any subsidy makes a follower spend more that spends
+too much without one. The game of a common pool (`pool_game`) has `w_C` = 3 and a price of tokens
+between 0 and 3, so that its optimum is inside.
 """
 
 from __future__ import annotations
