@@ -247,6 +247,7 @@ def _run(
             # a fit without any error, or a model of the objective that has little left to gain
             flat = (value >= 0) & (value <= _EXACT * first) & (number > 0)
             flat |= (norm > 0) & (left <= _LITTLE * jnp.abs(value))
+            flat &= score.converged > 0  # else the objective is a mean over no rows
             # nothing to be seen: what was known of the slope before stays so
             flat = jnp.where((norm > 0) & ~jnp.isfinite(left), history_before.fit_converged, flat)
             # memory of a long way may mislead the search: it begins anew once
