@@ -64,7 +64,8 @@ def fit_follower(
       module: the follower's utility, `(action, response, context) -> scalar` (for
         `BehaviourCloning` the follower's answer, `(action, context) -> response`), an `nnx.Module`
         or other callable pytree. `nnx.Param`s are trained (in a pytree without `nnx.Variable`s,
-        all floating-point leaves).
+        all floating-point leaves). Give parameters units of about one: where one is worth thousands
+        and another units, L-BFGS may stop short.
       observations: the play, N rows; with gaps and weights if need be.
       key: for the minibatches and the validation split.
       estimator: how the play is explained; `ResponseRegression()` if None.
