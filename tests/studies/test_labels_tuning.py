@@ -141,42 +141,42 @@ def test_a_head_that_is_nan_at_zero_keeps_its_estimate():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s, c: c(labels.stacksl, [0.0], s, 5, key=KEY), ValueError, "candidates: needs"),
-        (lambda s, c: c(3, jnp.ones(2), s, 5, key=KEY), TypeError, "make: got 3"),
+        (lambda s, c: c(labels.stacksl, [0.0], s, 5, key=KEY), ValueError, "`candidates` must hold arrays with one common leading axis, not empty"),
+        (lambda s, c: c(3, jnp.ones(2), s, 5, key=KEY), TypeError, "`make` must be a function candidate -> Learner; got 3"),
         (lambda s, c: c(labels.stacksl, jnp.ones(0), s, 5, key=KEY), ValueError, "candidates"),
-        (lambda s, c: labels.GateSettings.create(threshold=0.0), ValueError, "threshold: got 0"),
+        (lambda s, c: labels.GateSettings.create(threshold=0.0), ValueError, "`threshold` must be positive and finite; got 0"),
         (
             lambda s, c: labels.smoothed_run(
                 labels.GateSettings.create(threshold=1.0), squares, 5, budget=1.0, temperature=0.0
             ),
             ValueError,
-            "temperature: got 0",
+            "`temperature` must be positive and finite; got 0",
         ),
         (
             lambda s, c: labels.smoothed_run(
                 labels.GateSettings.create(threshold=1.0), squares, 5, budget=1.0, confidence=2.0
             ),
             ValueError,
-            "confidence: got 2.0",
+            "`confidence` must lie in \\(0, 1\\]; got 2.0",
         ),
         (
             lambda s, c: labels.smoothed_run(0.3, squares, 5, budget=1.0),  # pyright: ignore
             TypeError,
-            "settings: got float",
+            "`settings` must be a GateSettings; got 0.3",
         ),
         (
             lambda s, c: labels.tune_gate(
                 labels.GateSettings.create(threshold=1.0), squares, 5, budget=1.0
             ),
             ValueError,
-            "streams: needs arrays",
+            "`streams` must hold arrays with one common leading axis, not empty",
         ),
         (
             lambda s, c: labels.tune_gate(
                 labels.GateSettings.create(threshold=1.0), s, 5, budget=1.0, steps=0
             ),
             ValueError,
-            "steps: got 0",
+            "`steps` must be at least 1; got 0",
         ),
         (
             lambda s, c: labels.run_last_layer(
@@ -192,14 +192,14 @@ def test_a_head_that_is_nan_at_zero_keeps_its_estimate():
                 Square(), labels.stacksl(), squares, 5, capacity=0, key=KEY
             ),
             ValueError,
-            "capacity: got 0",
+            "`capacity` must be at least 1; got 0",
         ),
         (
             lambda s, c: labels.run_last_layer(
                 3, labels.stacksl(), squares, 5, capacity=1, key=KEY
             ),
             TypeError,
-            "head: got int",
+            "`head` must be a callable pytree; got 3",
         ),
     ],
 )  # fmt: skip
