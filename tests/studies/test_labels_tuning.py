@@ -141,10 +141,10 @@ def test_a_head_that_is_nan_at_zero_keeps_its_estimate():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s, c: c(labels.stacksl, [0.0], s, 5, key=KEY), ValueError, "`candidates` must hold"),
+        (lambda s, c: c(labels.stacksl, [0.0], s, 5, key=KEY), ValueError, "`candidates` must"),
         (lambda s, c: c(3, jnp.ones(2), s, 5, key=KEY), TypeError, "`make` must be a function"),
         (lambda s, c: c(labels.stacksl, jnp.ones(0), s, 5, key=KEY), ValueError, "candidates"),
-        (lambda s, c: labels.GateSettings.create(threshold=0.0), ValueError, "`threshold` must be positive"),
+        (lambda s, c: labels.GateSettings.create(threshold=0.0), ValueError, "`threshold` must"),
         (
             lambda s, c: labels.smoothed_run(
                 labels.GateSettings.create(threshold=1.0), squares, 5, budget=1.0, temperature=0.0

@@ -15,9 +15,9 @@ from experiments.repair.fit import prepare  # pyright: ignore[reportMissingImpor
     [
         (["--data", "nowhere"], "data: no such file or folder: nowhere"),
         (["--steps", "0"], "steps must be at least 1"),
-        (["--level", "1"], "level: got 1.0, must lie in (0, 1)"),
+        (["--level", "1"], "`level` must lie in (0, 1); got 1.0"),
         (["--tool-cap", "2"], "tool-cap must lie in [0, 1], got 2.0"),
-        (["--margin", "-1"], "margin and max_failure must lie in [0, 1]"),
+        (["--margin", "-1"], "`margin` must lie in [0, 1]; got -1.0"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):
