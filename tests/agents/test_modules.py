@@ -76,7 +76,12 @@ def test_follower_learns_an_executor_that_follows_rules(contexts):
     )
     box = resource_game().response_set
     follower, history = sj.fit_follower(
-        LearnedFollower(rngs=nnx.Rngs(0)), train, key=jax.random.key(0), response_set=box, steps=300
+        LearnedFollower(rngs=nnx.Rngs(0)),
+        train,
+        key=jax.random.key(0),
+        response_set=box,
+        steps=300,
+        batch_size=256,
     )
     found = answers(resource_game(follower), test.action, test.context)
     assert found.converged.all()

@@ -231,6 +231,6 @@ def test_shapes_that_do_not_fit_are_noted():
 
 def test_a_history_prints_as_one_line():
     seen = sj.Observations(jnp.zeros(4), jnp.arange(4.0), 0.5 * jnp.arange(4.0))
-    fit = lambda key: sj.fit_follower(pull, seen, steps=3, key=key)[1]
+    fit = lambda key: sj.fit_follower(pull, seen, steps=3, key=key, batch_size=4)[1]
     assert len(repr(fit(KEY))) < 150 and "steps=3" in repr(fit(KEY))
     assert "History" in repr(jax.vmap(fit)(jax.random.split(KEY, 2)))
