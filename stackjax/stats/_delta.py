@@ -45,8 +45,8 @@ def delta_interval(
       ...     duopoly.game, action=duopoly.action, response=duopoly.response, context=demand
       ... ).action
       >>> found = sj.stats.delta_interval(optimum, jnp.array(13.0), jnp.array([[0.16]]))
-      >>> print(found.estimate, found.low.round(2), found.high.round(2))
-      6.0 5.61 6.39
+      >>> print(f"{found.estimate:.2f} {found.low:.2f} {found.high:.2f}")
+      6.00 5.61 6.39
     """
     check_within("alpha", alpha, "(0, 1)")
     at, unravel = ravel_pytree(estimate)
