@@ -236,7 +236,7 @@ def against_rule(table: Table, policies: Policies, plays: Plays, *, seed: int) -
 def off_policy(
     table: Table, tuning: Tuning, policies: Policies, plays: Plays
 ) -> dict[str, dict[str, float]]:
-    """Estimates from the tuning turns, without a pool, beside what came out; means over loads."""
+    """Estimates from the tuning turns, without a pool, next to what came out; means over loads."""
     found: dict[str, dict[str, float]] = {}
     for load in LOADS:
         for name, cells in policies.choose(tuning.table, load).items():

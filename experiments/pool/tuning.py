@@ -65,7 +65,7 @@ class Tuning:
         return self.outcomes(np.full(len(self.table), k))
 
     def report(self) -> dict[str, float]:
-        """Log losses of the predictors on turns of other sessions, beside the cells' means."""
+        """Log losses of the predictors on turns of other sessions, next to the cells' means."""
         seen = self.table.seen
         mean = (self.table.correct * seen).sum(0) / np.maximum(seen.sum(0), 1)
         error = lambda tokens: float(np.abs(tokens - self.table.tokens)[seen].mean())

@@ -15,7 +15,7 @@ from stackjax._arrays.typing import PyTree
 from stackjax.solvers.newton._search import Minimum
 
 Value = Callable[[jax.Array, PyTree], jax.Array]
-# Actions that are looked at, half as many ways to each, and peaks climbed, the first among them.
+# Actions that are looked at, each with the middle of the way there, and peaks that are climbed.
 SAMPLES, PEAKS = 32, 3
 # Differences below these many units of rounding are none.
 _NOISE = 64

@@ -237,7 +237,7 @@ def _run(
         kept = choose(priced(state.kept, state.prices, score.constraints, options), state.kept)
         flat = (seen.most > 0) & seen.gone(options.steps, FLAT, terms.noisy)
         stopped, least, stalled = diverged, state.least, state.stalled
-        restarted, history_before = state.restarted, state.history
+        restarted = state.restarted
         if options.quasi_newton:
             first = jnp.where(number == 0, value, -state.history.utility[0])
             left = decrement(moments, slope, state.arrays)
@@ -249,7 +249,7 @@ def _run(
             flat |= (norm > 0) & (left <= _LITTLE * jnp.abs(value))
             flat &= score.converged > 0  # else the objective is a mean over no rows
             # nothing to be seen: what was known of the slope before stays so
-            flat = jnp.where((norm > 0) & ~jnp.isfinite(left), history_before.fit_converged, flat)
+            flat = jnp.where((norm > 0) & ~jnp.isfinite(left), state.history.fit_converged, flat)
             # memory of a long way may mislead the search: it begins anew once
             restart = (stalled >= _STALLED) & ~state.restarted
             moments = jax.tree.map(

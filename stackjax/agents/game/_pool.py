@@ -256,8 +256,8 @@ def pool_leader_utility(
       >>> one = jnp.array(1.0)
       >>> state = sj.agents.game.PoolState(jnp.array(0), 250 * one, one, one, 8 * one, 2 * one)
       >>> context = sj.agents.game.PoolContext(state, jnp.array([0.3, 0.8]), jnp.array([0.4, 0.9]))
-      >>> signal, dear_cell = jnp.array([0.0, 0.9]), jnp.array([0.0, 1.0])
-      >>> print(sj.agents.game.pool_leader_utility(signal, dear_cell, context))
+      >>> signal, second = jnp.array([0.0, 0.9]), jnp.array([0.0, 1.0])
+      >>> print(sj.agents.game.pool_leader_utility(signal, second, context))
       1.6
     """
     right = context.state.stake * jnp.sum(response * context.quality)
