@@ -89,14 +89,18 @@ def told(owner: str, status: Any, shown: dict[str, PyTree]) -> str:
     """
     numbers = ", ".join(f"{name}={_short(tree)}" for name, tree in shown.items())
     if isinstance(status, Status):
-        ending = str(status) if status is Status.CONVERGED else f"{status}: {status.advice}"
-        return f"{owner}({numbers}): {ending}"
+        return f"{owner}({numbers}): {with_advice(status)}"
     kinds, counts = np.unique(status, return_counts=True)
     parts = [
         f"{count} {kind}" if kind == Status.CONVERGED else f"{count} {kind} ({Status(kind).advice})"
         for kind, count in zip(kinds.tolist(), counts.tolist())
     ]
     return f"{owner}({numbers}): of {status.size}, " + "; ".join(parts)
+
+
+def with_advice(status: Any) -> str:
+    """A status and, where something is left to do, its advice."""
+    return str(status) if status == Status.CONVERGED else f"{status}: {status.advice}"
 
 
 def _short(tree: PyTree) -> str:

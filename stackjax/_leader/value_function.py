@@ -37,6 +37,40 @@ class Optimum(struct.PyTreeNode):
     others: jax.Array
 
 
+class Through(struct.PyTreeNode):
+    """The leader's utility through the follower's answer.
+
+    `worth` is what a search maximises: an action whose follower has no answer is worth nothing, so
+    that the search turns back.
+    """
+
+    game: Game
+    context: PyTree
+    follower: Solver
+    nested: bool = struct.field(pytree_node=False, default=False)
+
+    def utility(self, action: PyTree, warm: PyTree) -> tuple[jax.Array, tuple[PyTree, Quality]]:
+        """It, and the answer, searched from `warm`, with its report."""
+        answer, report = respond(
+            self.game, action, self.context, warm, self.follower, nested=self.nested
+        )
+        value = evaluate(self.game.leader_utility, "leader_utility", action, answer, self.context)
+        return value, (answer, report)
+
+    def worth(self, action: PyTree, warm: PyTree) -> tuple[jax.Array, PyTree]:
+        """It where the follower's search converged, else -inf; and the answer."""
+        value, (answer, report) = self.utility(action, warm)
+        dtype = jnp.result_type(*jax.tree.leaves(action))
+        return jnp.where(report.converged > 0, value.astype(dtype), -jnp.inf), answer
+
+    def slope(self, action: PyTree, warm: PyTree) -> tuple[PyTree, tuple[PyTree, Quality]]:
+        """Its slope in the action, zeros where that is free, and the answer with its report."""
+        free = self.game.action_set.only_bounds and self.game.action_set.open_sides == (True, True)
+        if free:
+            return jax.tree.map(jnp.zeros_like, action), self.utility(action, warm)[1]
+        return jax.grad(self.utility, has_aux=True)(action, warm)
+
+
 def climb(
     game: Game,
     action: PyTree,
@@ -57,45 +91,19 @@ def climb(
     start, unravel = ravel_pytree(at_least_float32(action))
     start_response, unravel_response = ravel_pytree(at_least_float32(response))
     bounds = map(flat, game.action_set.bounds(unravel(start)))
+    through = Through(game, context, follower, nested=True)
 
     def utility(y: jax.Array, warm: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, quality = respond(
-            game, unravel(y), context, unravel_response(warm), follower, nested=True
-        )
-        gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
-        # An action whose follower has no answer is worth nothing: the search turns back.
-        gain = jnp.where(quality.converged > 0, gain.astype(y.dtype), -jnp.inf)
-        return gain, lax.stop_gradient(flat(value))
+        gain, answer = through.worth(unravel(y), unravel_response(warm))
+        return gain, lax.stop_gradient(flat(answer))
 
     y, found = on_box(
         utility, start, *bounds, settings=settings, aux=start_response, nested=True,
         around=highest if widely else None,
     )  # fmt: skip
     best = unravel(y)
-    warm = unravel_response(found.aux)
-    slope, (answer, report) = _slope(game, best, context, warm, follower, nested=True)
+    slope, (answer, report) = through.slope(best, unravel_response(found.aux))
     return Optimum(best, answer, slope, found.quality, report, found.others)
-
-
-def _slope(
-    game: Game,
-    action: PyTree,
-    context: PyTree,
-    warm: PyTree,
-    follower: Solver,
-    *,
-    nested: bool = False,
-) -> tuple[PyTree, tuple[PyTree, Quality]]:
-    """The slope of the leader's utility in its action, and the follower's answer to that."""
-
-    def utility(action: PyTree) -> tuple[jax.Array, tuple[PyTree, Quality]]:
-        answer, report = respond(game, action, context, warm, follower, nested=nested)
-        value = evaluate(game.leader_utility, "leader_utility", action, answer, context)
-        return value, (answer, report)
-
-    if game.action_set.only_bounds and game.action_set.open_sides == (True, True):
-        return jax.tree.map(jnp.zeros_like, action), utility(action)[1]
-    return jax.grad(utility, has_aux=True)(action)
 
 
 def ascend(
@@ -133,17 +141,13 @@ def _finish_on_set(
     """Of a set with a projection; the response is warm-started from `response` throughout."""
     start, unravel = ravel_pytree(at_least_float32(action))
     warm = at_least_float32(response)
-
-    def utility(y: jax.Array) -> jax.Array:
-        value, quality = respond(game, unravel(y), context, warm, follower, nested=True)
-        gain = evaluate(game.leader_utility, "leader_utility", unravel(y), value, context)
-        return jnp.where(quality.converged > 0, gain.astype(y.dtype), -jnp.inf)
-
+    through = Through(game, context, follower, nested=True)
+    utility = lambda y: through.worth(unravel(y), warm)[0]
     lower, upper = map(flat, game.action_set.bounds(unravel(start)))
     project = lambda y: flat(game.action_set.project(unravel(y)))
     y, found = on_projectable(utility, project, start, upper - lower, settings=settings)
     best = unravel(y)
-    slope, (answer, report) = _slope(game, best, context, warm, follower, nested=True)
+    slope, (answer, report) = through.slope(best, warm)
     none = jnp.zeros((), y.dtype)
     return Optimum(best, answer, slope, found.quality, report, none)
 
@@ -158,16 +162,15 @@ def _gradient_steps(
 ) -> tuple[PyTree, PyTree, jax.Array]:
     """The action and response where the optimiser's steps are short, and how many it took."""
     action, response = at_least_float32(action), at_least_float32(response)
-    dtype = jnp.result_type(*jax.tree.leaves(action))
     project = game.action_set.project
+    through = Through(game, context, follower)
     low, high = game.action_set.bounds(action)
     optimizer = optax.lbfgs() if settings.optimizer is None else settings.optimizer
     optimizer = optax.with_extra_args_support(optimizer)
 
     def loss(action: PyTree, warm: PyTree) -> tuple[jax.Array, PyTree]:
-        value, quality = respond(game, action, context, warm, follower)
-        gain = evaluate(game.leader_utility, "leader_utility", action, value, context)
-        return -jnp.where(quality.converged > 0, gain, -jnp.inf).astype(dtype), value
+        gain, answer = through.worth(action, warm)
+        return -gain, answer
 
     def free(slope: PyTree, action: PyTree) -> PyTree:
         """The slope, 0 where it leads out of a bound: memory of it would bend other directions."""

@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 
 from stackjax._arrays.arguments import concrete
+from stackjax._arrays.status import with_advice
 from stackjax._arrays.typing import PyTree
 
 
@@ -123,11 +124,9 @@ class History(struct.PyTreeNode):
         if getattr(self.steps, "ndim", 1) or not concrete(self):
             return f"History(steps={self.steps!r}, ...)"  # traced, or of several fits
         first, last = (float(self.utility[i]) for i in (0, -1))
-        status = self.status
-        ending = str(status) if status is FitStatus.CONVERGED else f"{status}: {status.advice}"
         return (
             f"History(steps={int(self.steps)}, utility from {first:.6g} to {last:.6g}, "
-            f"converged={float(self.converged[-1]):.4g}): {ending}"
+            f"converged={float(self.converged[-1]):.4g}): {with_advice(self.status)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a fit still gains: the best step yet, and a running mean of slopes."""
+"""Whether a fit still gains: the best look, a running mean of slopes, and a line search's end."""
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,10 @@ Arrays = list[jax.Array]
 # The slope at the end: a mean over about this share of the steps, and what counts as none, in
 # standard errors of that mean and as a share of the steepest one; of a constraint, of the largest.
 WINDOW, ERRORS, FLAT, KEPT = 0.1, 3.0, 1e-4, 5e-3
+# A quasi-Newton fit begins anew, and the second time ends, where so many steps on end gain no more
+# than so many units of rounding. It has converged where its model of the objective promises less
+# than the third part of the objective, or where this is the fourth part of the first.
+_STALLED, _ULPS, _LITTLE, _EXACT = 10, 4, 1e-4, 1e-11
 
 
 class Best(struct.PyTreeNode):
@@ -112,3 +116,59 @@ def decrement(moments: PyTree, slope: Arrays, arrays: Arrays) -> jax.Array:
     promised = jnp.asarray(optax.tree.vdot(slope, direction)) / 2
     sound = jnp.any(memory.weights_memory > 0) & (promised >= 0)
     return jnp.where(sound, promised, jnp.inf)
+
+
+class Descent(struct.PyTreeNode):
+    """How a quasi-Newton search goes.
+
+    Attributes:
+      first: `[]` the objective, which is minimised, before the first step.
+      least: `[]` its least value.
+      stalled: `[]` steps since it last fell by more than rounding.
+      restarted: `[]` whether the search has begun anew.
+      flat: `[]` whether nothing is left to gain.
+    """
+
+    first: jax.Array
+    least: jax.Array
+    stalled: jax.Array
+    restarted: jax.Array
+    flat: jax.Array
+
+    @classmethod
+    def none(cls, dtype: jnp.dtype) -> "Descent":
+        """Before the first step."""
+        far, no = jnp.full((), jnp.inf, dtype), jnp.zeros((), bool)
+        return cls(first=far, least=far, stalled=jnp.zeros((), jnp.int32), restarted=no, flat=no)
+
+    def after(
+        self, value: jax.Array, norm: jax.Array, left: jax.Array, sound: jax.Array
+    ) -> tuple["Descent", jax.Array, jax.Array]:
+        """With one more step, whether to forget what was learned, and whether to end.
+
+        Args:
+          value: `[]` the objective before the step.
+          norm: `[]` of its gradient.
+          left: `[]` its `decrement`.
+          sound: `[]` whether the value is a mean over any rows.
+        """
+        begun = jnp.isfinite(self.first)
+        first = jnp.where(begun, self.first, value.astype(self.first.dtype))
+        slack = _ULPS * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
+        stalled = jnp.where(value < self.least - slack, 0, self.stalled + 1)
+        # a fit without any error, or a model of the objective that has little left to gain
+        flat = (value >= 0) & (value <= _EXACT * first) & begun
+        flat |= (norm > 0) & (left <= _LITTLE * jnp.abs(value))
+        # nothing to be seen: what was known of the slope before stays so
+        flat = jnp.where((norm > 0) & ~jnp.isfinite(left), self.flat, flat & sound)
+        # memory of a long way may mislead the search: it begins anew once
+        long = stalled >= _STALLED
+        restart = long & ~self.restarted
+        descent = Descent(
+            first=first,
+            least=jnp.minimum(self.least, value).astype(self.least.dtype),
+            stalled=jnp.where(restart, 0, stalled),
+            restarted=self.restarted | restart,
+            flat=flat,
+        )
+        return descent, restart, (norm == 0) | (long & self.restarted)

@@ -28,15 +28,10 @@ from stackjax.fit._options import (
     Validation,
 )
 from stackjax.fit._progress import chunks
-from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Slope, decrement, priced
+from stackjax.fit._slope import FLAT, KEPT, Arrays, Best, Descent, Slope, decrement, priced
 
 # Steps on end without a follower that converged, after which a fit has diverged.
 _PATIENCE = 20
-# A quasi-Newton fit begins anew, and the second time ends, where so many steps on end gain no more
-# than so many units of rounding. It has converged where its model of the objective promises less
-# than the third part of the objective, or where this is the fourth part of the first.
-_STALLED, _ULPS, _LITTLE, _EXACT = 10, 4, 1e-4, 1e-11
-
 Callback = Callable[[int, PyTree, History], None]
 
 
@@ -54,9 +49,7 @@ class State(struct.PyTreeNode):
       sound: the trained arrays of the last step that was of use.
       sound_step: `[]` steps taken before it.
       idle: `[]` steps since.
-      stalled: `[]` steps since the objective last fell by more than rounding.
-      restarted: `[]` whether a quasi-Newton search has begun anew.
-      least: `[]` the least value of the objective.
+      descent: how a quasi-Newton search goes.
       stopped: `[]` whether the fit is over.
       history: filled up to `history.steps`.
     """
@@ -71,9 +64,7 @@ class State(struct.PyTreeNode):
     sound: Arrays
     sound_step: jax.Array
     idle: jax.Array
-    stalled: jax.Array
-    restarted: jax.Array
-    least: jax.Array
+    descent: Descent
     stopped: jax.Array
     history: History
 
@@ -172,9 +163,7 @@ def _begin(module: PyTree, rows: PyTree, starts: PyTree, options: Options) -> St
         sound=arrays,
         sound_step=zero,
         idle=zero,
-        stalled=zero,
-        restarted=no,
-        least=jnp.full((), jnp.inf, dtype),
+        descent=Descent.none(dtype),
         stopped=no,
         history=History(
             utility=blank(count),
@@ -236,28 +225,14 @@ def _run(
         seen = choose(state.slope.after(slope, norm, options.steps), state.slope)
         kept = choose(priced(state.kept, state.prices, score.constraints, options), state.kept)
         flat = (seen.most > 0) & seen.gone(options.steps, FLAT, terms.noisy)
-        stopped, least, stalled = diverged, state.least, state.stalled
-        restarted = state.restarted
+        stopped, descent = diverged, state.descent
         if options.quasi_newton:
-            first = jnp.where(number == 0, value, -state.history.utility[0])
             left = decrement(moments, slope, state.arrays)
-            slack = _ULPS * float(jnp.finfo(value.dtype).eps) * jnp.abs(value)
-            stalled = jnp.where(value < least - slack, 0, stalled + 1)
-            least = jnp.minimum(least, value).astype(least.dtype)
-            # a fit without any error, or a model of the objective that has little left to gain
-            flat = (value >= 0) & (value <= _EXACT * first) & (number > 0)
-            flat |= (norm > 0) & (left <= _LITTLE * jnp.abs(value))
-            flat &= score.converged > 0  # else the objective is a mean over no rows
-            # nothing to be seen: what was known of the slope before stays so
-            flat = jnp.where((norm > 0) & ~jnp.isfinite(left), state.history.fit_converged, flat)
-            # memory of a long way may mislead the search: it begins anew once
-            restart = (stalled >= _STALLED) & ~state.restarted
+            descent, restart, ended = descent.after(value, norm, left, score.converged > 0)
             moments = jax.tree.map(
                 lambda x, y: jnp.where(restart, x, y), optimizer.init(state.arrays), moments
             )
-            stopped |= (norm == 0) | ((stalled >= _STALLED) & state.restarted)
-            stalled = jnp.where(restart, 0, stalled)
-            restarted |= restart
+            flat, stopped = descent.flat, stopped | ended
         if options.constrained:
             flat &= jnp.all(jax.vmap(lambda one: one.gone(options.steps, KEPT))(kept))
         history = state.history
@@ -282,9 +257,7 @@ def _run(
             sound=choose(state.arrays, state.sound),
             sound_step=choose(number, state.sound_step),
             idle=idle,
-            stalled=stalled,
-            restarted=restarted,
-            least=least,
+            descent=descent,
             stopped=stopped,
             history=history,
         )
