@@ -1,5 +1,6 @@
 """`Complementarity`: the game in units of its own, as one program for `_leader/mpcc.py`."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.modules import call
+from stackjax._arrays.search_history import Watch
 from stackjax._arrays.starts import shift
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.multipliers import of_bounds
@@ -26,9 +28,9 @@ def by_complementarity(
     response: PyTree,
     context: PyTree,
     settings: Complementarity,
-    *,
     starts: int,
     key: jax.Array | None,
+    watch: Watch,
 ) -> tuple[PyTree, PyTree, dict[str, Any]]:
     """The action, the response, and what `Solution` reports of them."""
     start, unravel = ravel_pytree(at_least_float32(action))
@@ -107,7 +109,13 @@ def by_complementarity(
         settings=settings,
         starts=starts,
         rotation=shift(key, jnp.concatenate([start, begin])),
+        # in the user's units
+        watch=dataclasses.replace(watch, unravel=lambda a: unravel(a * action_unit)),
+        unit=leads,
     )
+    path = outcome.history
+    if path is not None:
+        path = path.replace(action=path.action * action_unit[None])
     parts = program.split(w)
     best, best_answer, _ = parts_of(
         jnp.concatenate(
@@ -141,5 +149,6 @@ def by_complementarity(
         "agreeing_starts": outcome.agreeing_starts.astype(jnp.int32),
         "local": outcome.local > 0,
         "unique": outcome.unique > 0,
+        "history": path,
     }
     return best, best_answer, report

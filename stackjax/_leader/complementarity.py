@@ -6,6 +6,7 @@ of what is near); then the follower solves its own problem at the leader's actio
 follower would leave are not solutions. The best of the others is returned.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from flax import struct
 from jax import lax
 
 from stackjax._arrays.finite import shield
+from stackjax._arrays.search_history import SearchHistory, Watch
 from stackjax._arrays.starts import spread
 from stackjax._leader.mpcc import Bilevel, Vector
 from stackjax._leader.reply import best_reply, quasiconcave
@@ -67,6 +69,7 @@ class Outcome(struct.PyTreeNode):
       unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
       settled: scalar, 1 if all conditions hold, but for what excludes other best responses.
       converged: scalar.
+      history: of the interior-point method, from the start that led to the point.
     """
 
     point: Point
@@ -78,6 +81,7 @@ class Outcome(struct.PyTreeNode):
     unique: Vector
     settled: Vector
     converged: Vector
+    history: SearchHistory | None
 
 
 def search(
@@ -88,6 +92,8 @@ def search(
     settings: Complementarity,
     starts: int,
     rotation: Vector,
+    watch: Watch,
+    unit: Vector,
 ) -> tuple[Vector, Outcome]:
     """The best point found, `[n + p + k]` and differentiable, and the report on it.
 
@@ -98,12 +104,15 @@ def search(
       settings: the method's.
       starts: number of starting points.
       rotation: `[a + r]`, of the sequence they are taken from.
+      watch: who looks at each step.
+      unit: scalar, what the leader's utility was multiplied by, for him.
     """
     example = program.start(action, response, jnp.ones((), action.dtype))
     problem, theta = jax.closure_convert(program.evaluate, example)
 
     def find(_: Vector) -> tuple[Vector, Outcome]:
-        outcome = _find(program, action, response, settings, starts, rotation)
+        worth = lambda z: program.leader(z[: len(action)], program.split(z).response) / unit
+        outcome = _find(program, action, response, settings, starts, rotation, watch, worth)
         return outcome.point.w, outcome
 
     size = jax.eval_shape(program.evaluate, example)[2].shape[0]
@@ -122,6 +131,8 @@ def _find(
     settings: Complementarity,
     starts: int,
     rotation: Vector,
+    watch: Watch,
+    worth: Callable[[Vector], Vector],
 ) -> Outcome:
     """Phases of one scan, so that all share one compiled method.
 
@@ -152,6 +163,8 @@ def _find(
             barrier=settings.barrier,
             last_barrier=eps**0.5,
             max_steps=settings.max_steps,
+            watch=watch,
+            note=lambda z: (z[:a], worth(z), leads),
         )
 
     # A biactive pair ends near the root of the last barrier, others may happen to be close to it.
@@ -170,16 +183,19 @@ def _find(
         answered = jax.vmap(program.restart)(near.point)
         parts = jax.vmap(program.split)(points.w[:, 0, :n])
         led = jax.vmap(program.start)(parts.action, parts.response, duals)
-        report = points, near.point.z[:, a : len(begin)], near.steps
+        report = points, near.point.z[:, a : len(begin)], near.steps, near.history
         return jnp.where(leads, led, answered), report
 
-    _, (points, answers, steps) = lax.scan(phase, cold, jnp.arange(2 * _ROUNDS + 1))
+    _, (points, answers, steps, histories) = lax.scan(phase, cold, jnp.arange(2 * _ROUNDS + 1))
     # Of the leader's phases the points, and of the follower's after them the answers.
     points = jax.tree.map(lambda x: lax.collapse(x[1::2], 0, 3), points)
     answers = lax.collapse(answers[0::2], 0, 2)
+    histories = jax.tree.map(lambda x: lax.collapse(x[1::2], 0, 2), histories)
     # Where the follower is looked at does not depend on how often the leader starts.
     seen = spread(max(starts, _LOOKS), begin, lower[: len(begin)], upper[: len(begin)], rotation)
-    return _choose(program, points, answers, jnp.max(steps[1::2]), seen, starts, tol)
+    outcome, index = _choose(program, points, answers, jnp.max(steps[1::2]), seen, starts, tol)
+    path = jax.tree.map(lambda x: x[index // len(readings)], histories)
+    return outcome.replace(history=path)
 
 
 def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
@@ -237,8 +253,11 @@ def _choose(
     drawn: Vector,
     starts: int,
     tol: float,
-) -> Outcome:
-    """The best of the points that the follower would not leave, for whom `drawn` are tried."""
+) -> tuple[Outcome, Vector]:
+    """The best of the points that the follower would not leave, for whom `drawn` are tried.
+
+    And which it is.
+    """
     n, a, dtype = len(program.bounds()[0]), program.sizes.action, points.w.dtype
     eps = float(jnp.finfo(dtype).eps)
     loose = eps**0.35  # 3.3e-6 in float64, 3.8e-3 in float32
@@ -316,7 +335,7 @@ def _choose(
     quasi = quasiconcave(program, chosen.w[:n], drawn)
     settled = (stationary & candidate)[index] & kept
     number = lambda x: jnp.asarray(x).astype(dtype)
-    return Outcome(
+    outcome = Outcome(
         point=chosen,
         regret=regret[index],
         steps=number(steps),
@@ -326,4 +345,6 @@ def _choose(
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
         settled=number(settled),
         converged=number(settled & (~local | quasi)),
+        history=None,
     )
+    return outcome, index

@@ -1,5 +1,6 @@
 """One game: the leader's action optimised directly, against the follower's best response."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import as_arrays, as_start, check_starts, concrete
+from stackjax._arrays.arguments import as_arrays, as_start, check_starts, check_type, concrete
+from stackjax._arrays.search_history import Callback, SearchHistory, Watch
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.status import CLOSE, Status, chosen, told
 from stackjax._arrays.typing import PyTree
@@ -67,6 +70,7 @@ class Solution(struct.PyTreeNode):
       multipliers: of the leader's own constraints, what its utility would gain for each unit by
         which one is relaxed, the follower's answer included; differentiable like `action`.
       proof: of the follower's response, where one was asked for; else None.
+      history: of the search that led to the answer, where it was asked for; else None.
 
     Example:
       >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
@@ -93,6 +97,7 @@ class Solution(struct.PyTreeNode):
     unique: jax.Array
     multipliers: Multipliers
     proof: Proof | None
+    history: SearchHistory | None
 
     @property
     def status(self) -> Any:
@@ -133,6 +138,8 @@ def solve(
     starts: int | None = None,
     key: jax.Array | None = None,
     proof: Global | None = None,
+    history: bool = False,
+    callback: Callback | None = None,
 ) -> Solution:
     """Maximises `U_L(l, response*(l, x), x)` over the leader's action set.
 
@@ -162,6 +169,11 @@ def solve(
       proof: asks for a proof that the follower's response to the final action is a global maximum
         (`solvers.Global`): proven, `converged` needs no sample of other responses; beaten, it is
         False. The leader's optimum may be local all the same.
+      history: whether to return the action, utility and residual of each step of the search that
+        led to the answer: `Solution.history`.
+      callback: `(step, action, utility, residual)`, called on the host at each step of each search
+        as it goes, under `jax.jit` and `jax.vmap` too (of a batch once a member); a function that
+        is made anew compiles anew. With an accelerator it costs a round trip to the host a step.
 
     Returns:
       The `Solution`; non-convergence is reported there, not raised.
@@ -188,12 +200,16 @@ def solve(
     action, response = as_start(action, "action"), as_start(response, "response")
     follower = game_settings(follower_solver, game, "follower_solver", response)
     context = as_arrays(context, "context")
+    check_type("history", history, bool, "True or False")
+    check_type("callback", callback, Callable | None, "callable or None")
+    watch = Watch(history, callback)
     game.action_set.bounds(action)
     game.response_set.bounds(response)
     check_proof(proof, game, response)
-    solution = _solve(game, action, response, context, settings, follower, starts, key, proof)
+    play = game, action, response, context
+    solution = _solve(*play, settings, follower, starts, key, proof, watch)
     if concrete(solution) and not solution.converged:
-        _explain(game, action, response, context, solution)
+        _explain(*play, solution)
     return solution
 
 
@@ -249,7 +265,7 @@ def _explain(
         )
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6, 8))
+@partial(jax.jit, static_argnums=(4, 5, 6, 8, 9))
 def _solve(
     game: Game,
     action: PyTree,
@@ -260,13 +276,19 @@ def _solve(
     starts: int | None,
     key: jax.Array | None,
     proof: Global | None,
+    watch: Watch,
 ) -> Solution:
     play = game, action, response, context
     if not isinstance(leader, Complementarity):
-        best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
+        best, reply, report = _by_value(*play, leader, follower, starts, key, watch)
     else:
-        best, reply, report = by_complementarity(*play, leader, starts=starts or 1, key=key)
+        best, reply, report = by_complementarity(*play, leader, starts or 1, key, watch)
     settled, proven = report.pop("settled"), None
+    path = report.pop("history")
+    if path is not None:
+        unravel = ravel_pytree(at_least_float32(action))[1]
+        path = path.replace(action=jax.vmap(lambda y: like(unravel(y), action))(path.action))
+        path = lax.stop_gradient(path.repeated().replace(steps=path.steps.astype(jnp.int32)))
     if proof is not None:
         proven = proof_of(game, best, context, reply, proof)
         certain, beaten = proven.status == PROVEN, proven.status == BEATEN
@@ -277,6 +299,7 @@ def _solve(
         )
     return Solution(
         proof=proven,
+        history=path,
         action=like(best, action),
         response=like(reply, response),
         leader_utility=evaluate(game.leader_utility, "leader_utility", best, reply, context),
@@ -300,16 +323,17 @@ def _by_value(
     context: PyTree,
     settings: Newton | FirstOrder,
     follower: Solver,
-    *,
     starts: int | None,
     key: jax.Array | None,
+    watch: Watch,
 ) -> tuple[PyTree, PyTree, dict[str, Any]]:
     start, unravel = ravel_pytree(at_least_float32(action))
 
     def from_(start: PyTree) -> Optimum:
         if isinstance(settings, FirstOrder):
-            return ascend(game, start, response, context, settings, follower)
-        return climb(game, start, response, context, settings, follower, widely=starts is None)
+            return ascend(game, start, response, context, settings, follower, watch)
+        widely = starts is None
+        return climb(game, start, response, context, settings, follower, widely=widely, watch=watch)
 
     agreeing_starts = jnp.ones((), jnp.int32)
     if starts is None or starts == 1:
@@ -362,5 +386,6 @@ def _by_value(
         "local": local,
         "unique": unique,
         "multipliers": of_projectable(game, best.action, best.slope, best.response),
+        "history": best.history,
     }
     return best.action, best.response, report

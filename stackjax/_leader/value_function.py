@@ -1,5 +1,7 @@
 """The leader's utility as a function of its action alone, and Newton's method on it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,6 +9,7 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from stackjax._arrays.search_history import UNWATCHED, SearchHistory, Watch
 from stackjax._arrays.typing import PyTree
 from stackjax._follower.answer import respond
 from stackjax._follower.vectors import at_least_float32, flat
@@ -26,7 +29,7 @@ class Optimum(struct.PyTreeNode):
     """A local optimum of the leader's, with the follower's answer; `action` is differentiable.
 
     `slope` is that of the leader's utility in its action, zeros where it has no constraints;
-    `others` is 1 if other peaks were seen, else 0.
+    `others` is 1 if other peaks were seen, else 0; `history` is of vectors.
     """
 
     action: PyTree
@@ -35,6 +38,7 @@ class Optimum(struct.PyTreeNode):
     leader: Quality
     follower: Quality
     others: jax.Array
+    history: SearchHistory | None = None
 
 
 class Through(struct.PyTreeNode):
@@ -80,10 +84,11 @@ def climb(
     follower: Solver,
     *,
     widely: bool = False,
+    watch: Watch = UNWATCHED,
 ) -> Optimum:
     """Newton's method from `action`, for a box of actions; pytrees in float32 or float64.
 
-    `widely`: other peaks that are seen from the answer are climbed too.
+    `widely`: other peaks that are seen from the answer are climbed too. `watch` looks at each step.
 
     Exact first and second derivatives through the best response, which is solved again, from
     where it was, at every action tried.
@@ -99,11 +104,11 @@ def climb(
 
     y, found = on_box(
         utility, start, *bounds, settings=settings, aux=start_response, nested=True,
-        around=highest if widely else None,
+        around=highest if widely else None, watch=dataclasses.replace(watch, unravel=unravel),
     )  # fmt: skip
     best = unravel(y)
     slope, (answer, report) = through.slope(best, unravel_response(found.aux))
-    return Optimum(best, answer, slope, found.quality, report, found.others)
+    return Optimum(best, answer, slope, found.quality, report, found.others, found.history)
 
 
 def ascend(
@@ -113,21 +118,28 @@ def ascend(
     context: PyTree,
     settings: FirstOrder,
     follower: Solver,
+    watch: Watch = UNWATCHED,
 ) -> Optimum:
     """As `climb`, from where projected gradient ascent ends, and over a Box, Simplex or Ball.
 
     Products with the Hessian finish and judge what gradients have found: their own steps are short
     on a plateau as well as at an optimum.
     """
-    action, response, steps = _gradient_steps(game, action, response, context, settings, follower)
+    action, response, steps, history = _gradient_steps(
+        game, action, response, context, settings, follower, watch
+    )
     if game.action_set.only_bounds:
         newton = Newton(settings.tol, max_steps=_FINISH, dense=False)
-        found = climb(game, action, response, context, newton, follower)
+        found = climb(game, action, response, context, newton, follower, watch=watch)
     else:
         finish = ProjectedGradient(settings.tol, max_steps=_FINISH)
         found = _finish_on_set(game, action, response, context, finish, follower)
+    if history is not None and found.history is not None:
+        history = history.followed_by(found.history)
     steps = steps.astype(found.leader.steps.dtype)
-    return found.replace(leader=found.leader.replace(steps=found.leader.steps + steps))
+    return found.replace(
+        leader=found.leader.replace(steps=found.leader.steps + steps), history=history
+    )
 
 
 def _finish_on_set(
@@ -159,10 +171,12 @@ def _gradient_steps(
     context: PyTree,
     settings: FirstOrder,
     follower: Solver,
-) -> tuple[PyTree, PyTree, jax.Array]:
-    """The action and response where the optimiser's steps are short, and how many it took."""
+    watch: Watch,
+) -> tuple[PyTree, PyTree, jax.Array, SearchHistory | None]:
+    """The action and response where the optimiser's steps are short, how many, and of what kind."""
     action, response = at_least_float32(action), at_least_float32(response)
     project = game.action_set.project
+    dtype = jnp.result_type(*jax.tree.leaves(action))
     through = Through(game, context, follower)
     low, high = game.action_set.bounds(action)
     optimizer = optax.lbfgs() if settings.optimizer is None else settings.optimizer
@@ -178,7 +192,7 @@ def _gradient_steps(
         return jax.tree.map(stays, slope, action, low, high)
 
     def body(state: tuple) -> tuple:
-        action, response, memory, steps, _ = state
+        action, response, memory, steps, last, history, _ = state
         (value, answer), slope = jax.value_and_grad(loss, has_aux=True)(action, response)
         slope = free(slope, action)
         updates, memory = optimizer.update(
@@ -186,15 +200,21 @@ def _gradient_steps(
             value_fn=lambda a: loss(project(a), answer)[0],
         )  # fmt: skip
         moved = project(optax.apply_updates(action, updates))
-        done = ~jnp.isfinite(value) | (_longest(action, moved, low, high) <= _SHORT)
+        history = watch.see(history, steps, flat(action), -value, last)
+        last = _longest(action, moved, low, high).astype(dtype)
+        done = ~jnp.isfinite(value) | (last <= _SHORT)
         # The last, short step is left to Newton's method, which judges an answer by its own.
         moved = jax.tree.map(lambda new, old: jnp.where(done, old, new), moved, action)
-        return moved, answer, memory, steps + 1, done
+        return moved, answer, memory, steps + 1, last, history, done
 
     begin = project(action)
-    state = begin, response, optimizer.init(begin), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
-    state = lax.while_loop(lambda s: ~s[4] & (s[3] < settings.max_steps), body, state)
-    return lax.stop_gradient((state[0], state[1], state[3]))
+    number, far = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, dtype)
+    vector, unravel = ravel_pytree(begin)
+    watch = dataclasses.replace(watch, unravel=unravel)
+    table = watch.begin(vector, settings.max_steps)
+    state = begin, response, optimizer.init(begin), number, far, table, jnp.zeros((), bool)
+    state = lax.while_loop(lambda s: ~s[-1] & (s[3] < settings.max_steps), body, state)
+    return lax.stop_gradient((state[0], state[1], state[3], state[5]))
 
 
 def _longest(old: PyTree, new: PyTree, low: PyTree, high: PyTree) -> jax.Array:

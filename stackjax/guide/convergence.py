@@ -117,6 +117,21 @@ In training, if `History.converged` is below 1 from the first step, check the ut
 later, the policy has moved to actions at which the follower's utility is flat: bound the action
 set.
 
+## Watch a search
+
+`history=True` returns what each step of the leader's search had found, as arrays; `callback` is
+called on the host while it goes on, under `jax.jit` too.
+
+```python
+rows = []                             # (step, action, utility, residual)
+path = sj.solve(
+    sj.games.duopoly().game, action=jnp.array(1.0), response=jnp.array(1.0),
+    context=jnp.array(13.0), history=True, callback=lambda *row: rows.append(row),
+).history
+print(path.action[: path.steps + 1])   # [1. 6.]
+print(path.utility[: path.steps + 1])  # [ 5.5 18. ]
+```
+
 ## Check a solution
 
 `check` solves again from other starts, compares the gradient with finite differences and searches

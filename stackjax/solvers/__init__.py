@@ -6,6 +6,7 @@ leader's: `Newton`, `FirstOrder`,
 `Complementarity`.
 """
 
+from stackjax._arrays.search_history import SearchHistory
 from stackjax._arrays.status import Status
 from stackjax.solvers._interior_point import InteriorPoint
 from stackjax.solvers._newton import Newton
@@ -28,6 +29,7 @@ __all__ = [
     "ProjectedGradient",
     "Proof",
     "Quality",
+    "SearchHistory",
     "SemismoothNewton",
     "Solver",
     "Status",

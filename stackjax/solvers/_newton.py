@@ -11,6 +11,7 @@ from stackjax._arrays.blocks import BLOCK, SMALL_BLOCK, closed_in_blocks, member
 from stackjax._arrays.components import componentwise
 from stackjax._arrays.factor import UNROLLED
 from stackjax._arrays.finite import shield
+from stackjax._arrays.search_history import UNWATCHED, Watch
 from stackjax._arrays.typing import PyTree
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._implicit import detached, differentiate
@@ -97,6 +98,7 @@ def on_box(
     dense_up_to: int = DENSE,
     nested: bool = False,
     around: Callable[..., Minimum] | None = None,
+    watch: Watch = UNWATCHED,
 ) -> tuple[jax.Array, Minimum]:
     """Maximises `utility(y, aux) -> (scalar, aux)` over a box.
 
@@ -113,6 +115,7 @@ def on_box(
       nested: True for the two levels of a search within a search: then neither is split into
         components, nor are full steps tried first, both of which would take minutes to compile.
       around: `(search, value, start, bounds) -> Minimum`, which may search from several points.
+      watch: who looks at each step of a `nested` search.
 
     Returns:
       `[d]` the maximiser, differentiable; and the solver's report, which is not.
@@ -130,7 +133,7 @@ def on_box(
 
     def search(guess: jax.Array) -> tuple[jax.Array, Minimum]:
         model = (dense if formed else matrix_free)(objective)
-        one = lambda y: minimise(model, y, lower, upper, aux, settings, guarded=nested)
+        one = lambda y: minimise(model, y, lower, upper, aux, settings, guarded=nested, watch=watch)
         found = one(guess) if around is None else around(one, model.value, guess, (lower, upper))
         return found.y, found
 

@@ -17,10 +17,14 @@ Its parts: the program and its model (`_program.py`), the barrier function and t
 (`_filter.py`); here, where to start, when to lower mu and when to stop.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._arrays.search_history import UNWATCHED, SearchHistory, Watch
 from stackjax.solvers.constrained._barrier import Barrier, barrier_on, infeasibility
 from stackjax.solvers.constrained._filter import Merit, forgotten, judge
 from stackjax.solvers.constrained._primal_dual import move, primal_dual_step
@@ -36,6 +40,9 @@ _LOWERED, _LOWERED_POWER = 0.2, 1.5  # kappa_mu and theta_mu in (7)
 _PROXIMAL, _PROXIMAL_FACTOR, _PROXIMAL_RANGE = 1e-6, 4, (1e-7, 1e6)
 
 
+Note = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+
+
 class Found(struct.PyTreeNode):
     """Where the method ended.
 
@@ -43,11 +50,13 @@ class Found(struct.PyTreeNode):
       point: the last iterate, in the program's own units.
       active: which inequalities `[m]`, lower bounds `[n]` and upper bounds `[n]` look active.
       steps: scalar int.
+      history: of the iterates, where it was asked for.
     """
 
     point: Iterate
     active: tuple[jax.Array, jax.Array, jax.Array]
     steps: jax.Array
+    history: SearchHistory | None = None
 
 
 class _State(struct.PyTreeNode):
@@ -61,6 +70,21 @@ class _State(struct.PyTreeNode):
     filter: jax.Array  # [pairs, 2]
     steps: jax.Array
     done: jax.Array
+    history: SearchHistory | None
+
+
+class _Seen(NamedTuple):
+    """Who looks at the iterates, and what is shown."""
+
+    watch: Watch
+    note: Note | None
+
+    def after(self, state: _State, at: Iterate, error: jax.Array) -> SearchHistory | None:
+        """The history with one iterate more."""
+        if self.note is None or self.watch.idle:
+            return state.history
+        point, worth, counts = self.note(at.z)
+        return self.watch.see(state.history, state.steps, point, worth, error, counts=counts)
 
 
 def inside(z: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
@@ -84,6 +108,8 @@ def interior(
     barrier: float,
     last_barrier: float,
     max_steps: int | jax.Array,
+    watch: Watch = UNWATCHED,
+    note: Note | None = None,
 ) -> Found:
     """Solves the program from `start`, which need not be feasible.
 
@@ -95,21 +121,33 @@ def interior(
       barrier: the first mu.
       last_barrier: the last mu; the error left is of its order.
       max_steps: cap on iterations, accepted or not.
+      watch: who looks at the iterates; then the cap is an int.
+      note: what there is to be seen of one, `z -> (point, its worth, whether it counts)`.
     """
     z = inside(start, lower, upper)
     bounds = barrier_on(lower, upper, start.dtype)
     program, g = scaled_at(evaluate, z, barrier)
-    state = _begin(program, bounds, z, g, barrier)
+    history = None if note is None else watch.begin(note(z)[0], int(max_steps))
+    state = _begin(program, bounds, z, g, barrier, history)
+    seen = _Seen(watch, note)
     # The flag is computed in the body and only read here: see _newton.py.
     state = jax.lax.while_loop(
         lambda s: ~s.done & (s.steps < max_steps),
-        lambda s: _iterate(program, bounds, last_barrier, s),
+        lambda s: _iterate(program, bounds, last_barrier, s, seen),
         state,
     )
-    return Found(program.unscaled(state.at), bounds.active(state.at), state.steps)
+    at = program.unscaled(state.at)
+    return Found(at, bounds.active(state.at), state.steps, state.history)
 
 
-def _begin(program: Scaled, bounds: Barrier, z: jax.Array, g: jax.Array, barrier: float) -> _State:
+def _begin(
+    program: Scaled,
+    bounds: Barrier,
+    z: jax.Array,
+    g: jax.Array,
+    barrier: float,
+    history: SearchHistory | None,
+) -> _State:
     """The first trial point is `z` itself, with multipliers on the central path."""
     n, p, dtype = program.n, program.p, z.dtype
     mu = jnp.asarray(barrier, dtype)
@@ -123,11 +161,13 @@ def _begin(program: Scaled, bounds: Barrier, z: jax.Array, g: jax.Array, barrier
     zero = jnp.zeros((), dtype)
     return _State(
         at, program.blank(dtype), at, zero, jnp.ones((), dtype), zero, mu,
-        forgotten(dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool),
+        forgotten(dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool), history,
     )  # fmt: skip
 
 
-def _iterate(program: Scaled, bounds: Barrier, last_barrier: float, state: _State) -> _State:
+def _iterate(
+    program: Scaled, bounds: Barrier, last_barrier: float, state: _State, seen: _Seen
+) -> _State:
     """Judges the trial point, lowers mu where its problem is solved, and makes the next trial."""
     at, trial, mu = state.at, state.trial, state.mu
     new = program.linearise(trial, mu)
@@ -142,7 +182,8 @@ def _iterate(program: Scaled, bounds: Barrier, last_barrier: float, state: _Stat
     at = jax.tree.map(lambda a, b: jnp.where(accept, a, b), trial, at)
     local = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state.local)
 
-    solved = bounds.error(at, local, mu) <= _SOLVED * mu
+    error = bounds.error(at, local, mu)
+    solved = error <= _SOLVED * mu
     next_mu = jnp.where(solved, _lowered(mu, last_barrier), mu)
     pairs = jnp.where(next_mu < mu, jnp.inf, pairs)
     shrink = jnp.where(accept, 1, state.shrink / 2)
@@ -154,6 +195,7 @@ def _iterate(program: Scaled, bounds: Barrier, last_barrier: float, state: _Stat
     return _State(
         at, local, trial, along, shrink, proximal, next_mu, pairs, state.steps + 1,
         (solved & (mu <= last_barrier)) | (first & ~finite),
+        seen.after(state, at, error),
     )  # fmt: skip
 
 

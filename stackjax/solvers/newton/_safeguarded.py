@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from stackjax._arrays.search_history import UNWATCHED, SearchHistory, Watch
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import resolution, solved
@@ -52,6 +53,7 @@ class Found(struct.PyTreeNode):
     last: jax.Array  # the Newton step that led to y
     steps: jax.Array
     converged: jax.Array
+    history: SearchHistory | None = None
 
 
 class _State(struct.PyTreeNode):
@@ -73,6 +75,7 @@ class _State(struct.PyTreeNode):
     inwards: jax.Array  # how far the start has been moved into the box
     done: jax.Array
     converged: jax.Array
+    history: SearchHistory | None
 
     def scaled(self, reach: jax.Array) -> jax.Array:
         """The step to try: prolonged no further than `reach`, or shortened from there."""
@@ -89,6 +92,7 @@ class _Search(NamedTuple):
       begin: `[d]` the start.
       inner: `[d]` a point well inside of the box.
       tol: as in `Newton`.
+      watch: who looks at it.
     """
 
     model: Model
@@ -96,6 +100,7 @@ class _Search(NamedTuple):
     begin: jax.Array
     inner: jax.Array
     tol: float
+    watch: Watch
 
     def optimality(self, point: Point, y: jax.Array) -> jax.Array:
         """What each coordinate alone would gain: in the unit of f, whatever that of y."""
@@ -117,7 +122,14 @@ class _Search(NamedTuple):
 
 
 def safeguarded(
-    model: Model, box: Bounds, y: jax.Array, aux: PyTree, tol: float, cap: int, before: jax.Array
+    model: Model,
+    box: Bounds,
+    y: jax.Array,
+    aux: PyTree,
+    tol: float,
+    cap: int,
+    before: jax.Array,
+    watch: Watch = UNWATCHED,
 ) -> Found:
     """Newton steps, each accepted, shortened or prolonged.
 
@@ -129,19 +141,22 @@ def safeguarded(
       tol: as in `Newton`.
       cap: on steps.
       before: scalar int, steps to be counted too.
+      watch: who looks at each step.
     """
-    search = _Search(model, box, y, box.inner(y), tol)
+    search = _Search(model, box, y, box.inner(y), tol, watch)
     state = jax.lax.while_loop(
         lambda s: ~s.done & (s.first | (s.steps < cap)),
         lambda s: _turn(search, s),
-        _begin(model, y, aux, before),
+        _begin(model, y, aux, before, watch.begin(y, cap)),
     )
     y = jnp.where(state.converged, box.clip(state.y + state.step), state.y)
     last = jnp.where(state.converged, state.step, state.last)
-    return Found(y, state.point.aux, last, state.steps, state.converged)
+    return Found(y, state.point.aux, last, state.steps, state.converged, state.history)
 
 
-def _begin(model: Model, y: jax.Array, aux: PyTree, before: jax.Array) -> _State:
+def _begin(
+    model: Model, y: jax.Array, aux: PyTree, before: jax.Array, history: SearchHistory | None
+) -> _State:
     """The first turn looks at the start: the model is then compiled once, not twice."""
     infinite = jnp.full((), jnp.inf, y.dtype)
     blank = jax.tree.map(
@@ -166,6 +181,7 @@ def _begin(model: Model, y: jax.Array, aux: PyTree, before: jax.Array) -> _State
         inwards=jnp.zeros((), y.dtype),
         done=jnp.zeros((), bool),
         converged=jnp.zeros((), bool),
+        history=history,
     )
 
 
@@ -215,6 +231,7 @@ def _turn(search: _Search, state: _State) -> _State:
     stuck = (still & ~small) | ~point.finite
     stuck = stuck & ~verdict.again & ~((looks == 1) | (looks == 2))
     best = jnp.minimum(verdict.optimality, state.best)
+    steps = state.steps + jnp.where(first, 0, 1)
     return _State(
         y=y,
         point=point,
@@ -226,7 +243,7 @@ def _turn(search: _Search, state: _State) -> _State:
         tries=jnp.where(accept, 0, state.tries + 1),
         best=jnp.where(accept, best, state.best),
         length=length,
-        steps=state.steps + jnp.where(first, 0, 1),
+        steps=steps,
         first=verdict.again,
         looks=looks,
         flat=flat.astype(y.dtype),
@@ -234,6 +251,7 @@ def _turn(search: _Search, state: _State) -> _State:
         inwards=jnp.where(state.inwards > 0, _FURTHER_INWARDS * state.inwards, _INWARDS),
         done=(small & point.finite) | stuck,
         converged=small & convex & point.finite,
+        history=search.watch.see(state.history, steps, y, -point.value, length),
     )
 
 

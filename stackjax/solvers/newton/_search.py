@@ -18,6 +18,7 @@ from flax import struct
 
 from stackjax._arrays.components import kept
 from stackjax._arrays.factor import Factor
+from stackjax._arrays.search_history import UNWATCHED, SearchHistory, Watch
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
 from stackjax.solvers._judge import SHRINK, natural, resolution, solved
@@ -47,6 +48,7 @@ class Minimum(struct.PyTreeNode):
       quality: how good it is.
       finite: scalar, 1 if the derivatives of `f` are numbers at `y`, else 0.
       others: scalar, 1 if other minima were seen, else 0.
+      history: of the search, where it was asked for.
     """
 
     y: jax.Array
@@ -57,6 +59,7 @@ class Minimum(struct.PyTreeNode):
     quality: Quality
     finite: jax.Array
     others: jax.Array
+    history: SearchHistory | None = None
 
 
 def minimise(
@@ -68,6 +71,7 @@ def minimise(
     s: "Newton",
     *,
     guarded: bool = False,
+    watch: Watch = UNWATCHED,
 ) -> Minimum:
     """Minimises what `model` expands over a box, from `y` clipped into it.
 
@@ -79,12 +83,14 @@ def minimise(
       aux: the model's first.
       s: settings.
       guarded: do without full steps.
+      watch: who looks at each step, if it is guarded.
     """
     box, tol = Bounds(lower, upper), tolerance(s, y.dtype)
     y = box.clip(jnp.where(jnp.isfinite(y), y, 0))
     if guarded:
-        found = safeguarded(model, box, y, aux, tol, s.max_steps, jnp.zeros((), jnp.int32))
-        return _report(model, box, found, tol)
+        zero = jnp.zeros((), jnp.int32)
+        found = safeguarded(model, box, y, aux, tol, s.max_steps, zero, watch)
+        return _report(model, box, found, tol).replace(history=found.history)
     cap = min(FULL_STEPS, s.max_steps)
     found, safe = _full_steps(model, box, y, aux, tol, cap)
 
