@@ -15,7 +15,7 @@ from stackjax._follower.multipliers import held, of_bounds
 from stackjax._follower.response import Multipliers
 from stackjax._follower.vectors import at_least, at_least_float32, filled_bounds, flat, like
 from stackjax._game import Game, scalar
-from stackjax.solvers._solver import Maximum, Problem, Quality, Solver
+from stackjax.solvers._solver import Held, Maximum, Problem, Quality, Solver
 
 
 def respond(
@@ -42,13 +42,17 @@ def answer(
     settings: Solver,
     *,
     nested: bool = False,
+    warm: Multipliers | None = None,
 ) -> tuple[PyTree, Quality, Multipliers]:
     """The differentiable value and multipliers, in at least float32, and the solver's report.
 
-    `nested` if it is part of a leader's search with second derivatives.
+    `nested` if it is part of a leader's search with second derivatives; `warm` has multipliers to
+    start from.
     """
     start, unravel = ravel_pytree(at_least_float32(response))
     problem = problem_of(game, action, context, start, unravel)._replace(nested=nested)
+    if warm is not None:
+        problem = problem._replace(warm=_held_by(warm, start.dtype))
     found = settings.maximise(problem, start)
     if not isinstance(found, Maximum):
         raise TypeError(
@@ -72,6 +76,13 @@ def answer(
     lower, upper = of_bounds(pushed, found.at_lower, found.at_upper, bounds)
     multipliers = Multipliers(unravel(lower), unravel(upper), inequality, equality)
     return unravel(y), found.quality, multipliers
+
+
+def _held_by(multipliers: Multipliers, dtype: jnp.dtype) -> Held:
+    """Constraints with a multiplier are active."""
+    lower, upper = flat(multipliers.lower), flat(multipliers.upper)
+    inequality, equality = multipliers.inequality.astype(dtype), multipliers.equality.astype(dtype)
+    return Held(lower > 0, upper > 0, inequality, equality, jnp.full((), jnp.inf, dtype))
 
 
 def problem_of(

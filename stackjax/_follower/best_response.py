@@ -21,7 +21,7 @@ from stackjax._follower.arguments import (
 )
 from stackjax._follower.equilibrium import equilibrium
 from stackjax._follower.proven import check_proof, kept_or, proven_start
-from stackjax._follower.response import Response
+from stackjax._follower.response import Multipliers, Response
 from stackjax._follower.vectors import at_least_float32, flat, like
 from stackjax._game import Game, evaluate
 from stackjax.solvers._solver import Solver
@@ -34,7 +34,7 @@ def best_response(
     action: PyTree,
     context: PyTree,
     *,
-    response: PyTree,
+    response: PyTree | Response,
     solver: Solver | None = None,
     starts: int = 1,
     key: jax.Array | None = None,
@@ -63,7 +63,9 @@ def best_response(
       action: the leader's action, a pytree of arrays.
       context: the context, a pytree of arrays.
       response: the starting point, a pytree of floating-point arrays; it need not be feasible. Of
-        several followers a tuple of one entry each, or with `Followers` a leading axis.
+        several followers a tuple of one entry each, or with `Followers` a leading axis. Or an
+        earlier `Response`: then `InteriorPoint` also starts from its multipliers, and so from its
+        active set (of one follower, with one start and no proof; other methods take its value).
       solver: settings; if None, `Newton()` in a `Box`, `ProjectedGradient()` for more than 64
         numbers in a `Simplex` or a `Ball`, and `InteriorPoint()` otherwise; of several followers
         `SemismoothNewton()`.
@@ -100,6 +102,10 @@ def best_response(
       2.0 True
     """
     check_game(game)
+    warm = None
+    if isinstance(response, Response):
+        earlier, response = response, response.value
+        warm = earlier.multipliers if starts == 1 and not game.several and proof is None else None
     response = as_start(response, "response")
     settings = game_settings(solver, game, "solver", response)
     action, context = as_arrays(action, "action"), as_arrays(context, "context")
@@ -108,7 +114,7 @@ def best_response(
     check_proof(proof, game, response)
     if game.several:
         return equilibrium(game, action, context, response, settings, starts, key)
-    found = _best_response(game, action, context, response, settings, starts, key, proof)
+    found = _best_response(game, action, context, response, settings, starts, key, proof, warm)
     if concrete(found) and not found.converged:
         check_nonempty(game.response_set, response, action, context)
         if not np.isfinite(found.residual):
@@ -129,10 +135,11 @@ def _best_response(
     starts: int,
     key: jax.Array | None,
     proof: Global | None,
+    warm: Multipliers | None,
 ) -> Response:
     if proof is not None:
         begun, proven = proven_start(game, action, context, response, settings, proof)
-        found = _best_response(game, action, context, begun, settings, 1, None, None)
+        found = _best_response(game, action, context, begun, settings, 1, None, None, None)
         # The search from there can end elsewhere, at a kink or a jump: then the point that the
         # proof is of is the answer, not judged and without derivatives.
         unravel = ravel_pytree(at_least_float32(response))[1]
@@ -141,7 +148,7 @@ def _best_response(
         return found.replace(value=like(value, response), converged=sound, proof=proven)
 
     def from_(start: PyTree) -> Response:
-        value, quality, multipliers = answer(game, action, context, start, settings)
+        value, quality, multipliers = answer(game, action, context, start, settings, warm=warm)
         return Response(
             like(value, response),
             quality.residual,

@@ -10,7 +10,7 @@ from stackjax._arrays.blocks import SMALL_BLOCK, closed_in_blocks, members
 from stackjax._arrays.finite import shield
 from stackjax.solvers._implicit import detached
 from stackjax.solvers._settings import check_settings
-from stackjax.solvers._solver import Maximum, Problem, Solver
+from stackjax.solvers._solver import Held, Maximum, Problem, Solver
 from stackjax.solvers.constrained._search import KktReport, find
 
 
@@ -60,7 +60,8 @@ class InteriorPoint(Solver):
         def every(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             return problem.utility(y), *problem.constraints(y)
 
-        w, found = constrained(every, start, problem.lower, problem.upper, settings=self)
+        bounds = problem.lower, problem.upper
+        w, found = constrained(every, start, *bounds, settings=self, warm=problem.warm)
         at, d = found.linearised, len(start)
         p = len(w) - d - len(at.rows)
         return Maximum(
@@ -75,6 +76,7 @@ def constrained(
     upper: jax.Array,
     *,
     settings: InteriorPoint,
+    warm: Held | None = None,
 ) -> tuple[jax.Array, KktReport]:
     """Maximises `f` subject to `c = 0`, `g <= 0` and bounds, `problem(y) = (f, c [p], g [m])`.
 
@@ -84,6 +86,7 @@ def constrained(
       lower: `[d]` lower bounds.
       upper: `[d]` upper bounds.
       settings: the solver's.
+      warm: multipliers and active bounds to start from; those of `start`, if they are known.
 
     Returns:
       `[d + p + m]` the maximiser and the multipliers of c and g (the utility's Lagrangian is
@@ -96,7 +99,7 @@ def constrained(
         return -f, c, g
 
     def search(guess: jax.Array) -> tuple[jax.Array, KktReport]:
-        return find(program, theta, guess, lower, upper, settings)
+        return find(program, theta, guess, lower, upper, settings, jax.lax.stop_gradient(warm))
 
     w, found = detached(closed_in_blocks(search, members(SMALL_BLOCK)), start)
     finite = found.finite > 0

@@ -74,6 +74,7 @@ class Problem(NamedTuple):
         `slope`, where there is a projection; else None.
       nested: whether this is part of a leader's search with second derivatives, which a solver may
         want to know in order to compile less.
+      warm: what held the maximiser of a problem nearby, to start from besides; or None.
 
     Example:
       >>> low, high = jnp.zeros(2), jnp.ones(2)
@@ -90,6 +91,7 @@ class Problem(NamedTuple):
     project: Callable[[jax.Array], jax.Array] | None = None
     held: Callable[[jax.Array, jax.Array], Held] | None = None
     nested: bool = False
+    warm: Held | None = None
 
 
 class Maximum(NamedTuple):

@@ -20,7 +20,7 @@ from flax import struct
 
 from stackjax.solvers._optimality import Active, Linearised, exactly
 from stackjax.solvers._settings import tolerance
-from stackjax.solvers._solver import Quality
+from stackjax.solvers._solver import Held, Quality
 from stackjax.solvers.constrained._interior_point import inside, interior
 from stackjax.solvers.constrained._newton_kkt import polish
 from stackjax.solvers.constrained._scales import Scales, scales_at
@@ -55,6 +55,7 @@ def find(
     lower: jax.Array,
     upper: jax.Array,
     settings: "InteriorPoint",
+    warm: Held | None = None,
 ) -> tuple[jax.Array, KktReport]:
     """Minimises `f` subject to `c = 0`, `g <= 0` and bounds, `(f, c [p], g [m]) = program(y)`.
 
@@ -65,6 +66,7 @@ def find(
       lower: `[d]` lower bounds.
       upper: `[d]` upper bounds.
       settings: the solver's.
+      warm: multipliers and active bounds to start from.
 
     Returns:
       `[d + p + m]` the solution and the multipliers of c and g, and the report.
@@ -78,10 +80,19 @@ def find(
         low,
         high,
         settings,
+        None if warm is None else _in_search_units(warm, start, scales),
     )
     w = w * scales.point
     w = w.at[: len(start)].set(jnp.clip(w[: len(start)], lower, upper))
     return w, _in_own_units(report, w, scales, lower, upper)
+
+
+def _in_search_units(warm: Held, start: jax.Array, scales: Scales) -> Held:
+    number = lambda x: jnp.asarray(x, start.dtype)
+    parts = [start, number(warm.equality), number(warm.inequality)]
+    scaled = jnp.concatenate(parts) / scales.point
+    d, p = len(start), len(warm.equality)
+    return warm.replace(equality=scaled[d : d + p], inequality=scaled[d + p :])
 
 
 def _in_own_units(
@@ -105,17 +116,25 @@ def _find(
     lower: jax.Array,
     upper: jax.Array,
     settings: "InteriorPoint",
+    warm: Held | None,
 ) -> tuple[jax.Array, KktReport]:
     """As `find`, in the units that `Scales` chooses."""
     _, c, g = jax.eval_shape(program, start, *theta)
+    active = None
+    if warm is None:
+        begin = [inside(start, lower, upper), jnp.zeros_like(c), jnp.ones_like(g)]
+    else:
+        begin = [jnp.clip(start, lower, upper), warm.equality, warm.inequality]
+        active = Active(warm.lower, warm.upper, warm.inequality > 0)
     tried = attempt(
         lambda y: program(y, *theta),
-        jnp.concatenate([inside(start, lower, upper), jnp.zeros_like(c), jnp.ones_like(g)]),
+        jnp.concatenate(begin),
         lower,
         upper,
         equalities=len(c),
         tol=tolerance(settings, start.dtype),
         max_steps=settings.max_steps,
+        active=active,
     )
     found = _proven(tried, lower, upper)
 

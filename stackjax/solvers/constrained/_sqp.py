@@ -50,6 +50,7 @@ class _State(struct.PyTreeNode):
     anchor: jax.Array  # the last point accepted
     fall: jax.Array  # of the Lagrangian along the step from there, to first order
     cautious: jax.Array
+    guessed: jax.Array  # whether the active set is still the guess
     attempt: Attempt
     done: jax.Array
 
@@ -63,6 +64,7 @@ def attempt(
     equalities: int,
     tol: float,
     max_steps: int,
+    active: Active | None = None,
 ) -> Attempt:
     """Looks for a solution close to `w`.
 
@@ -74,6 +76,7 @@ def attempt(
       equalities: p.
       tol: the step, relative to `min(1 + |z|, upper - lower)`, at which to stop.
       max_steps: cap on steps.
+      active: a guess of the active set; else none but fixed variables.
     """
     size, n = len(w), len(lower)
     eps, dtype = float(jnp.finfo(w.dtype).eps), w.dtype
@@ -114,29 +117,32 @@ def attempt(
         shrink = jnp.where(finite, secant, jnp.where(state.cautious, 0.5, 0.9))
         back = w.at[:n].set(anchor[:n] + shrink * moved)
         keep = lambda new, old: jnp.where(accept, new, old)
-        solved = solved.replace(
-            active=jax.tree.map(keep, solved.active, last.solved.active),
-            optimal=solved.optimal & accept,
-        )
+        # constraints of a guess may depend on each other: then once more without it
+        afresh = no if active is None else state.guessed & accept & ~solved.optimal
+        found = jax.tree.map(keep, solved.active, last.solved.active)
+        found = jax.tree.map(lambda new, old: jnp.where(afresh, new, old), inactive, found)
+        solved = solved.replace(active=found, optimal=solved.optimal & accept)
         new = Attempt(program, solved, keep(length, last.length), last.steps + 1, small)
         return _State(
-            jnp.where(accept, ahead, back),
+            jnp.where(afresh, w, jnp.where(accept, ahead, back)),
             jnp.where(accept, w, anchor),
-            jnp.where(accept, fall, shrink * state.fall),
+            jnp.where(afresh, 0, jnp.where(accept, fall, shrink * state.fall)),
             state.cautious | ~finite,
+            jnp.zeros((), bool),
             new,
-            small | jnp.where(accept, ~solved.optimal, last.steps == 0),
+            small | jnp.where(accept, ~solved.optimal & ~afresh, last.steps == 0),
         )
 
     zeros = lambda *shape: jnp.zeros(shape, dtype)
     no, m = jnp.zeros((), bool), size - n - equalities
     inactive = Active(fixed, jnp.zeros(n, bool), jnp.zeros(m, bool))
+    guess = inactive if active is None else active.replace(lower=active.lower | fixed)
     blank = Tableau(zeros(size, size), zeros(size), jnp.zeros(size, bool))
     state = _State(
-        w, w, zeros(), no,
+        w, w, zeros(), no, jnp.full((), active is not None),
         Attempt(
             Quadratic(w, zeros(size), zeros(size, size), lower, upper),
-            Solved(zeros(size), zeros(size), inactive, blank, no),
+            Solved(zeros(size), zeros(size), guess, blank, no),
             jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32), no,
         ),
         no,
