@@ -18,7 +18,13 @@ from stackjax.fit._horizon import Horizon, Trajectory, rollout
 from stackjax.fit._leader import fit_leader
 from stackjax.fit._observations import Observations
 from stackjax.fit._robust import Ensemble, Suboptimal
-from stackjax.fit._utilities import ConcaveUtility, Concavity, probe_concavity
+from stackjax.fit._utilities import (
+    ConcaveUtility,
+    Concavity,
+    Standardised,
+    probe_concavity,
+    standardised,
+)
 
 __all__ = [
     "Average",
@@ -34,10 +40,12 @@ __all__ = [
     "Horizon",
     "Observations",
     "ResponseRegression",
+    "Standardised",
     "Suboptimal",
     "Trajectory",
     "fit_follower",
     "fit_leader",
     "probe_concavity",
     "rollout",
+    "standardised",
 ]

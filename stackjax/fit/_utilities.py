@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from stackjax._arrays.arguments import check_count, check_number, check_type, check_within
 from stackjax._arrays.typing import PyTree
+from stackjax.fit._observations import Observations
 
 
 def _rising(x: jax.Array) -> jax.Array:
@@ -134,6 +136,96 @@ class ConcaveUtility(nnx.Module):
             z = layer(z, r, u)
         bowl = jnp.sum(self.bends * (r - self.target(u)) ** 2)
         return -self.out(z, r, u)[0] - 0.5 * bowl
+
+
+class Standardised(struct.PyTreeNode):
+    """A utility that reads actions, responses and contexts in units of about one.
+
+    Each number is shifted by its mean and divided by its standard deviation over some observations
+    before the utility reads it; a number that does not vary is only shifted. The best response is
+    that of the utility as it reads numbers, in their own units. Only `utility` is trained.
+
+    For networks. The parameters of a utility with a meaning, a price elasticity say, would get
+    other values: give it columns in suitable units instead.
+
+    Attributes:
+      utility: what is learned, `(action, response, context) -> scalar` of standardised numbers.
+      centre: means, `(action, response, context)`.
+      unit: standard deviations, likewise.
+
+    Example:
+      >>> price, bought = jnp.linspace(100.0, 900.0, 9), jnp.linspace(0.09, 0.01, 9)
+      >>> seen = sj.Observations(jnp.zeros(9), price, bought)
+      >>> network = sj.fit.ConcaveUtility(1, 1, 1, rngs=nnx.Rngs(0))
+      >>> utility = sj.fit.standardised(network, seen)
+      >>> print(utility.centre[0], utility.unit[0].round(1))
+      500.0 258.2
+      >>> value = utility(price[0], bought[0], 0.0)  # as the network at -1.55, 1.55 and 0
+    """
+
+    utility: Any
+    centre: PyTree
+    unit: PyTree
+
+    def __call__(self, action: PyTree, response: PyTree, context: PyTree) -> jax.Array:
+        """Utility `[]`."""
+        play = (action, response, context)
+        known = lax.stop_gradient((self.centre, self.unit))
+        return self.utility(*jax.tree.map(_scaled, play, *known))
+
+    @property
+    def concavity_bound(self) -> jax.Array:
+        """As the utility's, for responses in their own units, `[]`.
+
+        Raises:
+          AttributeError: the utility has none.
+        """
+        widest = jnp.max(jnp.stack([jnp.max(x) for x in jax.tree.leaves(self.unit[1])]))
+        return self.utility.concavity_bound / widest**2
+
+
+def standardised(utility: Any, observations: Observations) -> Standardised:
+    """Gives a utility to be learned inputs in units of about one.
+
+    Args:
+      utility: a callable pytree, `(action, response, context) -> scalar`, such as `ConcaveUtility`.
+      observations: N rows, over which means and standard deviations are taken, responses that are
+        missing (NaN) left out. Numbers that are not floating point stay as they are.
+
+    Raises:
+      TypeError: `utility` is not callable, or `observations` are none.
+
+    Example:
+      >>> seen = sj.Observations(jnp.zeros((9, 2)), jnp.linspace(0, 80.0, 9), jnp.ones(9))
+      >>> found = sj.fit.standardised(lambda action, response, context: action, seen)
+      >>> float(found(jnp.array(40.0), 1.0, jnp.zeros(2)))
+      0.0
+    """
+    check_type("utility", utility, Callable, "callable")
+    check_type("observations", observations, Observations, "Observations")
+    play = (observations.action, observations.response, observations.context)
+    centre = jax.tree.map(lambda x: _over_rows(jnp.nanmean, x, 0.0), play)
+    unit = jax.tree.map(lambda x: _over_rows(jnp.nanstd, x, 1.0), play)
+    unit = jax.tree.map(lambda x: jnp.where((x > 0) & jnp.isfinite(x), x, 1), unit)
+    return Standardised(utility, centre, unit)
+
+
+def _over_rows(
+    statistic: Callable[..., jax.Array], column: jax.Array, otherwise: float
+) -> jax.Array:
+    """Of the first axis; `otherwise` where the column has no floating-point numbers."""
+    column = jnp.asarray(column)
+    if not jnp.issubdtype(column.dtype, jnp.floating):
+        return jnp.full(column.shape[1:], otherwise)
+    found = statistic(column, axis=0)
+    return jnp.where(jnp.isfinite(found), found, otherwise)
+
+
+def _scaled(value: jax.Array, centre: jax.Array, unit: jax.Array) -> jax.Array:
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    return (value - centre.astype(value.dtype)) / unit.astype(value.dtype)
 
 
 class Concavity(struct.PyTreeNode):

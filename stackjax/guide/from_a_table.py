@@ -41,7 +41,9 @@ print(seen.response.shape, bool((seen.response == 0).any()))   # (400,) True
   `pd.get_dummies` for a one-hot code.
 - **Missing responses** stay NaN. A missing context or action raises an error: fill it in or drop
   the row.
-- **Units**: scale columns so that numbers are about 1; float32 resolves seven digits.
+- **Units**: scale columns so that numbers are about 1; float32 resolves seven digits. For a
+  network, `sj.fit.standardised(network, seen)` does this, and best responses stay in the table's
+  units.
 
 ## Learn the follower
 
