@@ -54,6 +54,22 @@ class Point(struct.PyTreeNode):
     solved: Vector
 
 
+class Left(struct.PyTreeNode):
+    """The point worth most to the leader of those that the follower would leave for a better one.
+
+    Attributes:
+      action: `[a]`.
+      response: `[r]` the point's own.
+      rival: `[r]` the best response to that action of those that were tried.
+      value: scalar, the leader's utility at the point; -inf if there is no such point.
+    """
+
+    action: Vector
+    response: Vector
+    rival: Vector
+    value: Vector
+
+
 class Outcome(struct.PyTreeNode):
     """The point chosen, and how it stands among the others. Floating point, flags too.
 
@@ -67,6 +83,8 @@ class Outcome(struct.PyTreeNode):
       unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
       settled: scalar, 1 if all conditions hold, but for what excludes other best responses.
       converged: scalar.
+      candidate: scalar, 1 if the point is feasible and no response that was tried is better.
+      left: the best point that the follower would leave.
     """
 
     point: Point
@@ -78,6 +96,8 @@ class Outcome(struct.PyTreeNode):
     unique: Vector
     settled: Vector
     converged: Vector
+    candidate: Vector
+    left: Left
 
 
 def search(
@@ -102,20 +122,20 @@ def search(
     example = program.start(action, response, jnp.ones((), action.dtype))
     problem, theta = jax.closure_convert(program.evaluate, example)
 
-    def find(_: Vector) -> tuple[Vector, Outcome]:
-        outcome = _find(program, action, response, settings, starts, rotation)
+    def run(_: Vector) -> tuple[Vector, Outcome]:
+        outcome = find(program, action, response, settings, starts, rotation)
         return outcome.point.w, outcome
 
     size = jax.eval_shape(program.evaluate, example)[2].shape[0]
     blank = jnp.zeros(len(example) + program.equalities + size, action.dtype)
-    w, outcome = detached(find, blank)
+    w, outcome = detached(run, blank)
     finite = jnp.isfinite(outcome.point.error)
     evaluate = lambda z: problem(z, *shield(theta, finite))
     differentiate = outcome.point.linearised.differentiate
     return differentiate(evaluate, w, *program.bounds(), finite=finite), outcome
 
 
-def _find(
+def find(
     program: Bilevel,
     action: Vector,
     response: Vector,
@@ -123,7 +143,7 @@ def _find(
     starts: int,
     rotation: Vector,
 ) -> Outcome:
-    """Phases of one scan, so that all share one compiled method.
+    """`search` without derivatives: phases of one scan, so that all share one compiled method.
 
     In even phases the follower solves its own problem at the actions where the last phase ended;
     in odd ones the leader starts from there. (In the first, half of the starts are cold ones
@@ -269,6 +289,10 @@ def _choose(
     feasible = (points.infeasibility <= loose) & jnp.isfinite(points.value)
     candidate = feasible & (regret <= loose)
     value = jnp.where(jnp.isfinite(points.value), points.value, -jnp.inf)
+    worth = jnp.where(feasible & (regret > loose), value, -jnp.inf)
+    most = jnp.argmax(worth)
+    rival = tried[jnp.argmax(jnp.where(allowed[most], gains[most], -jnp.inf))]
+    left = Left(actions[most], responses[most], rival, worth[most])
     top = jnp.max(jnp.where(candidate, value, -jnp.inf))
     equal = candidate & (value >= top - loose - 16 * eps * jnp.abs(top))
     # A proven point before an unproven one of the same value, and of the proven ones the best:
@@ -326,4 +350,6 @@ def _choose(
         unique=number(program.follower_curvature(chosen.w[:n]) > eps**0.5),
         settled=number(settled),
         converged=number(settled & (~local | quasi)),
+        candidate=number(candidate[index]),
+        left=left,
     )

@@ -79,6 +79,8 @@ class Bilevel:
       action_bounds: `[a]` lower and upper.
       response_bounds: `[r]` lower and upper, each None if no coordinate has one.
       example: an action and a response, for their sizes and dtype.
+      eased: how many of the leader's inequalities, the last, the interior-point method may violate
+        by the root of its barrier: they need not leave any interior.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Bilevel:
         action_bounds: tuple[Vector, Vector],
         response_bounds: tuple[Vector | None, Vector | None],
         example: tuple[Vector, Vector],
+        eased: int = 0,
     ) -> None:
         self.leader, self.follower = leader, follower
         self.leader_residuals, self.follower_residuals = leader_residuals, follower_residuals
@@ -101,6 +104,7 @@ class Bilevel:
         m, p = g.shape[0], h.shape[0]
         self.sizes = Sizes(action, response, m, m, lower, upper, p)
         self.dtype = example[0].dtype
+        self.eased = eased
         self.equalities = response + p + m + e.shape[0]
         # the equalities that are the follower's own
         self.own_rows = np.arange(self.equalities) >= response
@@ -207,6 +211,8 @@ class Bilevel:
         gaps, duals = self.gaps(v)
         f = pull * f + weight * (gaps @ duals) / jnp.sqrt(barrier)
         f = jnp.where(leads, f, -self.follower(v.action, v.response))
+        if self.eased:
+            g = g.at[-self.eased :].add(-jnp.sqrt(barrier))
         return f, jnp.where(leads | self.own_rows, c, 0), jnp.where(leads, g, -1)
 
     def start(self, action: Vector, response: Vector, dual: Vector) -> Vector:

@@ -265,7 +265,9 @@ def _solve(
     if not isinstance(leader, Complementarity):
         best, reply, report = _by_value(*play, leader, follower, starts=starts, key=key)
     else:
-        best, reply, report = by_complementarity(*play, leader, starts=starts or 1, key=key)
+        best, reply, report = by_complementarity(
+            *play, leader, starts=starts or 1, key=key, proof=proof
+        )
     settled, proven = report.pop("settled"), None
     if proof is not None:
         proven = proof_of(game, best, context, reply, proof)
