@@ -175,7 +175,11 @@ def find(
         )
 
     # A biactive pair ends near the root of the last barrier, others may happen to be close to it.
-    readings = eps**0.25 * jnp.asarray([4.0, 1.5, 0.0], dtype)
+    readings = jnp.asarray([[4.0, 1], [1.5, 1], [0.0, 1]], dtype)
+    if program.eased:
+        # Where an eased inequality is flat at the optimum, it is the pairs that determine that.
+        readings = jnp.concatenate([jnp.asarray([[100.0, 0]], dtype), readings])
+    readings = readings * jnp.asarray([eps**0.25, 1], dtype)
     tol = tolerance(settings, dtype)
 
     def phase(begins: Vector, index: Vector) -> tuple[Vector, Any]:
@@ -202,8 +206,12 @@ def find(
     return _choose(program, points, answers, jnp.max(steps[1::2]), seen, starts, tol)
 
 
-def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
-    """Newton's method on the active set that the interior-point method ended close to."""
+def _finish(program: Bilevel, at: Iterate, reading: Vector, tol: float, wanted: Vector) -> Point:
+    """Newton's method on the active set that the interior-point method ended close to.
+
+    `reading [2]`: what counts as near a bound, and whether eased inequalities may be active.
+    """
+    near, holds = reading[0], reading[1] > 0
     lower, upper = program.bounds()
     n, p, eps = len(lower), program.equalities, float(jnp.finfo(lower.dtype).eps)
     active, paired, signed = program.active(at.z, near)
@@ -211,13 +219,18 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
     active = Active(
         active.lower | (plain & (at.lower > at.z - lower)) | (lower >= upper),
         active.upper | (plain & (at.upper > upper - at.z) & (lower < upper)),
-        at.inequality > at.slack,
+        (at.inequality > at.slack) & (holds | ~program.eased_rows),
     )
+
+    def evaluate(z: Vector) -> tuple[Vector, Vector, Vector]:
+        f, c, g = program.evaluate(z)
+        return f, c, jnp.where(holds | ~program.eased_rows, g, -1)
+
     # Where multipliers are not unique some have diverged; Newton's method finds its own.
     calm = lambda multiplier: jnp.where(jnp.abs(multiplier) <= 1e4, multiplier, 0)
     w = jnp.concatenate([at.z, calm(at.equality), calm(at.inequality)])
     best, step, length = polish(
-        program.evaluate, w, active, lower, upper,
+        evaluate, w, active, lower, upper,
         equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 0),
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
@@ -287,11 +300,13 @@ def _choose(
     stationary = (points.solved > 0) & (points.error <= loose)
     stationary &= points.curvature >= -loose
     feasible = (points.infeasibility <= loose) & jnp.isfinite(points.value)
-    candidate = feasible & (regret <= loose)
     value = jnp.where(jnp.isfinite(points.value), points.value, -jnp.inf)
-    worth = jnp.where(feasible & (regret > loose), value, -jnp.inf)
+    # Where the follower is indifferent at the optimum, a little regret can promise more.
+    allowance = eps**0.7 if program.eased else loose
+    worth = jnp.where(feasible & (regret > allowance), value, -jnp.inf)
     most = jnp.argmax(worth)
     rival = tried[jnp.argmax(jnp.where(allowed[most], gains[most], -jnp.inf))]
+    candidate = feasible & (regret <= allowance)
     left = Left(actions[most], responses[most], rival, worth[most])
     top = jnp.max(jnp.where(candidate, value, -jnp.inf))
     equal = candidate & (value >= top - loose - 16 * eps * jnp.abs(top))

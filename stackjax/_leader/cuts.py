@@ -90,7 +90,7 @@ def search_with_cuts(
     start, begin, dtype = scaled.start, scaled.begin, scaled.start.dtype
     plain = scaled.program()
     eps = float(jnp.finfo(dtype).eps)
-    loose = eps**0.35  # as in `_leader/complementarity.py`
+    loose = eps**0.35
 
     def rows_of(cuts: Cuts) -> Rows:
         def rows(a: Vector, r: Vector) -> Vector:
@@ -114,7 +114,7 @@ def search_with_cuts(
             actions, responses
         )
         noise = 64 * eps * jnp.abs(jax.vmap(plain.follower)(actions, responses))
-        beaten = gains > loose + noise
+        beaten = gains > eps**0.7 + noise  # as in `_leader/complementarity.py`
 
         sound = (found.candidate > 0) & ~beaten[0]
         rank = jnp.where(sound, found.point.value, -jnp.finfo(dtype).max / 2)
@@ -160,7 +160,11 @@ def search_with_cuts(
     converted = lambda z: problem(z, cuts, *shield(theta, finite))
     program = scaled.program(rows_of(cuts))
     differentiate = outcome.point.linearised.differentiate
-    return program, differentiate(converted, w, *program.bounds(), finite=finite), outcome
+    w = differentiate(converted, w, *program.bounds(), finite=finite)
+    # An action that is 0 but for rounding is 0: a follower may be indifferent there alone.
+    action = program.split(w).action
+    action = jnp.where(jnp.abs(action) < eps, action - lax.stop_gradient(action), action)
+    return program, w.at[: len(action)].set(action), outcome
 
 
 def _value(
@@ -208,6 +212,10 @@ def _judged(scaled: Scaled, program: Bilevel, state: _State, loose: float) -> Ou
     tied = (cuts.used > 0) & (theirs >= program.follower(action, response) - loose)
     serves = jax.vmap(lambda r: program.leader(action, r))(led) > best.point.value + loose
     enough = 1 - jnp.any(tied & serves).astype(best.settled.dtype)
+    regret = jnp.where(best.regret > 16 * jnp.finfo(theirs.dtype).eps, best.regret, 0)
     return best.replace(
-        settled=best.settled * enough, converged=best.converged * enough, steps=state.steps
+        settled=best.settled * enough,
+        converged=best.converged * enough,
+        regret=regret,
+        steps=state.steps,
     )

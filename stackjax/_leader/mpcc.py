@@ -80,7 +80,7 @@ class Bilevel:
       response_bounds: `[r]` lower and upper, each None if no coordinate has one.
       example: an action and a response, for their sizes and dtype.
       eased: how many of the leader's inequalities, the last, the interior-point method may violate
-        by the root of its barrier: they need not leave any interior.
+        by its barrier to the power 3/4: they need not leave any interior.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class Bilevel:
         self.leader_residuals, self.follower_residuals = leader_residuals, follower_residuals
         self.action_bounds, self.response_bounds = action_bounds, response_bounds
         g, h = jax.eval_shape(follower_residuals, *example)
-        _, e = jax.eval_shape(leader_residuals, *example)
+        k, e = jax.eval_shape(leader_residuals, *example)
         action, response = (len(part) for part in example)
         lower, upper = (0 if bound is None else response for bound in response_bounds)
         m, p = g.shape[0], h.shape[0]
         self.sizes = Sizes(action, response, m, m, lower, upper, p)
         self.dtype = example[0].dtype
-        self.eased = eased
         self.equalities = response + p + m + e.shape[0]
+        self.eased, self.eased_rows = eased, np.arange(k.shape[0]) >= k.shape[0] - eased
         # the equalities that are the follower's own
         self.own_rows = np.arange(self.equalities) >= response
         self.own_rows &= np.arange(self.equalities) < response + m + p
@@ -212,7 +212,7 @@ class Bilevel:
         f = pull * f + weight * (gaps @ duals) / jnp.sqrt(barrier)
         f = jnp.where(leads, f, -self.follower(v.action, v.response))
         if self.eased:
-            g = g.at[-self.eased :].add(-jnp.sqrt(barrier))
+            g = g.at[-self.eased :].add(-(barrier**0.75))
         return f, jnp.where(leads | self.own_rows, c, 0), jnp.where(leads, g, -1)
 
     def start(self, action: Vector, response: Vector, dual: Vector) -> Vector:
