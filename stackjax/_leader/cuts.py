@@ -34,8 +34,8 @@ from stackjax.solvers._settings import Complementarity
 from stackjax.solvers._solver import Problem
 from stackjax.solvers.proof._global import Global
 
-# The most cuts, and the most searches: one adds up to two.
-CUTS, ROUNDS = 12, 8
+# The most cuts, and the fewest and the most searches, of which each adds up to two.
+CUTS, LEAST, ROUNDS = 12, 2, 8
 
 
 class Cuts(NamedTuple):
@@ -71,6 +71,8 @@ class Cuts(NamedTuple):
 
 class _State(struct.PyTreeNode):
     cuts: Cuts
+    action: Vector  # where to start
+    response: Vector
     best: Outcome
     rank: Vector  # of `best`, -inf at first
     steps: Vector
@@ -103,7 +105,7 @@ def search_with_cuts(
     def turn(state: _State) -> _State:
         program = scaled.program(rows_of(state.cuts))
         turned = (rotation + 0.618 * state.round) % 1
-        found = find(program, start, begin, settings, starts, turned)
+        found = find(program, state.action, state.response, settings, starts, turned)
         chosen, left = program.split(found.point.w[: len(program.bounds()[0])]), found.left
         actions = jnp.stack([chosen.action, left.action])
         responses = jnp.stack([chosen.response, left.response])
@@ -129,9 +131,13 @@ def search_with_cuts(
         cuts = state.cuts
         for k in range(2):
             cuts = cuts.add(answers[k], maps[k], wanted[k])
+        # The next search starts at a response that was hard to find.
+        hard = jnp.where(beaten[0] | ~hopeful, 0, 1)
+        more = jnp.any(wanted) & (jnp.min(state.cuts.used) == 0)
+        more = more | (state.round + 1 < LEAST)
         return _State(
-            cuts, best, rank, jnp.maximum(state.steps, found.steps), state.round + 1,
-            (jnp.any(wanted) & (jnp.min(state.cuts.used) == 0)).astype(dtype),
+            cuts, actions[hard], answers[hard], best, rank,
+            jnp.maximum(state.steps, found.steps), state.round + 1, more.astype(dtype),
         )  # fmt: skip
 
     def run(_: Vector) -> tuple[Vector, tuple[Outcome, Cuts]]:
@@ -142,7 +148,7 @@ def search_with_cuts(
             jax.eval_shape(lambda: find(first, start, begin, settings, starts, rotation)),
         )
         zero = jnp.zeros((), dtype)
-        state = _State(cuts, blank, zero - jnp.inf, zero, zero, zero + 1)
+        state = _State(cuts, start, begin, blank, zero - jnp.inf, zero, zero, zero + 1)
         more = lambda state: (state.more > 0) & (state.round < ROUNDS)
         state = lax.while_loop(more, turn, state)
         outcome = _judged(scaled, plain, state, loose)
