@@ -155,9 +155,10 @@ def find(
     n, a = len(lower), len(action)
     begin = jnp.concatenate([action, response])
     drawn = spread(starts, begin, lower[: len(begin)], upper[: len(begin)], rotation)
-    if program.eased:
+    if program.easing is not None:
         # The given response may be the best of many peaks: other actions are tried with it too.
-        drawn = drawn.at[1::4, a:].set(response)
+        followed = drawn.at[1::4, a:].set(response)
+        drawn = jnp.where(jnp.any(program.easing > 0), followed, drawn)
     number = jnp.arange(starts)
     # Of the leader's utility and of the penalty, beside a barrier of one: no pair suits all games.
     pulls = jnp.asarray([1.0, 4.0], dtype)[number % 2]

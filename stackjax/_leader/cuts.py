@@ -27,7 +27,7 @@ from stackjax._arrays.finite import shield
 from stackjax._arrays.typing import Vector
 from stackjax._leader.complementarity import Outcome, find
 from stackjax._leader.mpcc import Bilevel
-from stackjax._leader.scaled import Rows, Scaled
+from stackjax._leader.scaled import Scaled
 from stackjax.solvers._implicit import detached
 from stackjax.solvers._newton import Newton
 from stackjax.solvers._settings import Complementarity
@@ -94,16 +94,16 @@ def search_with_cuts(
     eps = float(jnp.finfo(dtype).eps)
     loose = eps**0.35
 
-    def rows_of(cuts: Cuts) -> Rows:
+    def with_cuts(cuts: Cuts) -> Bilevel:
         def rows(a: Vector, r: Vector) -> Vector:
             own = plain.follower(a, r)
             theirs = jax.vmap(lambda s, map: _value(scaled, plain, a, s, map)[0])
             return jnp.where(cuts.used > 0, theirs(cuts.responses, cuts.maps) - own, -1)
 
-        return rows
+        return scaled.program(rows, cuts.used)
 
     def turn(state: _State) -> _State:
-        program = scaled.program(rows_of(state.cuts))
+        program = with_cuts(state.cuts)
         turned = (rotation + 0.618 * state.round) % 1
         found = find(program, state.action, state.response, settings, starts, turned)
         chosen, left = program.split(found.point.w[: len(program.bounds()[0])]), found.left
@@ -142,7 +142,7 @@ def search_with_cuts(
 
     def run(_: Vector) -> tuple[Vector, tuple[Outcome, Cuts]]:
         cuts = Cuts.none(begin)
-        first = scaled.program(rows_of(cuts))
+        first = with_cuts(cuts)
         blank = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(lambda: find(first, start, begin, settings, starts, rotation)),
@@ -155,16 +155,16 @@ def search_with_cuts(
         return outcome.point.w, (outcome, state.cuts)
 
     blank = Cuts.none(begin)
-    example = scaled.program(rows_of(blank))
+    example = with_cuts(blank)
     z = example.start(start, begin, jnp.ones((), dtype))
-    evaluate = lambda z, cuts: scaled.program(rows_of(cuts)).evaluate(z)
+    evaluate = lambda z, cuts: with_cuts(cuts).evaluate(z)
     problem, theta = jax.closure_convert(evaluate, z, blank)
     size = jax.eval_shape(example.evaluate, z)[2].shape[0]
     w = jnp.zeros(len(z) + example.equalities + size, dtype)
     w, (outcome, cuts) = detached(run, w)
     finite = jnp.isfinite(outcome.point.error)
     converted = lambda z: problem(z, cuts, *shield(theta, finite))
-    program = scaled.program(rows_of(cuts))
+    program = with_cuts(cuts)
     differentiate = outcome.point.linearised.differentiate
     w = differentiate(converted, w, *program.bounds(), finite=finite)
     # An action that is 0 but for rounding is 0: a follower may be indifferent there alone.

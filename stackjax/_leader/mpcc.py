@@ -79,8 +79,9 @@ class Bilevel:
       action_bounds: `[a]` lower and upper.
       response_bounds: `[r]` lower and upper, each None if no coordinate has one.
       example: an action and a response, for their sizes and dtype.
-      eased: how many of the leader's inequalities, the last, the interior-point method may violate
-        by its barrier to the power 3/4: they need not leave any interior.
+      easing: `[k']` 1 for those of the leader's last k' inequalities that are in use, else 0. The
+        interior-point method may violate them by its barrier to the power 3/4: they need not leave
+        any interior.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Bilevel:
         action_bounds: tuple[Vector, Vector],
         response_bounds: tuple[Vector | None, Vector | None],
         example: tuple[Vector, Vector],
-        eased: int = 0,
+        easing: Vector | None = None,
     ) -> None:
         self.leader, self.follower = leader, follower
         self.leader_residuals, self.follower_residuals = leader_residuals, follower_residuals
@@ -105,7 +106,8 @@ class Bilevel:
         self.sizes = Sizes(action, response, m, m, lower, upper, p)
         self.dtype = example[0].dtype
         self.equalities = response + p + m + e.shape[0]
-        self.eased, self.eased_rows = eased, np.arange(k.shape[0]) >= k.shape[0] - eased
+        self.easing, self.eased = easing, 0 if easing is None else len(easing)
+        self.eased_rows = np.arange(k.shape[0]) >= k.shape[0] - self.eased
         # the equalities that are the follower's own
         self.own_rows = np.arange(self.equalities) >= response
         self.own_rows &= np.arange(self.equalities) < response + m + p
@@ -211,8 +213,8 @@ class Bilevel:
         gaps, duals = self.gaps(v)
         f = pull * f + weight * (gaps @ duals) / jnp.sqrt(barrier)
         f = jnp.where(leads, f, -self.follower(v.action, v.response))
-        if self.eased:
-            g = g.at[-self.eased :].add(-(barrier**0.75))
+        if self.easing is not None:
+            g = g.at[-self.eased :].add(-self.easing * barrier**0.75)
         return f, jnp.where(leads | self.own_rows, c, 0), jnp.where(leads, g, -1)
 
     def start(self, action: Vector, response: Vector, dual: Vector) -> Vector:

@@ -99,11 +99,10 @@ class Scaled:
         self._scales, self._leads, self._own_rows = scales, leads, (m, p)
         self._open = game.action_set.open_sides == (True, True)
 
-    def program(self, rows: Rows | None = None) -> Bilevel:
-        """The program, with more inequalities of the leader's: `rows(a, r) <= 0`."""
+    def program(self, rows: Rows | None = None, used: Vector | None = None) -> Bilevel:
+        """The program, with more inequalities of the leader's: `rows(a, r) <= 0`, see `Bilevel`."""
         leader_residuals, follower_residuals = self._residuals
         example = self.start, self.begin
-        more = 0 if rows is None else jax.eval_shape(rows, *example).shape[0]
 
         def own(a: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
             k, e = leader_residuals(a, r)
@@ -111,7 +110,7 @@ class Scaled:
 
         return Bilevel(
             self._leader, self._follower, own, follower_residuals,
-            self._action_bounds, self._response_bounds, example, more,
+            self._action_bounds, self._response_bounds, example, used,
         )  # fmt: skip
 
     def played(self, program: Bilevel, w: Vector) -> tuple[PyTree, PyTree]:

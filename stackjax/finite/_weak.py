@@ -118,7 +118,7 @@ def weak_stackelberg(leader: Any, follower: Any) -> WeakSolution:
     top = max(value for value, *_ in found)
     best = [entry for entry in found if entry[0] >= top - 4 * _FEASIBILITY]
     attained = False
-    value, strategy, inside, kind, _ = best[0]
+    _, strategy, inside, kind, _ = best[0]
     for _, _, at, same, game in best:
         point = game.attained(top)
         if point is not None:
