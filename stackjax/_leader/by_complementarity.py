@@ -25,10 +25,12 @@ def by_complementarity(
     starts: int,
     key: jax.Array | None,
     proof: Global | None,
+    pessimistic: bool,
 ) -> tuple[PyTree, PyTree, dict[str, Any]]:
     """The action, the response, and what `Solution` reports of them.
 
-    With a `proof`, responses that it finds to be better become cuts, see `_leader/cuts.py`.
+    With a `proof`, responses that it finds to be better become cuts, see `_leader/cuts.py`; the
+    pessimistic convention needs one.
     """
     scaled = Scaled(game, action, response, context)
     start, begin = scaled.start, scaled.begin
@@ -38,10 +40,12 @@ def by_complementarity(
         w, outcome = search(
             program, start, begin, settings=settings, starts=starts, rotation=rotation
         )
+        ends = None
     else:
-        program, w, outcome = search_with_cuts(
-            scaled, settings=settings, starts=starts, rotation=rotation, proof=proof
-        )
+        program, w, outcome, ends = search_with_cuts(
+            scaled, settings=settings, starts=starts, rotation=rotation, proof=proof,
+            pessimistic=pessimistic,
+        )  # fmt: skip
     best, answer = scaled.played(program, w)
     report = {
         "multipliers": scaled.multipliers(program, w, outcome),
@@ -55,4 +59,11 @@ def by_complementarity(
         "local": outcome.local > 0,
         "unique": outcome.unique > 0,
     }
+    if pessimistic and ends is not None:
+        size = len(start)
+        worst = scaled.played(program, w.at[size : size + len(begin)].set(ends.worst))[1]
+        # What is not sure is not promised.
+        answer = jax.tree.map(lambda x, y: jnp.where(ends.sure > 0, x, y), answer, worst)
+        report["attained"] = (ends.attained > 0) | (ends.sure == 0)
+        report["nearby"] = scaled.action(ends.nearby)
     return best, answer, report

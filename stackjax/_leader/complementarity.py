@@ -42,6 +42,7 @@ class Point(struct.PyTreeNode):
       curvature: scalar, the leader's least along the free directions (negative: a maximum).
       value: scalar, the leader's utility.
       solved: scalar, 1 if the leader's optimality conditions hold on the active set.
+      near: `[a + r]` the action and the response where the interior-point method ended.
     """
 
     w: Vector
@@ -52,6 +53,7 @@ class Point(struct.PyTreeNode):
     curvature: Vector
     value: Vector
     solved: Vector
+    near: Vector
 
 
 class Left(struct.PyTreeNode):
@@ -254,6 +256,11 @@ def _finish(program: Bilevel, at: Iterate, reading: Vector, tol: float, wanted: 
         -gaps / played,
         -duals,
     ])  # fmt: skip
+    if program.margin is not None and program.easing is not None:
+        # A point at which the method could not keep the margins is next to none that keeps them.
+        kept = program.evaluate(at.z)[2][-program.eased :]
+        kept = program.easing * (kept + program.asked(program.split(at.z), eps**0.5))
+        infeasibility = jnp.concatenate([infeasibility, kept])
     return Point(
         w=jnp.concatenate([z, moved[n:]]),
         linearised=best.linearised(),
@@ -263,6 +270,7 @@ def _finish(program: Bilevel, at: Iterate, reading: Vector, tol: float, wanted: 
         curvature=best.curvature(n),
         value=-f,
         solved=solved.astype(z.dtype),
+        near=at.z[: program.sizes.action + program.sizes.response],
     )
 
 

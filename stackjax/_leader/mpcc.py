@@ -82,6 +82,8 @@ class Bilevel:
       easing: `[k']` 1 for those of the leader's last k' inequalities that are in use, else 0. The
         interior-point method may violate them by its barrier to the power 3/4: they need not leave
         any interior.
+      margin: `(action, response) -> [k']`, by which they must hold, times the root of the barrier,
+        on the way; None for 0.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Bilevel:
         response_bounds: tuple[Vector | None, Vector | None],
         example: tuple[Vector, Vector],
         easing: Vector | None = None,
+        margin: Callable[[Vector, Vector], Vector] | None = None,
     ) -> None:
         self.leader, self.follower = leader, follower
         self.leader_residuals, self.follower_residuals = leader_residuals, follower_residuals
@@ -106,6 +109,7 @@ class Bilevel:
         self.sizes = Sizes(action, response, m, m, lower, upper, p)
         self.dtype = example[0].dtype
         self.equalities = response + p + m + e.shape[0]
+        self.margin = margin
         self.easing, self.eased = easing, 0 if easing is None else len(easing)
         self.eased_rows = np.arange(k.shape[0]) >= k.shape[0] - self.eased
         # the equalities that are the follower's own
@@ -214,8 +218,13 @@ class Bilevel:
         f = pull * f + weight * (gaps @ duals) / jnp.sqrt(barrier)
         f = jnp.where(leads, f, -self.follower(v.action, v.response))
         if self.easing is not None:
-            g = g.at[-self.eased :].add(-self.easing * barrier**0.75)
+            g = g.at[-self.eased :].add(self.easing * self.asked(v, barrier))
         return f, jnp.where(leads | self.own_rows, c, 0), jnp.where(leads, g, -1)
+
+    def asked(self, parts: Parts, barrier: Vector | float) -> Vector:
+        """By how much the eased inequalities must hold at a weight of the barrier; `[k']`."""
+        margin = 0 if self.margin is None else self.margin(parts.action, parts.response)
+        return margin * barrier**0.5 - jnp.full(self.eased, barrier**0.75, self.dtype)
 
     def start(self, action: Vector, response: Vector, dual: Vector) -> Vector:
         """`[n]` a starting point with all inequality multipliers at `dual`."""

@@ -99,7 +99,9 @@ class Scaled:
         self._scales, self._leads, self._own_rows = scales, leads, (m, p)
         self._open = game.action_set.open_sides == (True, True)
 
-    def program(self, rows: Rows | None = None, used: Vector | None = None) -> Bilevel:
+    def program(
+        self, rows: Rows | None = None, used: Vector | None = None, margin: Rows | None = None
+    ) -> Bilevel:
         """The program, with more inequalities of the leader's: `rows(a, r) <= 0`, see `Bilevel`."""
         leader_residuals, follower_residuals = self._residuals
         example = self.start, self.begin
@@ -110,8 +112,13 @@ class Scaled:
 
         return Bilevel(
             self._leader, self._follower, own, follower_residuals,
-            self._action_bounds, self._response_bounds, example, used,
+            self._action_bounds, self._response_bounds, example, used, margin,
         )  # fmt: skip
+
+    def action(self, scaled: Vector) -> PyTree:
+        """An action `[a]` of the program, in the user's units."""
+        z = jnp.concatenate([scaled, self.begin]) * self._scales.variables
+        return self._parts_of(jnp.clip(z, *self._ends))[0]
 
     def played(self, program: Bilevel, w: Vector) -> tuple[PyTree, PyTree]:
         """The action and the response of a point `[n + p + k]`, in the user's units."""
