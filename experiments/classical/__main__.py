@@ -6,6 +6,12 @@ problem's own starting point, in float64.
 
     python -m experiments.classical                     # all 151, a quarter of an hour
     python -m experiments.classical --kind strong       # 38 of them
+    python -m experiments.classical --kind nonconvex --proof --out results/classical_proofs.jsonl
+    python -m experiments.classical --kind multimodal --proof --out results/multimodal.jsonl
+
+With `--proof`, followers of up to three numbers in a bounded box are proven to answer best, and the
+leader's search gets value-function cuts; others are solved as without. The multimodal problems are
+SMD1 to SMD8 of two and three variables, each from several starting points at random.
 
 Prints a line a problem and writes one JSON line for each. A run that is stopped goes on where it
 stopped.
@@ -33,7 +39,9 @@ from experiments.common.phases import Kept, stopping, watched
 from experiments.common.results import environment, format_table, run_of
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("strong", "convex", "nonconvex")
+KINDS = ("strong", "convex", "nonconvex", "multimodal")
+# Proofs are asked for where a follower has no more numbers than that.
+PROVABLE = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +49,13 @@ class Args:
     """Solve classical bilevel problems and compare with their published optima.
 
     Attributes:
-      kind: Only problems of this kind: strong, convex or nonconvex.
+      kind: Only problems of this kind: strong, convex, nonconvex or, which are not among the
+        others, multimodal.
       name: Only the problem of this name.
       starts: Starting points of `solve`.
+      proof: Ask for a proof of the follower's response, where it is in reach.
+      gap: The proof's tolerance, as a share of the range of the follower's utility.
+      draws: Starting points at random of each multimodal problem, besides its own.
       optimise: Let XLA optimise the programs: runs are faster, compilation takes four times as
         long, and each program runs only twice.
       out: File to write, one JSON line for each problem after one of the environment.
@@ -52,6 +64,9 @@ class Args:
     kind: str | None = None
     name: str | None = None
     starts: int = 16
+    proof: bool = False
+    gap: float = 1e-7
+    draws: int = 2
     optimise: bool = False
     out: Path = Path("results/classical.jsonl")
 
@@ -60,6 +75,10 @@ class Args:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind}")
         if self.starts < 1:
             raise ValueError(f"starts must be at least 1, got {self.starts}")
+        if not 0 < self.gap < 1:
+            raise ValueError(f"gap must be between 0 and 1, got {self.gap}")
+        if self.draws < 0:
+            raise ValueError(f"draws must be at least 0, got {self.draws}")
 
 
 def as_game(problem: Any) -> sj.Game:
@@ -84,15 +103,38 @@ def as_game(problem: Any) -> sj.Game:
     )
 
 
-def run(problem: Any, starts: int, optimise: bool) -> dict[str, Any]:
-    """Solves one problem twice: with its compilation, and without."""
+def provable(problem: Any) -> bool:
+    """Whether a proof is in reach: a few numbers in a bounded box."""
+    free = problem.follower_constraints is None and problem.follower_equalities is None
+    bounded = np.isfinite([*problem.y_lower, *problem.y_upper]).all()
+    return bool(free and bounded and len(problem.y) <= PROVABLE)
+
+
+def run(problem: Any, args: Args) -> list[dict[str, Any]]:
+    """Solves one problem twice from each start: with its compilation, and without."""
     game = as_game(problem)
-    begin = {"action": jnp.asarray(problem.x, float), "response": jnp.asarray(problem.y, float)}
-    options = {"context": None, "solver": sj.Complementarity(), "starts": starts}
+    starts = [{"action": jnp.asarray(problem.x, float), "response": jnp.asarray(problem.y, float)}]
+    if args.kind == "multimodal":
+        rng = np.random.default_rng(0)
+        sides = (problem.x_lower, problem.x_upper), (problem.y_lower, problem.y_upper)
+        for _ in range(args.draws):
+            x, y = (jnp.asarray(rng.uniform(low, high), float) for low, high in sides)
+            starts.append({"action": x, "response": y})
+    proof = sj.solvers.Global(gap=args.gap) if args.proof and provable(problem) else None
+    options = {"solver": sj.Complementarity(), "starts": args.starts, "proof": proof}
     clock = time.perf_counter()
-    lowered = jax.jit(lambda begin: sj.solve(game, **begin, **options)).lower(begin)
-    call = lowered.compile() if optimise else unoptimised(lowered)
-    seconds = [time.perf_counter() - clock]
+    lowered = jax.jit(lambda begin: sj.solve(game, context=None, **begin, **options)).lower(
+        starts[0]
+    )
+    call = lowered.compile() if args.optimise else unoptimised(lowered)
+    compiled = time.perf_counter() - clock
+    return [_row(problem, call, begin, compiled, args) for begin in starts]
+
+
+def _row(
+    problem: Any, call: Any, begin: dict[str, Any], compiled: float, args: Args
+) -> dict[str, Any]:
+    seconds = []
     for _ in range(2):
         clock = time.perf_counter()
         found = jax.block_until_ready(call(begin))
@@ -101,7 +143,7 @@ def run(problem: Any, starts: int, optimise: bool) -> dict[str, Any]:
     error = abs(value - problem.value) / max(1.0, abs(problem.value))
     return {
         "name": problem.name,
-        "kind": problem.kind,
+        "kind": "multimodal" if args.kind == "multimodal" else problem.kind,
         "source": problem.source,
         "published": problem.value,
         "value": value,
@@ -110,8 +152,10 @@ def run(problem: Any, starts: int, optimise: bool) -> dict[str, Any]:
         "action": np.asarray(found.action).tolist(),
         "response": np.asarray(found.response).tolist(),
         **{name: getattr(found, name).item() for name in REPORT},
-        "compile_seconds": seconds[0],
-        "seconds": seconds[2],
+        "status": str(found.status),
+        "proven": None if found.proof is None else bool(found.proof.proven),
+        "compile_seconds": compiled,
+        "seconds": seconds[1],
     }
 
 
@@ -119,8 +163,9 @@ REPORT = ("converged", "residual", "regret", "steps", "agreeing_starts", "local"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A line for each kind."""
-    header = ["follower", "problems", "solved", "converged", "converged elsewhere", "median s"]
+    """A line for each kind; a problem counts once for each starting point."""
+    header = ["follower", "problems", "solved", "proven", "converged", "converged elsewhere"]
+    header += ["median s"]
     lines = []
     for kind in KINDS:
         of = [row for row in rows if row["kind"] == kind]
@@ -128,18 +173,19 @@ def table(rows: list[dict[str, Any]]) -> str:
             wrong = sum(row["converged"] and row["error"] >= 1e-3 for row in of)
             solved, sure = (sum(row[name] for row in of) for name in ("solved", "converged"))
             middle = f"{np.median([row['seconds'] for row in of]):.3f}"
-            lines.append([kind, *map(str, (len(of), solved, sure, wrong)), middle])
+            proven = sum(bool(row["proven"]) for row in of)
+            lines.append([kind, *map(str, (len(of), solved, proven, sure, wrong)), middle])
     return format_table(header, lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(Args, argv)
     sys.path.insert(0, str(ROOT / "tests"))
-    from bilevel import PROBLEMS
+    from bilevel import MULTIMODAL, PROBLEMS
 
-    chosen = [
-        p for p in PROBLEMS if args.kind in (None, p.kind) and args.name in (None, p.name)
-    ]  # fmt: skip
+    of = [p for p in PROBLEMS if args.kind in (None, p.kind)]
+    of = MULTIMODAL if args.kind == "multimodal" else of
+    chosen = [p for p in of if args.name in (None, p.name)]
     if not chosen:
         of = "" if args.kind is None else f" of kind {args.kind}"
         raise ValueError(f"name: no such problem{of}: {args.name}")
@@ -151,22 +197,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             "environment": environment(),
             "starts": args.starts,
             "dtype": "float64",
+            "proof": args.proof,
             "optimised": args.optimise,
         }
         file.write(json.dumps(header) + "\n")
         for number, problem in enumerate(watched(chosen, len(chosen), "problems"), 1):
             with stopping(kept):
-                row = kept.get(problem.name, lambda p=problem: run(p, args.starts, args.optimise))
-            rows.append(row)
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            verdict = "solved" if row["solved"] else f"published {row['published']:.6g}"
-            sure = "converged" if row["converged"] else "not converged"
-            print(
-                f"[{number}/{len(chosen)}] {row['name']} ({row['kind']}): {row['value']:.6g}, "
-                f"{verdict}, {sure}",
-                flush=True,
-            )
+                those = kept.get(problem.name, lambda p=problem: run(p, args))
+            rows += those
+            for row in those:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                verdict = "solved" if row["solved"] else f"published {row['published']:.6g}"
+                proven = {True: "proven, ", False: "not proven, ", None: ""}[row["proven"]]
+                sure = "converged" if row["converged"] else f"not converged ({row['status']})"
+                print(
+                    f"[{number}/{len(chosen)}] {row['name']} ({row['kind']}): "
+                    f"{row['value']:.6g}, {verdict}, {proven}{sure}",
+                    flush=True,
+                )
     kept.clear()
     print(table(rows))
     print(f"Written to {args.out}")

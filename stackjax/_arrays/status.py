@@ -20,6 +20,7 @@ class Status(enum.StrEnum):
     | 'several' | all | there are other answers: nearby, or found from other starting points |
     | 'local' | `Solution` | an optimum, and a follower that was seen not to be concave |
     | 'other peaks' | `Solution` | an optimum; the leader's utility has others, lower or not seen |
+    | 'supremum' | `Solution` | the pessimistic optimum is not attained, only approached |
     | 'not finite' | all | a utility is not a number there |
     | 'beaten' | `Solution`, `Equilibrium` | a follower has a better response |
     | 'flat' | `Response` | not converged, without curvature: a tie or a kink |
@@ -37,6 +38,7 @@ class Status(enum.StrEnum):
     SEVERAL = "several"
     LOCAL = "local"
     PEAKS = "other peaks"
+    SUPREMUM = "supremum"
     NOT_FINITE = "not finite"
     BEATEN = "beaten"
     FLAT = "flat"
@@ -57,6 +59,7 @@ _ADVICE = {
     "Complementarity",
     Status.LOCAL: "ask for several starts; compare with a grid of responses",
     Status.PEAKS: "ask for more starts, or compare with a grid of actions",
+    Status.SUPREMUM: "play Solution.nearby, which leaves almost as much",
     Status.NOT_FINITE: "start elsewhere, or bound the set away from where the utility is not a "
     "number",
     Status.BEATEN: "ask for several starts, or start where the better response is",

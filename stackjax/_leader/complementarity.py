@@ -6,21 +6,20 @@ of what is near); then the follower solves its own problem at the leader's actio
 follower would leave are not solutions. The best of the others is returned.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 
 from stackjax._arrays.finite import shield
-from stackjax._arrays.search_history import SearchHistory, Watch
+from stackjax._arrays.search_history import Watch
 from stackjax._arrays.starts import spread
 from stackjax._leader.mpcc import Bilevel, Vector
+from stackjax._leader.outcome import Left, Outcome, Point
 from stackjax._leader.reply import best_reply, quasiconcave
 from stackjax.solvers._implicit import detached
-from stackjax.solvers._optimality import Active, Linearised, row_units
+from stackjax.solvers._optimality import Active, row_units
 from stackjax.solvers._settings import Complementarity, tolerance
 from stackjax.solvers.constrained._interior_point import Found, interior
 from stackjax.solvers.constrained._newton_kkt import polish
@@ -29,59 +28,6 @@ from stackjax.solvers.constrained._program import Iterate
 _ROUNDS = 2
 # Plays at which it is asked whether the follower is concave, and has a better answer.
 _LOOKS = 64
-
-
-class Point(struct.PyTreeNode):
-    """A point of the bilevel program. All arrays are floating point, flags too.
-
-    Attributes:
-      w: `[n + p + k]` variables and multipliers.
-      linearised: the optimality conditions there.
-      error: scalar, violation of the leader's optimality conditions on the active set.
-      length: scalar, the last Newton step.
-      infeasibility: scalar, the largest violation of the leader's set, of the follower's, and of
-        its optimality conditions, each relative to the size of its terms.
-      curvature: scalar, the leader's least along the free directions (negative: a maximum).
-      value: scalar, the leader's utility.
-      solved: scalar, 1 if the leader's optimality conditions hold on the active set.
-    """
-
-    w: Vector
-    linearised: Linearised
-    error: Vector
-    length: Vector
-    infeasibility: Vector
-    curvature: Vector
-    value: Vector
-    solved: Vector
-
-
-class Outcome(struct.PyTreeNode):
-    """The point chosen, and how it stands among the others. Floating point, flags too.
-
-    Attributes:
-      point: the point chosen.
-      regret: scalar, what the follower could gain, in the program's unit of utility.
-      steps: scalar, the most iterations that a starting point took.
-      agreeing_starts: scalar, starting points that ended at a point as good.
-      others: scalar, 1 if a starting point ended at a point that is stationary and worth less.
-      local: scalar, 1 if the follower's problem is not concave where it was looked at.
-      unique: scalar, 1 if the follower's curvature rules out other best responses nearby.
-      settled: scalar, 1 if all conditions hold, but for what excludes other best responses.
-      converged: scalar.
-      history: of the interior-point method, from the start that led to the point.
-    """
-
-    point: Point
-    regret: Vector
-    steps: Vector
-    agreeing_starts: Vector
-    others: Vector
-    local: Vector
-    unique: Vector
-    settled: Vector
-    converged: Vector
-    history: SearchHistory | None
 
 
 def search(
@@ -110,21 +56,20 @@ def search(
     example = program.start(action, response, jnp.ones((), action.dtype))
     problem, theta = jax.closure_convert(program.evaluate, example)
 
-    def find(_: Vector) -> tuple[Vector, Outcome]:
-        worth = lambda z: program.leader(z[: len(action)], program.split(z).response) / unit
-        outcome = _find(program, action, response, settings, starts, rotation, watch, worth)
+    def run(_: Vector) -> tuple[Vector, Outcome]:
+        outcome = find(program, action, response, settings, starts, rotation, watch, unit)
         return outcome.point.w, outcome
 
     size = jax.eval_shape(program.evaluate, example)[2].shape[0]
     blank = jnp.zeros(len(example) + program.equalities + size, action.dtype)
-    w, outcome = detached(find, blank)
+    w, outcome = detached(run, blank)
     finite = jnp.isfinite(outcome.point.error)
     evaluate = lambda z: problem(z, *shield(theta, finite))
     differentiate = outcome.point.linearised.differentiate
     return differentiate(evaluate, w, *program.bounds(), finite=finite), outcome
 
 
-def _find(
+def find(
     program: Bilevel,
     action: Vector,
     response: Vector,
@@ -132,9 +77,9 @@ def _find(
     starts: int,
     rotation: Vector,
     watch: Watch,
-    worth: Callable[[Vector], Vector],
+    unit: Vector,
 ) -> Outcome:
-    """Phases of one scan, so that all share one compiled method.
+    """`search` without derivatives: phases of one scan, so that all share one compiled method.
 
     In even phases the follower solves its own problem at the actions where the last phase ended;
     in odd ones the leader starts from there. (In the first, half of the starts are cold ones
@@ -146,12 +91,18 @@ def _find(
     n, a = len(lower), len(action)
     begin = jnp.concatenate([action, response])
     drawn = spread(starts, begin, lower[: len(begin)], upper[: len(begin)], rotation)
+    if program.easing is not None:
+        # The given response may be the best of many peaks: other actions are tried with it too.
+        followed = drawn.at[1::4, a:].set(response)
+        drawn = jnp.where(jnp.any(program.easing > 0), followed, drawn)
     number = jnp.arange(starts)
     # Of the leader's utility and of the penalty, beside a barrier of one: no pair suits all games.
     pulls = jnp.asarray([1.0, 4.0], dtype)[number % 2]
     weights = jnp.asarray([1.0, 1.0, 10.0, 10.0, 0.1, 0.1], dtype)[number % 6]
     duals = jnp.asarray([1.0, 0.1, 10.0], dtype)[number % 3]
     cold = jax.vmap(program.start)(drawn[:, :a], drawn[:, a:], duals)
+
+    worth = lambda z: program.leader(z[:a], program.split(z).response) / unit
 
     def approach(begin: Vector, pull: Vector, weight: Vector, leads: Vector) -> Found:
         own_lower, own_upper = program.follower_bounds(begin)
@@ -168,7 +119,11 @@ def _find(
         )
 
     # A biactive pair ends near the root of the last barrier, others may happen to be close to it.
-    readings = eps**0.25 * jnp.asarray([4.0, 1.5, 0.0], dtype)
+    readings = jnp.asarray([[4.0, 1], [1.5, 1], [0.0, 1]], dtype)
+    if program.eased:
+        # Where an eased inequality is flat at the optimum, it is the pairs that determine that.
+        readings = jnp.concatenate([jnp.asarray([[100.0, 0]], dtype), readings])
+    readings = readings * jnp.asarray([eps**0.25, 1], dtype)
     tol = tolerance(settings, dtype)
 
     def phase(begins: Vector, index: Vector) -> tuple[Vector, Any]:
@@ -198,8 +153,12 @@ def _find(
     return outcome.replace(history=path)
 
 
-def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vector) -> Point:
-    """Newton's method on the active set that the interior-point method ended close to."""
+def _finish(program: Bilevel, at: Iterate, reading: Vector, tol: float, wanted: Vector) -> Point:
+    """Newton's method on the active set that the interior-point method ended close to.
+
+    `reading [2]`: what counts as near a bound, and whether eased inequalities may be active.
+    """
+    near, holds = reading[0], reading[1] > 0
     lower, upper = program.bounds()
     n, p, eps = len(lower), program.equalities, float(jnp.finfo(lower.dtype).eps)
     active, paired, signed = program.active(at.z, near)
@@ -207,13 +166,18 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
     active = Active(
         active.lower | (plain & (at.lower > at.z - lower)) | (lower >= upper),
         active.upper | (plain & (at.upper > upper - at.z) & (lower < upper)),
-        at.inequality > at.slack,
+        (at.inequality > at.slack) & (holds | ~program.eased_rows),
     )
+
+    def evaluate(z: Vector) -> tuple[Vector, Vector, Vector]:
+        f, c, g = program.evaluate(z)
+        return f, c, jnp.where(holds | ~program.eased_rows, g, -1)
+
     # Where multipliers are not unique some have diverged; Newton's method finds its own.
     calm = lambda multiplier: jnp.where(jnp.abs(multiplier) <= 1e4, multiplier, 0)
     w = jnp.concatenate([at.z, calm(at.equality), calm(at.inequality)])
     best, step, length = polish(
-        program.evaluate, w, active, lower, upper,
+        evaluate, w, active, lower, upper,
         equalities=p, tol=tol, frozen=paired, signed=signed, rounds=jnp.where(wanted, 8, 0),
     )  # fmt: skip
     finite = jnp.isfinite(best.error)
@@ -233,6 +197,11 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         -gaps / played,
         -duals,
     ])  # fmt: skip
+    if program.margin is not None and program.easing is not None:
+        # A point at which the method could not keep the margins is next to none that keeps them.
+        kept = program.evaluate(at.z)[2][-program.eased :]
+        kept = program.easing * (kept + program.asked(program.split(at.z), eps**0.5))
+        infeasibility = jnp.concatenate([infeasibility, kept])
     return Point(
         w=jnp.concatenate([z, moved[n:]]),
         linearised=best.linearised(),
@@ -242,6 +211,7 @@ def _finish(program: Bilevel, at: Iterate, near: Vector, tol: float, wanted: Vec
         curvature=best.curvature(n),
         value=-f,
         solved=solved.astype(z.dtype),
+        near=at.z[: program.sizes.action + program.sizes.response],
     )
 
 
@@ -286,8 +256,14 @@ def _choose(
     stationary = (points.solved > 0) & (points.error <= loose)
     stationary &= points.curvature >= -loose
     feasible = (points.infeasibility <= loose) & jnp.isfinite(points.value)
-    candidate = feasible & (regret <= loose)
     value = jnp.where(jnp.isfinite(points.value), points.value, -jnp.inf)
+    # Where the follower is indifferent at the optimum, a little regret can promise more.
+    allowance = eps**0.7 if program.eased else loose
+    worth = jnp.where(feasible & (regret > allowance), value, -jnp.inf)
+    most = jnp.argmax(worth)
+    rival = tried[jnp.argmax(jnp.where(allowed[most], gains[most], -jnp.inf))]
+    candidate = feasible & (regret <= allowance)
+    left = Left(actions[most], responses[most], rival, worth[most])
     top = jnp.max(jnp.where(candidate, value, -jnp.inf))
     equal = candidate & (value >= top - loose - 16 * eps * jnp.abs(top))
     # A proven point before an unproven one of the same value, and of the proven ones the best:
@@ -346,5 +322,7 @@ def _choose(
         settled=number(settled),
         converged=number(settled & (~local | quasi)),
         history=None,
+        candidate=number(candidate[index]),
+        left=left,
     )
     return outcome, index

@@ -79,6 +79,11 @@ class Bilevel:
       action_bounds: `[a]` lower and upper.
       response_bounds: `[r]` lower and upper, each None if no coordinate has one.
       example: an action and a response, for their sizes and dtype.
+      easing: `[k']` 1 for those of the leader's last k' inequalities that are in use, else 0. The
+        interior-point method may violate them by its barrier to the power 3/4: they need not leave
+        any interior.
+      margin: `(action, response) -> [k']`, by which they must hold, times the root of the barrier,
+        on the way; None for 0.
     """
 
     def __init__(
@@ -90,18 +95,23 @@ class Bilevel:
         action_bounds: tuple[Vector, Vector],
         response_bounds: tuple[Vector | None, Vector | None],
         example: tuple[Vector, Vector],
+        easing: Vector | None = None,
+        margin: Callable[[Vector, Vector], Vector] | None = None,
     ) -> None:
         self.leader, self.follower = leader, follower
         self.leader_residuals, self.follower_residuals = leader_residuals, follower_residuals
         self.action_bounds, self.response_bounds = action_bounds, response_bounds
         g, h = jax.eval_shape(follower_residuals, *example)
-        _, e = jax.eval_shape(leader_residuals, *example)
+        k, e = jax.eval_shape(leader_residuals, *example)
         action, response = (len(part) for part in example)
         lower, upper = (0 if bound is None else response for bound in response_bounds)
         m, p = g.shape[0], h.shape[0]
         self.sizes = Sizes(action, response, m, m, lower, upper, p)
         self.dtype = example[0].dtype
         self.equalities = response + p + m + e.shape[0]
+        self.margin = margin
+        self.easing, self.eased = easing, 0 if easing is None else len(easing)
+        self.eased_rows = np.arange(k.shape[0]) >= k.shape[0] - self.eased
         # the equalities that are the follower's own
         self.own_rows = np.arange(self.equalities) >= response
         self.own_rows &= np.arange(self.equalities) < response + m + p
@@ -207,7 +217,14 @@ class Bilevel:
         gaps, duals = self.gaps(v)
         f = pull * f + weight * (gaps @ duals) / jnp.sqrt(barrier)
         f = jnp.where(leads, f, -self.follower(v.action, v.response))
+        if self.easing is not None:
+            g = g.at[-self.eased :].add(self.easing * self.asked(v, barrier))
         return f, jnp.where(leads | self.own_rows, c, 0), jnp.where(leads, g, -1)
+
+    def asked(self, parts: Parts, barrier: Vector | float) -> Vector:
+        """By how much the eased inequalities must hold at a weight of the barrier; `[k']`."""
+        margin = 0 if self.margin is None else self.margin(parts.action, parts.response)
+        return margin * barrier**0.5 - jnp.full(self.eased, barrier**0.75, self.dtype)
 
     def start(self, action: Vector, response: Vector, dual: Vector) -> Vector:
         """`[n]` a starting point with all inequality multipliers at `dual`."""

@@ -11,7 +11,7 @@ from flax import struct
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from stackjax._arrays.arguments import as_arrays, as_start, check_starts, check_type, concrete
+from stackjax._arrays.arguments import as_arrays, as_start, check_type, concrete
 from stackjax._arrays.search_history import Callback, SearchHistory, Watch
 from stackjax._arrays.starts import shift, spread
 from stackjax._arrays.status import CLOSE, Status, chosen, told
@@ -29,6 +29,7 @@ from stackjax._follower.several import joint_problem
 from stackjax._follower.shape import fresh_gain, shape_of
 from stackjax._follower.vectors import at_least_float32, flat, like
 from stackjax._game import Game, evaluate
+from stackjax._leader.arguments import LeaderSolver, check_convention, method_of
 from stackjax._leader.by_complementarity import by_complementarity
 from stackjax._leader.multipliers import of_projectable
 from stackjax._leader.value_function import Optimum, ascend, climb
@@ -37,8 +38,6 @@ from stackjax.solvers._settings import Complementarity, FirstOrder
 from stackjax.solvers._solver import Solver
 from stackjax.solvers.proof._branch_and_bound import BEATEN, PROVEN, Proof
 from stackjax.solvers.proof._global import Global
-
-LeaderSolver = Newton | FirstOrder | Complementarity
 
 
 class Solution(struct.PyTreeNode):
@@ -71,6 +70,12 @@ class Solution(struct.PyTreeNode):
         which one is relaxed, the follower's answer included; differentiable like `action`.
       proof: of the follower's response, where one was asked for; else None.
       history: of the search that led to the answer, where it was asked for; else None.
+      attained: under the pessimistic convention, scalar bool: `leader_utility` is what the leader
+        gets at `action`. If False it is a supremum: other best responses to `action` itself, which
+        are worse for the leader, leave it with less, and actions close to it with almost that
+        much. None under the optimistic one.
+      nearby: under the pessimistic convention, an action to which the best response is the only
+        one, next to `action`, or that itself; else None.
 
     Example:
       >>> profit = lambda own, other, demand: own * (demand - own - other - 1)
@@ -97,7 +102,9 @@ class Solution(struct.PyTreeNode):
     unique: jax.Array
     multipliers: Multipliers
     proof: Proof | None
-    history: SearchHistory | None
+    history: SearchHistory | None = None
+    attained: jax.Array | None = None
+    nearby: PyTree | None = None
 
     @property
     def status(self) -> Any:
@@ -105,8 +112,10 @@ class Solution(struct.PyTreeNode):
 
         On the host, outside of `jax.jit`; `print` shows it with what to try next.
         """
+        attained = True if self.attained is None else self.attained
         return chosen(
             [
+                (Status.SUPREMUM, self.converged & np.logical_not(attained)),
                 (Status.LOCAL, self.converged & self.local),
                 (Status.PEAKS, self.converged & self.other_peaks),
                 (Status.CONVERGED, self.converged),
@@ -138,6 +147,7 @@ def solve(
     starts: int | None = None,
     key: jax.Array | None = None,
     proof: Global | None = None,
+    convention: str = "optimistic",
     history: bool = False,
     callback: Callback | None = None,
 ) -> Solution:
@@ -158,8 +168,9 @@ def solve(
       action: the leader's starting point, a pytree of floating-point arrays.
       response: the follower's starting point, likewise.
       context: the context, a pytree of arrays.
-      solver: the leader's method; if None, `Newton()` where both sets are boxes and `starts` is
-        None or 1, else `Complementarity()`; of several followers always `Newton()`.
+      solver: the leader's method; if None, `Newton()` where both sets are boxes, `starts` is
+        None or 1 and there is no `proof`, else `Complementarity()`; of several followers always
+        `Newton()`.
       follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
       starts: number of starting points, the given one among them; the best result is returned. If
         None, 16 for `Complementarity`, and 1 for the others; but then `Newton` looks at 32 other
@@ -168,7 +179,14 @@ def solve(
         unshifted one if None.
       proof: asks for a proof that the follower's response to the final action is a global maximum
         (`solvers.Global`): proven, `converged` needs no sample of other responses; beaten, it is
-        False. The leader's optimum may be local all the same.
+        False. The leader's optimum may be local all the same. With `Complementarity`, the default
+        then, the leader also expects no response that branch and bound has shown to be beaten:
+        its optimum can be where the follower is indifferent between responses far apart.
+      convention: of several best responses, 'optimistic': the leader's favourite; 'pessimistic':
+        the worst for the leader, for `Complementarity` with a `proof`. The optimum is then a
+        supremum, which `Solution.attained` tells from a maximum. Exact where best responses are
+        isolated, but for single actions; where the follower is indifferent at every action,
+        `converged` is False. In float64: one response must be seen to be better by little.
       history: whether to return the action, utility and residual of each step of the search that
         led to the answer: `Solution.history`.
       callback: `(step, action, utility, residual)`, called on the host at each step of each search
@@ -196,7 +214,13 @@ def solve(
       [3. 6.] [1.5 3. ] [ True  True]
     """
     check_game(game)
-    starts, settings = _method(game, solver, starts, key)
+    check_convention(convention, proof)
+    starts, settings = method_of(game, solver, starts, key, proof)
+    if convention == "pessimistic" and not isinstance(settings, Complementarity):
+        raise TypeError(
+            "`solver` must be stackjax.Complementarity(...) or None for the pessimistic "
+            f"convention; got {settings!r}."
+        )
     action, response = as_start(action, "action"), as_start(response, "response")
     follower = game_settings(follower_solver, game, "follower_solver", response)
     context = as_arrays(context, "context")
@@ -207,47 +231,11 @@ def solve(
     game.response_set.bounds(response)
     check_proof(proof, game, response)
     play = game, action, response, context
-    solution = _solve(*play, settings, follower, starts, key, proof, watch)
+    pessimistic = convention == "pessimistic"
+    solution = _solve(*play, settings, follower, starts, key, proof, pessimistic, watch)
     if concrete(solution) and not solution.converged:
         _explain(*play, solution)
     return solution
-
-
-def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int | None, LeaderSolver]:
-    check_starts(1 if starts is None else starts, key)
-    boxes = game.action_set.only_bounds and (game.several or game.response_set.only_bounds)
-    if game.several and solver is None and not boxes:
-        raise TypeError(
-            "`solver` must be FirstOrder(...) for several followers and a "
-            f"{type(game.action_set).__name__} of actions; got None, which needs a Box."
-        )
-    if game.several and isinstance(solver, Complementarity):
-        raise TypeError(
-            "`solver`: Complementarity supports one follower; for several use stackjax.Newton() "
-            "with a Box for the action set, or FirstOrder(...) with a Box, Simplex or Ball."
-        )
-    if game.several and solver is None:
-        solver = Newton()
-    if solver is None:
-        solver = Newton() if boxes and starts in (None, 1) else Complementarity()
-    if not isinstance(solver, Newton | FirstOrder | Complementarity):
-        raise TypeError(
-            "`solver` must be stackjax.Newton(...), FirstOrder(...), Complementarity(...) or None; "
-            f"got {solver!r}."
-        )
-    if isinstance(solver, FirstOrder) and not game.action_set.projectable:
-        raise TypeError(
-            "`solver`: FirstOrder needs a Box, Simplex or Ball for the action set; for a "
-            f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
-        )
-    if isinstance(solver, Newton) and not game.action_set.only_bounds:
-        raise TypeError(
-            "`solver`: Newton needs a Box for the action set; for a "
-            f"{type(game.action_set).__name__} use stackjax.Complementarity(...) or None."
-        )
-    if starts is None and not isinstance(solver, Newton):
-        starts = 16 if isinstance(solver, Complementarity) else 1
-    return starts, solver
 
 
 def _explain(
@@ -265,7 +253,7 @@ def _explain(
         )
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6, 8, 9))
+@partial(jax.jit, static_argnums=(4, 5, 6, 8, 9, 10))
 def _solve(
     game: Game,
     action: PyTree,
@@ -276,14 +264,19 @@ def _solve(
     starts: int | None,
     key: jax.Array | None,
     proof: Global | None,
+    pessimistic: bool,
     watch: Watch,
 ) -> Solution:
     play = game, action, response, context
     if not isinstance(leader, Complementarity):
         best, reply, report = _by_value(*play, leader, follower, starts, key, watch)
     else:
-        best, reply, report = by_complementarity(*play, leader, starts or 1, key, watch)
+        best, reply, report = by_complementarity(
+            *play, leader, starts or 1, key, proof, pessimistic, watch
+        )
     settled, proven = report.pop("settled"), None
+    if "nearby" in report:
+        report["nearby"] = like(report["nearby"], action)
     path = report.pop("history")
     if path is not None:
         unravel = ravel_pytree(at_least_float32(action))[1]

@@ -13,14 +13,15 @@ way of these collections:
 
 Values were checked by enumerating the follower's active sets where the follower is convex, and
 on grids or by multi-start otherwise. Published values that this contradicts are corrected, with a
-comment.
+comment. `MULTIMODAL` are problems of another kind, in two sizes at choice in their source.
 """
 
 from .convex import CONVEX
+from .multimodal import MULTIMODAL
 from .nonconvex import NONCONVEX
 from .problem import Problem
 from .strong import STRONG
 
 PROBLEMS: tuple[Problem, ...] = (*STRONG, *CONVEX, *NONCONVEX)
 
-__all__ = ["PROBLEMS", "Problem"]
+__all__ = ["MULTIMODAL", "PROBLEMS", "Problem"]
