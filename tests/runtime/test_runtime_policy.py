@@ -100,6 +100,7 @@ def test_without_a_complexity_only_what_is_allowed_at_either_is_advised():
         assert made_decision.fallback is None and made_decision.response in allowed
         one.observe(made_decision, Usage(30, 10))
         (account,) = one.ledger._accounts.values()
+        assert account.latest is not None
         assert account.latest.state["task_complexity"] == 0.5
         assert account.latest.extra["complexity_known"] is False
 
@@ -204,7 +205,9 @@ def test_one_digest_covers_every_part(policy, saved):
 
 def test_another_adapter_is_refused_by_the_loader_and_by_the_governor(saved):
     class Other(ChatAdapter):
-        version = "mine-3"
+        @property
+        def version(self):
+            return "mine-3"
 
     with pytest.raises(PolicyMismatch, match="the adapter must be 'mine-3'; got 'chat-1'"):
         load_policy(saved, adapter="mine-3")

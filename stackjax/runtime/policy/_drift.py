@@ -51,7 +51,7 @@ class DriftChart:
       >>> chart = DriftChart(0.0, 1.0)
       >>> [chart.update(f"session-{n % 4}", 3.0) for n in range(9)]
       [False, False, False, False, False, False, False, True, True]
-      >>> [chart.update(f"session-{n % 4}", 0.0) for n in range(16)][-1]
+      >>> [chart.update(f"session-{n % 4}", 0.0) for n in range(24)][-1]
       False
     """
 

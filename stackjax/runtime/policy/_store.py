@@ -154,7 +154,7 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         for part, tree in parts_of(policy.controller).items()
         for path, array in named_arrays(tree).items()
     }
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "adapter": getattr(policy, "adapter", CHAT_ADAPTER_VERSION),
         "unit": getattr(policy, "unit", "turn"),
@@ -267,8 +267,9 @@ def _calibration(data: Mapping[str, Any]) -> Residuals:
     ranges = {name: tuple(map(float, data[name])) for name in ("low", "high")}
     values: dict[str, Any] = {**data, **ranges}
     if data.get("behaviour") is not None:
-        told = data["behaviour"]
-        values["behaviour"] = Behaviour(**{**told, "tool_calls": tuple(told["tool_calls"])})
+        told: dict[str, Any] = {**data["behaviour"]}
+        told["tool_calls"] = tuple(told["tool_calls"])
+        values["behaviour"] = Behaviour(**told)
     return Residuals(**values)
 
 
