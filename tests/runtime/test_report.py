@@ -59,8 +59,10 @@ def test_the_summary_is_what_was_done(log):
     lost = Rollout("ab").assign("ab-7").arm == "governed"
     assert found.effective == ab.comparison.sessions[0] - lost
     assert ab.tokens["governed"] == pytest.approx(40, abs=2)
-    assert on.saving is not None and on.saving.estimate == pytest.approx(0.6, abs=0.05)
-    assert on.saving.low < 0.6 < on.saving.high
+    assert ab.saving is not None and ab.saving.low < 0.6 < ab.saving.high
+    assert ab.saving.estimate == pytest.approx(0.6, abs=0.05) and ab.saving.low > 0.4
+    assert on.saving is None and shadow.saving is None, "there is nothing to compare them with"
+    assert on.estimate is not None and on.estimate.estimate == pytest.approx(0.6)
 
 
 def test_what_is_no_answer_is_not_averaged_and_a_packed_log_keeps_its_shadow(log, tmp_path):
@@ -78,7 +80,8 @@ def test_the_command_prints_and_writes_one_page(log, tmp_path, capsys):
     assert main([str(log), "--out", str(tmp_path / "r")]) == 0
     printed = capsys.readouterr().out
     for words in (
-        "roll-out ab:0.5", "valid at any time", "effective sessions", "counterfactual saving",
+        "roll-out ab:0.5", "valid at any time", "effective sessions", "tokens saved, measured",
+        "a model's estimate", "not measured",
         "bounds without assumptions", "http_503 2", "shadow records, cells of at least 10",
     ):  # fmt: skip
         assert words in printed

@@ -273,10 +273,10 @@ class Governor:
         refusal = None
         if balance is None:
             balance = self.budgets.balance(key, pool)
-        if balance.spent is not None and rollout.mode not in ("off", "shadow"):
+        if balance.spent is not None and arm == "governed":
             if self.limits.hard_budget:
                 refusal = f"the token budget is spent ({balance.spent})"
-            elif arm == "governed":
+            else:
                 response = cheapest_cell(self.policy, advice)
         if balance.spent is not None and rollout.mode != "off":
             fallback = Fallback("budget_alarm", balance.spent)
@@ -319,12 +319,9 @@ class Governor:
     def observe(self, decision: TurnDecision, usage: Usage) -> None:
         """Accounts for a finished turn and logs it; never raises."""
         try:
-            if decision.refusal is not None:
-                return  # nothing was sent, so that no turn was taken
-            spend = usage.tokens
 
             def change(account: Account) -> None:
-                self.budgets.spend(decision.session, decision.pool, spend)
+                self.budgets.spend(decision.session, decision.pool, usage.tokens)
                 self.observer.call(decision, usage, account)
 
             self.ledger.change(decision.session, change)

@@ -119,8 +119,9 @@ class Account:
     @classmethod
     def unpack(cls, text: str, version: int = 0, seen: float = 0.0) -> Account:
         """What `pack` wrote."""
-        data = json.loads(text)
-        made = cls(**{**data, "version": version, "last_seen": seen})
+        data: dict[str, Any] = json.loads(text)
+        made = cls(**data)
+        made.version, made.last_seen = version, seen
         made.accounts, made.before = Accounts(*data["accounts"]), Accounts(*data["before"])
         made.signal = (data["signal"][0], data["signal"][1])
         made.arm = None if data["arm"] is None else tuple(data["arm"])

@@ -56,9 +56,10 @@ class Limits:
         limit.
       pool_window: Seconds of a pool's window; windows are counted from 1970, so that a day begins
         at midnight UTC.
-      hard_budget: What happens when a budget is spent. False: governed requests are sent at the
-        cheapest cell that is allowed. True: no request is sent, `TurnDecision.refusal` says why.
-        Requests that are under way are not counted yet.
+      hard_budget: What happens to a governed session when a budget is spent. False: its requests
+        are sent at the cheapest cell that is allowed. True: none is sent, `TurnDecision.refusal`
+        says why. Sessions that a roll-out leaves alone are left alone, and requests that are under
+        way are not counted yet.
       keep_tools: Whether tools stay with an agent that may have to call one: a request that offers
         tools keeps them until its turn has made as many calls as the successful turns of its task
         type did in the calibration (all the time, where that is not known). False: as the policy
@@ -144,9 +145,9 @@ def cheapest_cell(policy: Recommender, advice: Recommendation | None) -> Cell:
     """The cheapest cell that is allowed: at this state, or at any if it is not known."""
     if advice is not None and advice.cheapest is not None:
         return advice.cheapest
-    if hasattr(policy, "floor"):  # None: no cell is allowed at every state
-        return policy.floor or UNTOUCHED
-    return CHEAPEST
+    known: Any = policy
+    floor: Cell | None = known.floor if hasattr(known, "floor") else CHEAPEST
+    return UNTOUCHED if floor is None else floor  # None: no cell is allowed at every state
 
 
 def never_worse(advice: Recommendation) -> Cell:

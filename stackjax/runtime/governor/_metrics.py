@@ -16,15 +16,14 @@ _HELP = {
     "calls": ("Observed model calls by arm", ("arm",)),
     "turns": ("Finished turns by arm and outcome", ("arm", "outcome")),
     "refusals": ("Requests refused since a budget is spent, by whose", ("budget",)),
-    "tokens": (
-        "Tokens, estimated where the upstream does not count them; cached ones are prompt ones too",
-        ("arm", "kind"),
-    ),
+    "tokens": ("Tokens, estimated where the upstream does not count them", ("arm", "kind")),
     "estimated_tokens_as_it_came": (
         "Predicted for governed turns as they came, calibrated: a model's number",
         (),
     ),
     "estimated_tokens_as_sent": ("Predicted for the same turns as they were sent, calibrated", ()),
+    "cached_tokens": ("Prompt tokens that the upstream read from a cache", ("arm",)),
+    "ungoverned": ("Requests to a model that passed ungoverned, by path", ("path",)),
     "rewrites": ("Requests changed, by what was changed", ("change",)),
     "rejected_rewrites": ("Rewritten requests sent again as they came", ()),
     "unrecorded": ("Records lost because the writer was behind or failed", ()),

@@ -81,9 +81,9 @@ class Observer:
         self._metrics.count("calls", turn.arm)
         _add(turn, decision, usage)
         if usage.failure is None:
-            for kind in ("prompt", "cached", "completion"):
-                count = getattr(usage, f"{kind}_tokens")
-                self._metrics.count("tokens", turn.arm, kind, by=count)
+            self._metrics.count("tokens", turn.arm, "prompt", by=usage.prompt_tokens)
+            self._metrics.count("tokens", turn.arm, "completion", by=usage.completion_tokens)
+            self._metrics.count("cached_tokens", turn.arm, by=usage.cached_tokens)
         account.book(turn.tokens, turn.failure is not None)
         assert account.latest is not None
         account.latest = _counted(account.latest, turn, decision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -95,6 +95,16 @@ class Residuals:
             if not low - room <= numbers[name] <= high + room:
                 found.append(name)
         return tuple(found)
+
+
+def in_support(
+    calibration: Residuals, states: Sequence[Mapping[str, float]], slack: float = 1.0
+) -> float:
+    """Share of the recorded states that are complete and lie within the calibrated ranges."""
+    inside = [
+        set(FIELDS) <= set(state) and not calibration.outside(state, slack) for state in states
+    ]
+    return sum(inside) / max(len(inside), 1)
 
 
 def measure_residuals(surrogate: Surrogate, turns: Turns, *, time: str | None = None) -> Residuals:
