@@ -104,6 +104,31 @@ def test_what_a_log_says_cannot_inject(log, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_no_escape_of_a_forged_log_reaches_the_terminal(log, tmp_path, capsys):
+    """A log may come from elsewhere; a terminal obeys what is printed."""
+    lines = log.read_text().splitlines()
+    row = json.loads(lines[-1])
+    evil = "\x1b]0;title\x07\x1b[2J\u202e\x9b31m"
+    row |= {"rollout": evil, "fallback": evil, "episode": "e", "model": evil, "time": evil}
+    row |= {"policy_fingerprint": evil, "arm": evil}
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines, json.dumps(row)]) + "\n")
+    shadow = json.loads(log.with_suffix(".shadow.jsonl").read_text().splitlines()[0])
+    shadow |= {"task": evil, "time": evil}
+    (tmp_path / "bad.shadow.jsonl").write_text(f"{json.dumps(shadow)}\n" * 20)
+    assert main([str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "r")]) == 0
+    printed = capsys.readouterr().out
+    assert "x1b]0;title" in printed and all(c.isprintable() or c == "\n" for c in printed)
+    rng = np.random.default_rng(0)
+    for number in range(40):  # whatever a field holds, the command ends with one clean line
+        odd = [[], {}, None, -1, 1e308, "\x1b[2J", True][int(rng.integers(7))]
+        name = str(rng.choice(sorted(row)))
+        path = tmp_path / f"odd{number}.jsonl"
+        path.write_text("\n".join([*lines[:4], json.dumps({**row, name: odd})]) + "\n")
+        assert main([str(path), "--out", str(tmp_path / "r")]) in (0, 2)
+        told = capsys.readouterr()
+        assert all(c.isprintable() or c == "\n" for c in told.out + told.err)
+
+
 def test_other_logs_are_refused(tmp_path, capsys, log):
     foreign = tmp_path / "turns.jsonl"
     rows = synthetic_log(0, random=2, heuristic=1, factorial=0)

@@ -230,7 +230,7 @@ class Governor:
             if fallback is None and self.observer.drifting:
                 fallback = Fallback("drift_alarm", ", ".join(self.observer.drifting))
         else:
-            advice = None if turn.advice is None else Recommendation(*turn.advice)
+            advice = turn.recommended
             fallback = None if turn.fallback is None else Fallback(*turn.fallback)
         if balance.spent is None and features.get("budget", 1.0) <= self.limits.budget_floor:
             balance = balance._replace(spent="session: nothing is left of what the agent told")

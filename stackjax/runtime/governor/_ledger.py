@@ -15,6 +15,7 @@ from stackjax._arrays.arguments import check_count, check_within
 from stackjax.agents.log._accounts import Accounts
 from stackjax.agents.log._log import TurnRecord
 from stackjax.runtime.governor._memory import Memory
+from stackjax.runtime.policy._policy import Recommendation
 
 FIRST_SIGNAL = (0.775, 0.5)
 """The signal (q, alpha) before a session's first turn: the middle of the leader's box."""
@@ -55,6 +56,18 @@ class OpenTurn:
     def tokens(self) -> int:
         """Prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def recommended(self) -> Recommendation | None:
+        """The policy's advice, None if there was none."""
+        if self.advice is None:
+            return None
+        return Recommendation(*(tuple(x) if isinstance(x, list) else x for x in self.advice))
+
+
+def as_lists(advice: Recommendation) -> list[Any]:
+    """An advice as JSON gives it back."""
+    return [list(x) if isinstance(x, tuple) else x for x in advice]
 
 
 @dataclass

@@ -20,7 +20,7 @@ from stackjax.runtime.governor._records import RecordWriter, shadow_record
 from stackjax.runtime.governor._usage import Usage
 from stackjax.runtime.policy._decision import TurnDecision
 from stackjax.runtime.policy._drift import DriftChart
-from stackjax.runtime.policy._policy import UNTOUCHED, Recommendation, answered
+from stackjax.runtime.policy._policy import UNTOUCHED, answered
 
 
 class Observer:
@@ -106,7 +106,9 @@ class Observer:
             decision.turn or secrets.token_hex(8),
             earlier=decision.earlier,
             arm=decision.arm,
-            advice=None if advice is None else list(advice),
+            advice=None
+            if advice is None
+            else [list(x) if isinstance(x, tuple) else x for x in advice],
             fallback=None if fallback is None else list(fallback),
             task=decision.task,
         )
@@ -125,9 +127,9 @@ class Observer:
             return
         turn.settled = True
         self._metrics.count("turns", turn.arm, turn.failure or "answered")
-        if turn.failure is not None or turn.advice is None:
+        advice = turn.recommended
+        if turn.failure is not None or advice is None:
             return
-        advice = Recommendation(*turn.advice)
         if turn.followed and turn.exact:
             kappa = math.exp(min(self.watch.calibration.token_mean, 50.0))
             came = advice.reference_tokens
@@ -144,8 +146,8 @@ class Observer:
         assert record is not None and turn is not None
         if record.extra.get("quality") is None:
             account.rate(quality, failed=turn.failure is not None)
-            if turn.advice is not None:
-                self.watch.rated(session, turn, Recommendation(*turn.advice), quality)
+            if turn.recommended is not None:
+                self.watch.rated(session, turn, turn.recommended, quality)
         extra = {**record.extra, "quality": quality}
         account.latest = dataclasses.replace(record, extra=extra, correct=quality >= 0.5)
         if self._log is not None:

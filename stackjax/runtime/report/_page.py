@@ -160,7 +160,8 @@ def figures(summaries: Sequence[RolloutSummary]) -> dict[str, bytes]:
             figsize=(6.0, 0.6 + 0.4 * len(reasons)), layout="constrained"
         )
         names = sorted(reasons, key=lambda name: reasons[name])
-        axis.barh(names, [reasons[name] for name in names])
+        shown = [printable(name)[:60].replace("$", r"\$") for name in names]  # no mathematics
+        axis.barh(range(len(names)), [reasons[name] for name in names], tick_label=shown)
         axis.set_xlabel("turns")
         axis.set_title("fallbacks and failures by reason")
         made["fallbacks"] = _png(figure, pyplot)
@@ -213,7 +214,7 @@ def _at(stopped: int | None) -> str:
 
 
 def _slug(label: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in label)
+    return "".join(c if c.isalnum() else "-" for c in label[:60])
 
 
 def _png(figure: Any, pyplot: Any) -> bytes:
