@@ -22,6 +22,8 @@ def governor(policy=None, mode="on", **options):
 class Changing(StubPolicy):
     """Another cell at each question."""
 
+    unit = "turn"
+
     def recommend(self, numbers, task, previous):
         advice = super().recommend(numbers, task, previous)
         return advice._replace(response=MIXED[self.calls % 3])

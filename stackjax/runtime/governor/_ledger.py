@@ -62,7 +62,8 @@ class OpenTurn:
         """The policy's advice, None if there was none."""
         if self.advice is None:
             return None
-        return Recommendation(*(tuple(x) if isinstance(x, list) else x for x in self.advice))
+        told: list[Any] = [tuple(x) if isinstance(x, list) else x for x in self.advice]
+        return Recommendation(*told)
 
 
 def as_lists(advice: Recommendation) -> list[Any]:
