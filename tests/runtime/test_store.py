@@ -178,6 +178,18 @@ def test_a_file_that_others_hold_delays_and_loses_nothing(store):
         assert turn(made, "s").features["turn_index"] == 5
 
 
+def test_a_store_that_is_gone_ends_no_agent(store):
+    with governor(store, limits=Limits(deadline=30.0, token_budget=1e6)) as made:
+        turn(made, "s")
+        made.memory._base.close()
+        assert turn(made, "s").response == LEAN
+        assert made.decide({"identifier": "t", **TURN}).response == LEAN
+        assert made.metrics.value("unrecorded") > 0
+        with pytest.raises(sqlite3.Error):
+            made.memory.fact("key")
+    assert made.decide({"identifier": "t", **TURN}).reason == "deadline", "closed, and it says so"
+
+
 def test_what_is_no_store_is_refused(tmp_path):
     wrong = tmp_path / "notes.txt"
     wrong.write_text("no database " * 100)

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from stackjax.runtime.governor._given import (
     metadata_of,
     running_turn,
 )
+from stackjax.runtime.governor._health import state_of
 from stackjax.runtime.governor._ledger import Account, Ledger
 from stackjax.runtime.governor._limits import (
     DEFAULT_LIMITS,
@@ -217,10 +219,8 @@ class Governor:
         start = time.perf_counter()
         policy, key = self.policy, self.pseudonym(session.identifier)
         account = self.ledger.open(key)
-        if self.memory.changed():
-            self.observer.experiment.sync()
-            self.observer.watch.sync()
-        balance = self.budgets.balance(key, self._pool(session))
+        self._sync()
+        balance = self._balance(key, self._pool(session))
         features, missing = complete(session, account, self.limits.token_budget, balance.left)
         turn = running_turn(session, account, policy)
         if turn is None:
@@ -272,7 +272,7 @@ class Governor:
         response = self.fallback if arm == "governed" and fallback is not None else None
         refusal = None
         if balance is None:
-            balance = self.budgets.balance(key, pool)
+            balance = self._balance(key, pool)
         if balance.spent is not None and arm == "governed":
             if self.limits.hard_budget:
                 refusal = f"the token budget is spent ({balance.spent})"
@@ -309,6 +309,22 @@ class Governor:
         """Keyed hash of an identifier; the key lives in the store, or in this process only."""
         message = identifier.encode("utf-8", "surrogatepass")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:24]
+
+    def _balance(self, key: str, pool: str) -> Balance:
+        try:
+            return self.budgets.balance(key, pool)
+        except sqlite3.Error:  # the agent is not to wait for a disk, nor to end with it
+            self.metrics.count("unrecorded")
+            return Balance(1.0, None)
+
+    def _sync(self) -> None:
+        """Reads what governors with the same store have concluded."""
+        try:
+            if self.memory.changed():
+                self.observer.experiment.sync()
+                self.observer.watch.sync()
+        except sqlite3.Error:
+            self.metrics.count("unrecorded")
 
     def _pool(self, session: SessionMetadata) -> str:
         named = self.limits.pool_budget is not None and session.pool
@@ -356,22 +372,8 @@ class Governor:
 
     def health(self) -> dict[str, Any]:
         """State of the governor: mode, fingerprint, alarms, fallbacks; plain JSON."""
-        age = self.policy.calibration.age()
-        alarms = [f"drift: {name}" for name in self.observer.drifting]
-        alarms += ["stale calibration"] if age > self.limits.max_age else []
-        alarms += ["controller stuck"] if self.worker.stuck else []
-        alarms += ["stopped for harm"] if self.observer.harmed else []
-        return {
-            "status": "degraded" if alarms else "ok",
-            "alarms": alarms,
-            "rollout": self.rollout.label,
-            "verdict": self.observer.verdict,
-            "fingerprint": {k: v[:12] for k, v in self.policy.fingerprint.items()},
-            "calibration_age_days": round(age / 86400.0, 2),
-            "sessions": len(self.ledger),
-            "fallbacks": self.metrics.by_label("fallbacks"),
-            "estimated_saved_tokens": round(self.metrics.saved_tokens, 1),
-        }
+        state = state_of(self.policy, self.limits, self.observer, self.worker, self.metrics)
+        return {**state, "rollout": self.rollout.label, "sessions": len(self.ledger)}
 
     def close(self) -> None:
         """Ends all sessions and writes what waits."""

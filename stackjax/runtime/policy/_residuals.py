@@ -119,7 +119,7 @@ def measure_residuals(surrogate: Surrogate, turns: Turns, *, time: str | None = 
       ValueError: If there are fewer than 2 turns, or a turn without tokens.
 
     Example:
-      >>> held_out = turn_arrays(known_world.records())
+      >>> held_out = sj.agents.log.turn_arrays(known_world.records())
       >>> found = measure_residuals(known_world.surrogate(), held_out)
       >>> found.turns, abs(found.token_mean) < 1e-3  # this world's predictors are right
       (128, True)
