@@ -22,7 +22,7 @@ LEAN = (0.0, 0.0, 0.0)
 
 def calibration(**changes) -> Residuals:
     """A calibration that is fresh and wide."""
-    fields = {
+    fields: dict = {
         "token_mean": 0.0,
         "token_spread": 0.5,
         "quality_mean": 0.0,

@@ -88,9 +88,52 @@ python -m stackjax.runtime report run.jsonl
 ```
 
 Point the agent to `http://127.0.0.1:8090/v1`. The proxy starts in shadow mode, in which bodies are
-forwarded byte for byte; `--mode canary --share 0.05` governs one session in twenty. A policy that
-was calibrated on other traffic raises the drift alarm and falls back: run in shadow mode first,
-then call `recalibrated(policy, read_log(path).records)`.
+forwarded byte for byte; `--mode canary --share 0.05` governs one session in twenty.
+
+## Calibrate on your own traffic
+
+A policy that was calibrated on other traffic raises the drift alarm and falls back. Run in shadow
+mode first; its log is all that a calibration needs. Ratings are optional: without them the quality
+is not watched.
+
+```bash
+python -m stackjax.runtime calibrate run.jsonl --policy policy --out policy-calibrated
+```
+
+`Governor.set_policy(load_policy("policy-calibrated"))` changes to it without a restart. On
+simulated tool-calling agents with long system texts, where the policy had governed 8% of the turns,
+it then governed all of them. The drift alarm compares what requests would have used as they came,
+session by session; it lowers when the traffic is as before, and `Governor.reset_alarms()` lowers it
+at once. A second guard watches how governed turns end: tool calls, lengths of answers, refusals.
+
+A turn is all model calls up to the next user message. A policy decides once a turn, as it was
+fitted (`Policy(..., unit="call")` decides at each call). While a turn may still need a tool, tools
+stay with the agent (`Limits(keep_tools=False)` turns this off).
+
+## What was saved
+
+`report` calls a saving measured only where chance left sessions alone, in a canary or an A/B: the
+relative difference of the arms by session, with an interval that holds however often one looks.
+Everything else is the policy's estimate (predicted as sent against predicted as it came) and is
+named so. `--prices 2,0.5,8` adds costs, with cached input at its own price.
+
+## Budgets, and what outlives a process
+
+```python
+limits = Limits(deadline=60.0, token_budget=100, hard_budget=True)
+with Governor(policy, rollout=Rollout("on"), limits=limits) as budgeted:
+    first = budgeted.decide(session)
+    budgeted.observe(first, Usage(prompt_tokens=90, completion_tokens=12))
+    print(budgeted.decide(session).refusal)
+# the token budget is spent (session: 102 of 100 tokens are used)
+```
+
+Without `hard_budget` a session whose budget is spent is sent at the cheapest cell that is allowed.
+`pool_budget` is for several sessions in one window of time (`SessionMetadata.pool` names the pool).
+`Governor(store="governor.sqlite")` keeps budgets, sessions, alarms and a stop for harm over
+restarts, and shares them among the governors of one machine.
+
+## Speed
 
 A decision takes 0.37 ms at the median and 0.52 ms at p99 on two cores. With 64 sessions the proxy
 adds 3.1 ms at the median; under saturation, it adds 0.35 s. `experiments/runtime/README.md` has

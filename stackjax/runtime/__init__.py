@@ -22,21 +22,24 @@ from stackjax.runtime.governor._comparison import (
     compare_sessions,
 )
 from stackjax.runtime.governor._governor import Governor
-from stackjax.runtime.governor._health import Cusum
 from stackjax.runtime.governor._limits import Limits, Recommender
 from stackjax.runtime.governor._metadata import SessionMetadata
-from stackjax.runtime.governor._observer import Usage
 from stackjax.runtime.governor._records import ShadowRecord, aggregate
+from stackjax.runtime.governor._usage import Usage
+from stackjax.runtime.policy._behaviour import Behaviour
 from stackjax.runtime.policy._decision import FALLBACKS, Fallback, TurnDecision
-from stackjax.runtime.policy._policy import (
-    Policy,
-    Recommendation,
-    Residuals,
-    measure_residuals,
-    recalibrated,
-)
+from stackjax.runtime.policy._drift import DriftChart
+from stackjax.runtime.policy._policy import Policy, Recommendation, recalibrated
+from stackjax.runtime.policy._residuals import Residuals, measure_residuals
 from stackjax.runtime.policy._rollout import MODES, Assignment, Rollout
-from stackjax.runtime.policy._store import PolicyMismatch, fingerprint_of, load_policy, save_policy
+from stackjax.runtime.policy._store import (
+    PolicyMismatch,
+    digest_of,
+    fingerprint_of,
+    load_policy,
+    save_policy,
+)
+from stackjax.runtime.policy._written import written_turns
 from stackjax.runtime.report._arm_values import (
     ArmValue,
     ShadowBounds,
@@ -50,9 +53,10 @@ __all__ = [
     "MODES",
     "ArmValue",
     "Assignment",
+    "Behaviour",
     "ChatAdapter",
     "Comparison",
-    "Cusum",
+    "DriftChart",
     "Fallback",
     "Governor",
     "Limits",
@@ -76,6 +80,7 @@ __all__ = [
     "arm_values",
     "compact",
     "compare_sessions",
+    "digest_of",
     "fingerprint_of",
     "govern_client",
     "grammar_error",
@@ -86,4 +91,5 @@ __all__ = [
     "save_policy",
     "session_scope",
     "shadow_bounds",
+    "written_turns",
 ]

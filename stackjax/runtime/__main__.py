@@ -1,10 +1,11 @@
 """The runtime's command lines, by one name.
 
     stackjax proxy     governs any agent by its base URL
+    stackjax calibrate calibrates a policy on the log of a shadow run
     stackjax report    says what a runtime's log holds
 
-`stackjax proxy --help` and `stackjax report --help` explain their options;
-`python -m stackjax.runtime` takes the same arguments.
+`stackjax proxy --help` and so on explain their options; `python -m stackjax.runtime` takes the same
+arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 from stackjax.runtime._command_line import OneLineParser
 
-COMMANDS = ("proxy", "report")
+COMMANDS = ("proxy", "calibrate", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser.parse_args(given[:1]).command
     if command == "proxy":
         from stackjax.runtime.proxy import main as run
+    elif command == "calibrate":
+        from stackjax.runtime.calibrate_log import main as run
     elif command == "report":
         from stackjax.runtime.report_log import main as run
     else:

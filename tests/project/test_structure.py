@@ -25,7 +25,7 @@ FLOORS = [
     {"agents.evaluation", "runtime.policy"},
     {"agents", "runtime.governor"},
     {"runtime.gateway", "runtime.report"},
-    {"runtime", "runtime.proxy", "runtime.report_log"},
+    {"runtime", "runtime.calibrate_log", "runtime.proxy", "runtime.report_log"},
     {"runtime.__main__"},
     {"stackjax"},
 ]

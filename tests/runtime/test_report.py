@@ -59,8 +59,10 @@ def test_the_summary_is_what_was_done(log):
     lost = Rollout("ab").assign("ab-7").arm == "governed"
     assert found.effective == ab.comparison.sessions[0] - lost
     assert ab.tokens["governed"] == pytest.approx(40, abs=2)
-    assert on.saving is not None and on.saving.estimate == pytest.approx(0.6, abs=0.05)
-    assert on.saving.low < 0.6 < on.saving.high
+    assert ab.saving is not None and ab.saving.low < 0.6 < ab.saving.high
+    assert ab.saving.estimate == pytest.approx(0.6, abs=0.05) and ab.saving.low > 0.4
+    assert on.saving is None and shadow.saving is None, "there is nothing to compare them with"
+    assert on.estimate is not None and on.estimate.estimate == pytest.approx(0.6)
 
 
 def test_what_is_no_answer_is_not_averaged_and_a_packed_log_keeps_its_shadow(log, tmp_path):
@@ -78,7 +80,8 @@ def test_the_command_prints_and_writes_one_page(log, tmp_path, capsys):
     assert main([str(log), "--out", str(tmp_path / "r")]) == 0
     printed = capsys.readouterr().out
     for words in (
-        "roll-out ab:0.5", "valid at any time", "effective sessions", "counterfactual saving",
+        "roll-out ab:0.5", "valid at any time", "effective sessions", "tokens saved, measured",
+        "a model's estimate", "not measured",
         "bounds without assumptions", "http_503 2", "shadow records, cells of at least 10",
     ):  # fmt: skip
         assert words in printed
@@ -99,6 +102,31 @@ def test_what_a_log_says_cannot_inject(log, tmp_path, capsys):
     page = (tmp_path / "r" / "report.html").read_text()
     assert "<script" not in page and "<b>x" not in page
     capsys.readouterr()
+
+
+def test_no_escape_of_a_forged_log_reaches_the_terminal(log, tmp_path, capsys):
+    """A log may come from elsewhere; a terminal obeys what is printed."""
+    lines = log.read_text().splitlines()
+    row = json.loads(lines[-1])
+    evil = "\x1b]0;title\x07\x1b[2J\u202e\x9b31m"
+    row |= {"rollout": evil, "fallback": evil, "episode": "e", "model": evil, "time": evil}
+    row |= {"policy_fingerprint": evil, "arm": evil}
+    (tmp_path / "bad.jsonl").write_text("\n".join([*lines, json.dumps(row)]) + "\n")
+    shadow = json.loads(log.with_suffix(".shadow.jsonl").read_text().splitlines()[0])
+    shadow |= {"task": evil, "time": evil}
+    (tmp_path / "bad.shadow.jsonl").write_text(f"{json.dumps(shadow)}\n" * 20)
+    assert main([str(tmp_path / "bad.jsonl"), "--out", str(tmp_path / "r")]) == 0
+    printed = capsys.readouterr().out
+    assert "x1b]0;title" in printed and all(c.isprintable() or c == "\n" for c in printed)
+    rng = np.random.default_rng(0)
+    for number in range(40):  # whatever a field holds, the command ends with one clean line
+        odd = [[], {}, None, -1, 1e308, "\x1b[2J", True][int(rng.integers(7))]
+        name = str(rng.choice(sorted(row)))
+        path = tmp_path / f"odd{number}.jsonl"
+        path.write_text("\n".join([*lines[:4], json.dumps({**row, name: odd})]) + "\n")
+        assert main([str(path), "--out", str(tmp_path / "r")]) in (0, 2)
+        told = capsys.readouterr()
+        assert all(c.isprintable() or c == "\n" for c in told.out + told.err)
 
 
 def test_other_logs_are_refused(tmp_path, capsys, log):

@@ -8,10 +8,11 @@ import pytest
 from recording_upstream import LEAN, StubPolicy, eventually
 
 from stackjax.agents.log._log import latest, read_log
-from stackjax.runtime import FALLBACKS, Cusum, Governor, Limits, Rollout, StopRule, Usage
+from stackjax.runtime import FALLBACKS, DriftChart, Governor, Limits, Rollout, StopRule, Usage
 from stackjax.runtime.gateway._bridge import Turn
 from stackjax.runtime.governor._deadline import DeadlineExceeded, DeadlineWorker
-from stackjax.runtime.governor._metadata import Account, Ledger, SessionMetadata
+from stackjax.runtime.governor._ledger import Account, Ledger
+from stackjax.runtime.governor._metadata import SessionMetadata
 from stackjax.runtime.policy._policy import Recommendation
 
 TURN = {"task": "simple_qa", "task_complexity": 0.4, "context_tokens": 50}
@@ -117,7 +118,8 @@ def test_whatever_goes_wrong_is_the_fallback_with_its_reason(code, policy, told)
         with governor(StubPolicy(**policy), fallback=cell) as made:
             decision = made.decide({"identifier": "s", **TURN, **told})
             assert decision.reason == code and code in FALLBACKS
-            assert decision.response == cell
+            # A spent budget binds: the request as it came would be the largest of all.
+            assert decision.response == (LEAN if code == "budget_alarm" else cell)
             assert "secret" not in str(decision)
             assert made.metrics.value("fallbacks", code) == 1
 
@@ -210,18 +212,21 @@ def test_the_signal_and_the_accounts_reach_the_next_decision():
     assert seen == [(0, 0, (0.775, 0.5)), (1, 40, (0.8, 0.5)), (0, 0, (0.775, 0.5))]
 
 
-def test_cusum_finds_a_shift_and_stays_quiet_without_one():
+def test_the_drift_chart_finds_a_shift_and_stays_quiet_without_one():
     rng = np.random.default_rng(0)
-    chart = Cusum(0.0, 1.0)
-    quiet = [chart.update(z) for z in rng.normal(size=1000)]
+    chart = DriftChart(0.0, 1.0)
+    quiet = [chart.update(f"s{n % 40}", z) for n, z in enumerate(rng.normal(size=1000))]
     assert not any(quiet)
-    found = [chart.update(z) for z in rng.normal(-1.0, 1.0, size=60)]
-    assert found[-1] and 5 < found.index(True) < 45
+    shifted = enumerate(rng.normal(-1.5, 1.0, size=200))
+    found = [chart.update(f"s{n % 40}", z) for n, z in shifted]
+    assert found[-1] and 5 < found.index(True) < 60
     chart.reset()
-    assert not chart.update(1e9), "one outlier is no drift"
-    assert not chart.update(math.nan)
-    with pytest.raises(ValueError, match="spread"):
-        Cusum(0.0, 0.0)
+    assert not chart.update("s", 1e9), "one outlier is no drift"
+    assert not chart.update("s", math.nan)
+    wrong: Any
+    for wrong in ({"spread": 0.0}, {"wander": 0.5}, {"window": 1}, {"margin": 0.0}):
+        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must"):
+            DriftChart(**{"mean": 0.0, "spread": 1.0, **wrong})
 
 
 def test_a_policy_or_a_leaving_session_that_raises_never_reaches_the_agent():

@@ -15,6 +15,7 @@ from stackjax.agents.game._payoffs import Weights, resource_game
 from stackjax.agents.game._state import FIELDS, state_of
 from stackjax.agents.log._turns import turn_arrays
 from stackjax.runtime import (
+    ChatAdapter,
     Governor,
     Limits,
     Policy,
@@ -28,7 +29,7 @@ from stackjax.runtime import (
     save_policy,
 )
 from stackjax.runtime.gateway._identify import identify_session
-from stackjax.runtime.policy._store import PARTS
+from stackjax.runtime.policy._store import PARTS, digest_of
 from stackjax.runtime.policy._structure import build, describe
 
 NUMBERS = {
@@ -99,6 +100,7 @@ def test_without_a_complexity_only_what_is_allowed_at_either_is_advised():
         assert made_decision.fallback is None and made_decision.response in allowed
         one.observe(made_decision, Usage(30, 10))
         (account,) = one.ledger._accounts.values()
+        assert account.latest is not None
         assert account.latest.state["task_complexity"] == 0.5
         assert account.latest.extra["complexity_known"] is False
 
@@ -160,6 +162,59 @@ def test_mismatches_of_the_manifest_are_named(policy, saved, tmp_path):
         load_policy(tmp_path / "absent")
 
 
+def test_sizes_are_checked_before_anything_is_built(saved, tmp_path, monkeypatch):
+    """A forged manifest could ask for 10^9 hidden units, and a manifest of any length be read."""
+    manifest = json.loads((saved / "policy.json").read_text())
+
+    def built(structure):
+        raise AssertionError("nothing may be built of these sizes")
+
+    monkeypatch.setattr("stackjax.runtime.policy._store.build", built)
+    for part, change in (
+        ("leader", {"hidden": 10**9}),
+        ("leader", {"hidden": -4}),
+        ("leader", {"inputs": 10**9}),
+        ("leader", {"hidden": 1e9}),
+        ("surrogate", {"quality": {"hidden": 10**5, "members": 10**5}}),
+        ("follower", {"hidden": 10**12}),
+        ("actions", {"shape": [12, 10**9, 3]}),
+    ):
+        folder = shutil.copytree(saved, tmp_path / str(len(list(tmp_path.iterdir()))))
+        told = {**manifest["structure"], part: {**manifest["structure"][part], **change}}
+        (folder / "policy.json").write_text(json.dumps({**manifest, "structure": told}))
+        with pytest.raises(ValueError, match=f"size.*{part}"):
+            load_policy(folder)
+    folder = shutil.copytree(saved, tmp_path / "long")
+    (folder / "policy.json").write_text(json.dumps({**manifest, "note": "x" * (1 << 20)}))
+    with pytest.raises(ValueError, match="at most 1048576 bytes"):
+        load_policy(folder)
+    (folder / "policy.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="not a policy"):
+        load_policy(folder)
+
+
+def test_one_digest_covers_every_part(policy, saved):
+    digest = digest_of(policy.fingerprint)
+    assert load_policy(saved, expect=digest[:12].upper()).fingerprint == policy.fingerprint
+    for part in PARTS:
+        assert digest_of({**policy.fingerprint, part: "0" * 64}) != digest
+    for wrong in (policy.fingerprint["leader"][:12], ""):
+        with pytest.raises(PolicyMismatch, match="`expect` must begin the digest of all parts"):
+            load_policy(saved, expect=wrong)
+
+
+def test_another_adapter_is_refused_by_the_loader_and_by_the_governor(saved):
+    class Other(ChatAdapter):
+        @property
+        def version(self):
+            return "mine-3"
+
+    with pytest.raises(PolicyMismatch, match=r"the adapter must be 'mine-3'; got 'chat-\d'"):
+        load_policy(saved, adapter="mine-3")
+    with pytest.raises(PolicyMismatch, match="`adapter` must be that of the policy.*mine-3"):
+        Governor(load_policy(saved), adapter=Other())
+
+
 def test_pickled_arrays_are_refused(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "p")
     with np.load(folder / "arrays.npz") as arrays:
@@ -199,8 +254,9 @@ def test_a_turn_that_nobody_rated_is_not_wrong(policy):
     quality, _ = jax.vmap(policy.controller.surrogate.predict)(turns.state, turns.executed)
     assert found.quality_mean == pytest.approx(float((1.0 - quality).mean()), abs=1e-5)
     bare = [dataclasses.replace(r, extra={**r.extra, "quality": None}) for r in rows]
-    with pytest.raises(ValueError, match="with a quality; got 0"):
-        recalibrated(policy, bare)
+    unrated = recalibrated(policy, bare).calibration
+    assert (unrated.rated, unrated.quality_mean) == (0, 0.0), "ratings are optional"
+    assert unrated.token_mean == found.token_mean and unrated.turns == found.turns
     with pytest.raises(TypeError, match="got Turns"):
         recalibrated(policy, turns)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="of a runtime"):

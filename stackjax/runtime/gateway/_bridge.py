@@ -218,5 +218,8 @@ class Turn:
             governor.metrics.count("rewrites", change)
         if usage.prompt_tokens == 0 and not usage.exact:
             usage = dataclasses.replace(usage, prompt_tokens=plan.estimates[sent])
-        usage = dataclasses.replace(usage, applied=sent, model=usage.model or plan.model)
+        estimates = (plan.estimates[0], plan.estimates[sent])
+        usage = dataclasses.replace(
+            usage, applied=sent, model=usage.model or plan.model, estimates=estimates
+        )
         governor.observe(decision, usage)

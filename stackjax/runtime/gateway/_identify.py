@@ -25,6 +25,7 @@ HEADERS = {
     "x-stackjax-session": "identifier",
     "x-stackjax-task": "task",
     "x-stackjax-complexity": "task_complexity",
+    "x-stackjax-pool": "pool",
 }
 """Headers by which an agent tells the metadata; they never leave for the upstream."""
 
@@ -129,6 +130,9 @@ def identify_session(
         "task_complexity": math.nan,
         "context_tokens": float(estimate_tokens(older)),
         "earlier_turns": float(max(len(turns) - 1, 0)),
+        "calls": sum(bool(m.get("tool_calls")) for m in newest),
+        "tool_calls": sum(m["role"] == "tool" for m in newest),
+        "tools": bool(body.get("tools")),
         **(defaults or {}),
         **told,
     }

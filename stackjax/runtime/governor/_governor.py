@@ -7,26 +7,50 @@ import hashlib
 import hmac
 import os
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stackjax._arrays.arguments import check_type, check_within
-from stackjax.agents.executor._adapter import executed_action
+from stackjax._arrays.arguments import check_within
 from stackjax.agents.tasks._tasks import TASK_TYPES
 from stackjax.runtime.chat._request import ChatAdapter
+from stackjax.runtime.governor._budget import Balance, Budgets
 from stackjax.runtime.governor._comparison import StopRule
 from stackjax.runtime.governor._deadline import DeadlineExceeded, DeadlineWorker
-from stackjax.runtime.governor._limits import DEFAULT_LIMITS, Limits, Recommender, advise
-from stackjax.runtime.governor._metadata import Account, Ledger, SessionMetadata, complete
+from stackjax.runtime.governor._drift import DriftWatch
+from stackjax.runtime.governor._experiment import Experiment
+from stackjax.runtime.governor._given import (
+    calibration_name,
+    cell_of,
+    check_policy,
+    check_rollout,
+    metadata_of,
+    running_turn,
+)
+from stackjax.runtime.governor._health import state_of
+from stackjax.runtime.governor._ledger import Account, Ledger
+from stackjax.runtime.governor._limits import (
+    DEFAULT_LIMITS,
+    Cell,
+    Limits,
+    Recommender,
+    advise,
+    cheapest_cell,
+    never_worse,
+    with_tools,
+)
+from stackjax.runtime.governor._memory import Memory
+from stackjax.runtime.governor._metadata import SessionMetadata, complete
 from stackjax.runtime.governor._metrics import Metrics
-from stackjax.runtime.governor._observer import Observer, Usage
+from stackjax.runtime.governor._observer import Observer
+from stackjax.runtime.governor._usage import Usage
 from stackjax.runtime.policy._decision import Fallback, TurnDecision
+from stackjax.runtime.policy._policy import Recommendation
 from stackjax.runtime.policy._rollout import Rollout
 
-Cell = tuple[float, float, float]
 SHADOW = Rollout()
 DEFAULT_STOP = StopRule()
 
@@ -48,13 +72,17 @@ class Governor:
       stop: Rule that ends a canary or A/B for harm; None for none.
       log: Turn log to append to, a ``.jsonl`` file; None for none. The shadow records go beside
         it, to ``.shadow.jsonl``.
+      store: SQLite file for what must outlive the process: keys, sessions, budgets, verdicts and
+        alarms. Governors of one machine may share it. None: they end with the governor.
       threads: Threads for decisions.
       sessions: Sessions whose accounts are kept.
       idle: Seconds after which a session counts as finished.
 
     Raises:
       TypeError: If the policy is none, or the rollout is not a `Rollout`.
-      ValueError: If a cell is not three numbers in [0, 1], or the log no ``.jsonl`` file.
+      ValueError: If a cell is not three numbers in [0, 1], the log no ``.jsonl`` file, or the store
+        no governor's.
+      PolicyMismatch: If the adapter is not the one that the policy was saved for.
 
     Example:
       >>> limits = Limits(deadline=60.0)  # this example is to end alike on a slow machine
@@ -79,61 +107,77 @@ class Governor:
         adapter: ChatAdapter | None = None,
         stop: StopRule | None = DEFAULT_STOP,
         log: str | os.PathLike[str] | None = None,
+        store: str | os.PathLike[str] | None = None,
         threads: int = 1,
         sessions: int = 10_000,
         idle: float = 1800.0,
     ) -> None:
-        for name in ("calibration", "fingerprint", "recommend"):
-            if not hasattr(policy, name):
-                kind = type(policy).__name__
-                raise TypeError(
-                    f"`policy` must be a Policy, see load_policy; got {kind} without {name}."
-                )
-        _rollout(rollout)
+        check_rollout(rollout)
         if log is not None and Path(log).suffix != ".jsonl":
             raise ValueError(f"`log` must be a .jsonl file; got {os.fspath(log)}.")
-        self.policy, self.limits = policy, limits
-        self.fallback = None if fallback is None else _cell("fallback", fallback)
-        self.own_cell = _cell("own_cell", own_cell)
         self.adapter = ChatAdapter() if adapter is None else adapter
+        check_policy(policy, self.adapter)
+        self.policy, self.limits = policy, limits
+        self.fallback = None if fallback is None else cell_of("fallback", fallback)
+        self.own_cell = cell_of("own_cell", own_cell)
         self.metrics = Metrics()
+        self.memory = Memory(store, lost=lambda: self.metrics.count("unrecorded"))
+        self._key = self.memory.secret()
+        self.budgets = Budgets(self.memory, limits)
         self.worker = DeadlineWorker(limits.deadline, threads=threads)
+        self.rewriter = DeadlineWorker(limits.rewrite_deadline, threads=threads)
         self._rollout, self._switch = rollout, threading.Lock()
-        self._key = secrets.token_bytes(32)
         self.observer = Observer(
-            policy.calibration,
             self.metrics,
+            Experiment(self.memory, stop, rollout),
+            DriftWatch(self.memory, policy.calibration, calibration_name(policy)),
             self.own_cell,
             None if log is None else Path(log),
-            stop,
-            self._stop_for_harm,
-            dict(policy.fingerprint),
+            self.adapter.version,
         )
-        self.observer.restart(rollout.label)
-        self.ledger = Ledger(sessions, idle, closed=self._session_closed)
+        self.observer.name_policy(dict(policy.fingerprint))
+        clock = time.monotonic if store is None else time.time
+        self.ledger = Ledger(sessions, idle, self._session_closed, clock, self.memory)
 
     # Switching
 
     @property
     def rollout(self) -> Rollout:
-        """Whom the governor governs now."""
-        return self._rollout
+        """Whom the governor governs now: nobody after a stop for harm."""
+        return SHADOW if self.observer.harmed else self._rollout
 
     def set_rollout(self, rollout: Rollout) -> None:
-        """Switches the mode; holds from the next decision on.
+        """Switches the mode; holds from the next decision on. The comparison begins anew.
 
         Raises:
           TypeError: If it is not a `Rollout`.
         """
-        _rollout(rollout)
+        check_rollout(rollout)
         with self._switch:
-            if rollout != self._rollout:
+            if rollout != self.rollout:
+                # The comparison keeps a verdict of harm until somebody chooses a roll-out.
+                self.observer.experiment.restart(rollout)
                 self._rollout = rollout
-                self.observer.restart(rollout.label)
 
-    def _stop_for_harm(self) -> None:
-        # The comparison keeps its verdict until somebody chooses another roll-out.
-        self._rollout = Rollout("shadow")
+    def set_policy(self, policy: Recommender) -> None:
+        """Puts another policy in place of this one, for instance a recalibrated one.
+
+        Holds from the next decision on. Accounts, budgets and the comparison stay; the drift
+        alarms are those of the new calibration.
+
+        Raises:
+          TypeError: If it is no policy.
+          PolicyMismatch: If it is for another adapter than the governor's.
+        """
+        check_policy(policy, self.adapter)
+        with self._switch:
+            self.observer.watch.take_up(policy.calibration, calibration_name(policy))
+            self.observer.name_policy(dict(policy.fingerprint))
+            self.policy = policy
+
+    def reset_alarms(self) -> None:
+        """Lowers the drift alarms; they rise again if their cause is still there."""
+        self.observer.reset_drift()
 
     def _session_closed(self, key: str, account: Account) -> None:
         # A session may leave while another one's turn is decided: that turn must not fail with it.
@@ -154,9 +198,9 @@ class Governor:
           TypeError: If the mapping has a field that the metadata do not have.
           ValueError: If there is no identifier.
         """
-        session = _metadata(session)
+        session = metadata_of(session)
         start = time.perf_counter()
-        if self._rollout.mode == "off":
+        if self.rollout.mode == "off":
             return self.without(session)
         try:
             decision = self.worker.run(lambda: self.judge(session))
@@ -167,41 +211,88 @@ class Governor:
         return self.counted(decision, time.perf_counter() - start)
 
     def judge(self, session: SessionMetadata) -> TurnDecision:
-        """Decides in this thread, without a deadline; a policy that raises is a fallback."""
+        """Decides in this thread, without a deadline; a policy that raises is a fallback.
+
+        All calls of one turn follow the decision of its first one, if that is what the policy was
+        fitted for, unless a budget is spent meanwhile.
+        """
         start = time.perf_counter()
-        account = self.ledger.open(self.pseudonym(session.identifier))
-        features, missing = complete(session, account, self.limits.token_budget)
-        fallback, advice = advise(
-            self.policy, self.limits, session.task, features, missing, self.observer, account.signal
-        )
-        base = self.without(session, fallback, features)
-        if advice is not None:
-            account.signal = advice.signal
-            response = advice.response if base.arm == "governed" else None
-            base = dataclasses.replace(
-                base, response=response, signal=advice.signal, recommended=advice
+        policy, key = self.policy, self.pseudonym(session.identifier)
+        account = self.ledger.open(key)
+        self._sync()
+        balance = self._balance(key, self._pool(session))
+        features, missing = complete(session, account, self.limits.token_budget, balance.left)
+        turn = running_turn(session, account, policy)
+        if turn is None:
+            fallback, advice = advise(
+                policy, self.limits, session.task, features, missing, account.signal
             )
-        return dataclasses.replace(base, seconds=time.perf_counter() - start)
+            if fallback is None and self.observer.drifting:
+                fallback = Fallback("drift_alarm", ", ".join(self.observer.drifting))
+        else:
+            advice = turn.recommended
+            fallback = None if turn.fallback is None else Fallback(*turn.fallback)
+        if balance.spent is None and features.get("budget", 1.0) <= self.limits.budget_floor:
+            balance = balance._replace(spent="session: nothing is left of what the agent told")
+        decision = self.without(session, fallback, features, balance, advice)
+        if turn is not None:
+            decision = dataclasses.replace(decision, turn=turn.identifier)
+        if advice is not None:
+            decision = dataclasses.replace(decision, signal=advice.signal, recommended=advice)
+            if decision.fallback is None and decision.arm == "governed":
+                decision = dataclasses.replace(decision, response=never_worse(advice))
+        if decision.response is not None:
+            called = 0 if turn is None else turn.tool_calls
+            cell = decision.response
+            if self.limits.keep_tools:
+                cell = with_tools(cell, policy, session, called)
+            decision = dataclasses.replace(decision, response=cell)
+        return dataclasses.replace(decision, seconds=time.perf_counter() - start)
 
     def without(
         self,
         session: SessionMetadata,
         fallback: Fallback | None = None,
         features: Mapping[str, float] | None = None,
+        balance: Balance | None = None,
+        advice: Recommendation | None = None,
     ) -> TurnDecision:
-        """A decision without a recommendation."""
-        rollout = self._rollout
+        """A decision that does not follow the policy: the fallback, or what a spent budget allows.
+
+        Args:
+          session: The request.
+          fallback: Why the policy is not followed; None if it is.
+          features: The numeric features that are known.
+          balance: Of the budgets; looked up if None.
+          advice: What the policy says, for the cheapest cell that is allowed.
+        """
+        rollout = self.rollout
         arm, propensity = rollout.assign(session.identifier)
-        follow = arm == "governed" and fallback is not None
+        key, pool = self.pseudonym(session.identifier), self._pool(session)
+        response = self.fallback if arm == "governed" and fallback is not None else None
+        refusal = None
+        if balance is None:
+            balance = self._balance(key, pool)
+        if balance.spent is not None and arm == "governed":
+            if self.limits.hard_budget:
+                refusal = f"the token budget is spent ({balance.spent})"
+            else:
+                response = cheapest_cell(self.policy, advice)
+        if balance.spent is not None and rollout.mode != "off":
+            fallback = Fallback("budget_alarm", balance.spent)
         return TurnDecision(
-            session=self.pseudonym(session.identifier),
+            session=key,
             rollout=rollout.label,
             arm=arm,
             propensity=propensity,
-            response=self.fallback if follow else None,
+            response=None if refusal else response,
             fallback=fallback,
             task=session.task if session.task in TASK_TYPES else None,
             features={} if features is None else features,
+            refusal=refusal,
+            turn=secrets.token_hex(8),
+            earlier=session.earlier_turns,
+            pool=pool,
         )
 
     def counted(self, decision: TurnDecision, seconds: float) -> TurnDecision:
@@ -210,21 +301,46 @@ class Governor:
         self.metrics.time(seconds)
         if decision.fallback is not None:
             self.metrics.count("fallbacks", decision.fallback.code)
+        if decision.refusal is not None and decision.fallback is not None:
+            self.metrics.count("refusals", decision.fallback.detail.split(":")[0])
         return dataclasses.replace(decision, seconds=seconds)
 
     def pseudonym(self, identifier: str) -> str:
-        """Keyed hash of an identifier; the key lives in this process only."""
+        """Keyed hash of an identifier; the key lives in the store, or in this process only."""
         message = identifier.encode("utf-8", "surrogatepass")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:24]
+
+    def _balance(self, key: str, pool: str) -> Balance:
+        try:
+            return self.budgets.balance(key, pool)
+        except sqlite3.Error:  # the agent is not to wait for a disk, nor to end with it
+            self.metrics.count("unrecorded")
+            return Balance(1.0, None)
+
+    def _sync(self) -> None:
+        """Reads what governors with the same store have concluded."""
+        try:
+            if self.memory.changed():
+                self.observer.experiment.sync()
+                self.observer.watch.sync()
+        except sqlite3.Error:
+            self.metrics.count("unrecorded")
+
+    def _pool(self, session: SessionMetadata) -> str:
+        named = self.limits.pool_budget is not None and session.pool
+        return self.pseudonym(f"pool {session.pool}") if named else ""
 
     # After the turn
 
     def observe(self, decision: TurnDecision, usage: Usage) -> None:
         """Accounts for a finished turn and logs it; never raises."""
         try:
-            account = self.ledger.open(decision.session)
-            with self.ledger.lock:
-                self.observer.turn(decision, usage, account)
+
+            def change(account: Account) -> None:
+                self.budgets.spend(decision.session, decision.pool, usage.tokens)
+                self.observer.call(decision, usage, account)
+
+            self.ledger.change(decision.session, change)
         except Exception:
             self.metrics.count("unrecorded")
 
@@ -243,11 +359,11 @@ class Governor:
           ValueError: If the quality is not in [0, 1].
         """
         check_within("quality", quality, "[0, 1]")
-        account = self.ledger.peek(self.pseudonym(identifier))
+        key = self.pseudonym(identifier)
+        account = self.ledger.peek(key)
         if account is None or account.latest is None:
             return False
-        with self.ledger.lock:
-            self.observer.rated(account, float(quality))
+        self.ledger.change(key, lambda now: self.observer.rated(key, now, float(quality)))
         return True
 
     def end(self, identifier: str) -> None:
@@ -256,46 +372,19 @@ class Governor:
 
     def health(self) -> dict[str, Any]:
         """State of the governor: mode, fingerprint, alarms, fallbacks; plain JSON."""
-        age = self.policy.calibration.age()
-        alarms = [f"drift: {name}" for name in self.observer.drifting]
-        alarms += ["stale calibration"] if age > self.limits.max_age else []
-        alarms += ["controller stuck"] if self.worker.stuck else []
-        alarms += ["stopped for harm"] if self.observer.harmed else []
-        return {
-            "status": "degraded" if alarms else "ok",
-            "alarms": alarms,
-            "rollout": self._rollout.label,
-            "verdict": self.observer.verdict,
-            "fingerprint": {k: v[:12] for k, v in self.policy.fingerprint.items()},
-            "calibration_age_days": round(age / 86400.0, 2),
-            "sessions": len(self.ledger),
-            "fallbacks": self.metrics.by_label("fallbacks"),
-            "saved_tokens_counterfactual": round(self.metrics.saved_tokens, 1),
-        }
+        state = state_of(self.policy, self.limits, self.observer, self.worker, self.metrics)
+        return {**state, "rollout": self.rollout.label, "sessions": len(self.ledger)}
 
     def close(self) -> None:
         """Ends all sessions and writes what waits."""
         self.ledger.close()
         self.worker.close()
+        self.rewriter.close()
         self.observer.close()
+        self.memory.close()
 
     def __enter__(self) -> Governor:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _metadata(session: SessionMetadata | Mapping[str, Any]) -> SessionMetadata:
-    return session if isinstance(session, SessionMetadata) else SessionMetadata(**session)
-
-
-def _rollout(rollout: Any) -> None:
-    check_type("rollout", rollout, Rollout, "a Rollout")
-
-
-def _cell(name: str, cell: Any) -> Cell:
-    try:
-        return executed_action(cell)
-    except TypeError as error:
-        raise ValueError(f"`{name}` must be three numbers in [0, 1]; got {cell!r}.") from error

@@ -1,67 +1,34 @@
-"""Drift of the predictions: two-sided cumulative sums of standardised residuals."""
+"""The state of a governor as an operator reads it."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from typing import Any
 
-from stackjax._arrays.arguments import check_within
+from stackjax.runtime.governor._deadline import DeadlineWorker
+from stackjax.runtime.governor._limits import Limits, Recommender
+from stackjax.runtime.governor._metrics import Metrics
+from stackjax.runtime.governor._observer import Observer
 
 
-@dataclass
-class Cusum:
-    """A two-sided cumulative-sum chart.
-
-    With z the residual in units of its calibrated standard deviation, clipped to [-4, 4], high is
-    max(0, high + z - slack) and low is max(0, low - z - slack); the alarm rises when either exceeds
-    `threshold` and stays until `reset`. For independent normal residuals without drift, slack 0.5
-    and threshold 8 a false alarm comes about every 8,000 turns, and a shift of one standard
-    deviation is found after about 17 (Siegmund's approximation).
-
-    Attributes:
-      mean: Calibrated mean of the residual.
-      spread: Its calibrated standard deviation.
-      slack: Half of the shift, in standard deviations, that should be found.
-      threshold: Sum at which the alarm rises, in standard deviations.
-
-    Raises:
-      TypeError: If an argument is of the wrong kind.
-      ValueError: If spread or threshold is not positive, or slack is negative.
-
-    Source: Page, Biometrika 41, 1954.
-
-    Example:
-      >>> chart = Cusum(0.0, 1.0)
-      >>> [chart.update(2.0) for _ in range(6)]
-      [False, False, False, False, False, True]
-    """
-
-    mean: float
-    spread: float
-    slack: float = 0.5
-    threshold: float = 8.0
-    high: float = 0.0
-    low: float = 0.0
-    count: int = 0
-    alarm: bool = False
-
-    def __post_init__(self) -> None:
-        check_within("spread", self.spread, "(0, inf]")
-        check_within("threshold", self.threshold, "(0, inf]")
-        check_within("slack", self.slack, "[0, inf]")
-
-    def update(self, residual: float) -> bool:
-        """Adds a residual and returns whether the alarm is up; one that is not finite is 4."""
-        z = (residual - self.mean) / self.spread if math.isfinite(residual) else 4.0
-        # One odd turn is no drift: without a bound a single outlier would raise the alarm.
-        z = min(max(z, -4.0), 4.0)
-        self.count += 1
-        self.high = max(0.0, self.high + z - self.slack)
-        self.low = max(0.0, self.low - z - self.slack)
-        self.alarm = self.alarm or max(self.high, self.low) > self.threshold
-        return self.alarm
-
-    def reset(self) -> None:
-        """Starts again without an alarm."""
-        self.high = self.low = 0.0
-        self.count, self.alarm = 0, False
+def state_of(
+    policy: Recommender,
+    limits: Limits,
+    observer: Observer,
+    worker: DeadlineWorker,
+    metrics: Metrics,
+) -> dict[str, Any]:
+    """Alarms, verdict, fingerprint, fallbacks and estimates; plain JSON."""
+    age = policy.calibration.age()
+    alarms = [f"drift: {name}" for name in observer.drifting]
+    alarms += ["stale calibration"] if age > limits.max_age else []
+    alarms += ["controller stuck"] if worker.stuck else []
+    alarms += ["stopped for harm"] if observer.harmed else []
+    return {
+        "status": "degraded" if alarms else "ok",
+        "alarms": alarms,
+        "verdict": observer.verdict,
+        "fingerprint": {k: v[:12] for k, v in policy.fingerprint.items()},
+        "calibration_age_days": round(age / 86400.0, 2),
+        "fallbacks": metrics.by_label("fallbacks"),
+        "estimated_saved_tokens": round(metrics.saved_tokens, 1),
+    }

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from stackjax._arrays.arguments import check_within
+from stackjax._arrays.arguments import check_type, check_within
 from stackjax.agents.tasks._tasks import TASK_TYPES
-from stackjax.runtime.governor._observer import Observer
+from stackjax.runtime.governor._metadata import SessionMetadata
 from stackjax.runtime.policy._decision import Fallback
-from stackjax.runtime.policy._policy import Recommendation, Residuals
+from stackjax.runtime.policy._policy import UNTOUCHED, Recommendation, Residuals
+
+Cell = tuple[float, float, float]
 
 
 class Recommender(Protocol):
@@ -50,11 +52,24 @@ class Limits:
       slack: How far, in calibrated ranges, a feature may lie outside of its range.
       budget_floor: Share of the token budget at or below which the budget alarm is up.
       token_budget: Tokens that a session may use; None for no limit.
+      pool_budget: Tokens that the sessions of one pool may use together in one window; None for no
+        limit.
+      pool_window: Seconds of a pool's window; windows are counted from 1970, so that a day begins
+        at midnight UTC.
+      hard_budget: What happens to a governed session when a budget is spent. False: its requests
+        are sent at the cheapest cell that is allowed. True: none is sent, `TurnDecision.refusal`
+        says why. Sessions that a roll-out leaves alone are left alone, and requests that are under
+        way are not counted yet.
+      keep_tools: Whether tools stay with an agent that may have to call one: a request that offers
+        tools keeps them until its turn has made as many calls as the successful turns of its task
+        type did in the calibration (all the time, where that is not known). False: as the policy
+        says.
+      rewrite_deadline: Seconds that the agent waits for the rewriting of a request at most.
 
     Raises:
       TypeError: If an argument is of the wrong kind.
-      ValueError: If deadline or max_age is not positive or the deadline infinite, slack negative,
-        budget_floor NaN, or the budget not positive.
+      ValueError: If a deadline, max_age or window is not positive or a deadline infinite, slack
+        negative, budget_floor NaN, or a budget not positive.
 
     Example:
       >>> Limits().deadline
@@ -66,14 +81,23 @@ class Limits:
     slack: float = 1.0
     budget_floor: float = 0.0
     token_budget: float | None = None
+    pool_budget: float | None = None
+    pool_window: float = 86400.0
+    hard_budget: bool = False
+    keep_tools: bool = True
+    rewrite_deadline: float = 0.1
 
     def __post_init__(self) -> None:
-        check_within("deadline", self.deadline, "(0, inf)")
+        for name in ("deadline", "rewrite_deadline", "pool_window"):
+            check_within(name, getattr(self, name), "(0, inf)")
+        for name in ("hard_budget", "keep_tools"):
+            check_type(name, getattr(self, name), bool, "True or False")
         check_within("max_age", self.max_age, "(0, inf]")
         check_within("slack", self.slack, "[0, inf]")
         check_within("budget_floor", self.budget_floor, "[-inf, inf]")
-        if self.token_budget is not None:
-            check_within("token_budget", self.token_budget, "(0, inf]")
+        for name in ("token_budget", "pool_budget"):
+            if getattr(self, name) is not None:
+                check_within(name, getattr(self, name), "(0, inf]")
 
 
 DEFAULT_LIMITS = Limits()
@@ -85,7 +109,6 @@ def advise(
     task: str | None,
     features: Mapping[str, float],
     missing: tuple[str, ...],
-    observer: Observer,
     previous: Sequence[float],
 ) -> tuple[Fallback | None, Recommendation | None]:
     """A recommendation that may be followed, or the reason why there is none; never raises."""
@@ -93,10 +116,6 @@ def advise(
         missing = (*missing, "task")
     if missing:
         return Fallback("missing_feature", ", ".join(missing)), None
-    if features["budget"] <= limits.budget_floor:
-        return Fallback("budget_alarm"), None
-    if observer.drifting:
-        return Fallback("drift_alarm", ", ".join(observer.drifting)), None
     try:
         calibration = policy.calibration
         if calibration.age() > limits.max_age:
@@ -117,3 +136,38 @@ def advise(
     except Exception as error:  # its numbers are no numbers
         return Fallback("invalid_decision", type(error).__name__), None
     return None, advice
+
+
+CHEAPEST = (0.0, 0.0, 0.0)
+
+
+def cheapest_cell(policy: Recommender, advice: Recommendation | None) -> Cell:
+    """The cheapest cell that is allowed: at this state, or at any if it is not known."""
+    if advice is not None and advice.cheapest is not None:
+        return advice.cheapest
+    known: Any = policy
+    floor: Cell | None = known.floor if hasattr(known, "floor") else CHEAPEST
+    return UNTOUCHED if floor is None else floor  # None: no cell is allowed at every state
+
+
+def never_worse(advice: Recommendation) -> Cell:
+    """The advice's cell, or the request as it came where that is predicted to cost less."""
+    own = advice.untouched_tokens
+    return UNTOUCHED if own is not None and advice.tokens > own else advice.response
+
+
+def with_tools(cell: Cell, policy: Recommender, session: SessionMetadata, called: int) -> Cell:
+    """The cell with all tools left in, while the turn may need a call that it has not made.
+
+    Args:
+      cell: What is to be carried out.
+      policy: Whose calibration says how many calls the successful turns of a task made.
+      session: The request.
+      called: Calls that the turn is known to have made.
+    """
+    if not session.tools or cell[2] == 1.0:
+        return cell
+    behaviour = policy.calibration.behaviour
+    needed = None if behaviour is None else behaviour.needed(session.task)
+    made = max(called, session.tool_calls or 0)
+    return cell if needed is not None and made >= needed else (cell[0], cell[1], 1.0)

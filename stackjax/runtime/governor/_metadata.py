@@ -1,22 +1,14 @@
-"""What a policy is told of a session, and the accounts that complete it between turns."""
+"""What a policy is told of a session, and how its accounts complete it."""
 
 from __future__ import annotations
 
 import math
 import numbers
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stackjax._arrays.arguments import check_count, check_within
 from stackjax.agents.game._state import FIELDS
-from stackjax.agents.log._accounts import Accounts
-
-FIRST_SIGNAL = (0.775, 0.5)
-"""The signal (q, alpha) before a session's first turn: the middle of the leader's box."""
+from stackjax.runtime.governor._ledger import Account
 
 
 @dataclass(frozen=True)
@@ -36,6 +28,12 @@ class SessionMetadata:
       budget: Share of the session's token budget that is left.
       earlier_turns: Turns before this one that the request shows, for a session that is older
         than its accounts; `turn_index` goes first.
+      calls: Model calls of this turn before this one, of those that asked for tools; 0 at a user's
+        message. None where calls and turns are the same.
+      tool_calls: Results of tools that the request's newest turn shows.
+      tools: Whether the request offers tools; None if that is not known.
+      pool: Name of the pool of tokens that the session draws on, if there is a budget for pools;
+        never written anywhere. None: the one that all unnamed sessions share.
 
     Raises:
       ValueError: If the identifier is not a non-empty string.
@@ -56,6 +54,10 @@ class SessionMetadata:
     model_condition: float | None = None
     budget: float | None = None
     earlier_turns: float | None = None
+    calls: int | None = None
+    tool_calls: int | None = None
+    tools: bool | None = None
+    pool: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         identifier: Any = self.identifier
@@ -64,48 +66,19 @@ class SessionMetadata:
             raise ValueError(f"`identifier` must be a non-empty string; got {kind}.")
 
 
-@dataclass
-class Account:
-    """One session, as the runtime keeps it.
-
-    `accounts` are as in recorded turns, `signal` the last (q, alpha), `failures` the turns that the
-    upstream did not answer, `last_seen` a clock's seconds, `arm` the session's first one with its
-    propensity and the roll-out's label, `latest` the last turn's record, for a quality told later.
-    """
-
-    accounts: Accounts = field(default_factory=Accounts)
-    signal: tuple[float, float] = FIRST_SIGNAL
-    quality_sum: float = 0.0
-    quality_count: int = 0
-    failures: int = 0
-    last_seen: float = 0.0
-    arm: tuple[str, float, str] | None = None
-    latest: Any = None
-    predicted_quality: float | None = None
-
-    @property
-    def answered(self) -> int:
-        """Turns that the upstream answered."""
-        return self.accounts.turn_index - self.failures
-
-    def finish(self, tokens: int, failed: bool) -> None:
-        """Adds a finished turn, and its quality if it failed; an answer's is told by `rate`."""
-        self.failures += failed
-        correct = 0.0 if failed else None
-        self.accounts = self.accounts.after(tokens, correct=correct, failed=float(failed))
-
-    def rate(self, quality: float, *, failed: bool = False) -> None:
-        """Adds the quality, in [0, 1], of the last turn; one that failed is known to be wrong."""
-        self.accounts = self.accounts if failed else self.accounts.rated(quality)
-        self.quality_sum += quality
-        self.quality_count += 1
-
-
 def complete(
-    session: SessionMetadata, account: Account, token_budget: float | None
+    session: SessionMetadata, account: Account, token_budget: float | None, left: float = 1.0
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The eight numeric features, and the names of those that are missing or not finite."""
+    """The eight numeric features, and the names of those that are missing or not finite.
+
+    Args:
+      session: What the agent told.
+      account: What its turns measured.
+      token_budget: Tokens that the session may use; None for no limit.
+      left: Share of the budgets that is left, over restarts and pauses.
+    """
     known = account.accounts.measured(token_budget)
+    known["budget"] = min(known["budget"], left)
     known["turn_index"] = max(known["turn_index"], session.earlier_turns or 0)
     values, missing = {}, []
     for name in FIELDS:
@@ -118,70 +91,3 @@ def complete(
         else:
             values[name] = float(value)
     return values, tuple(missing)
-
-
-class Ledger:
-    """Accounts of the running sessions, bounded in number and in idle time.
-
-    Args:
-      size: Sessions kept; the one seen longest ago goes first.
-      idle: Seconds after which a session counts as finished.
-      closed: Called with (key, account) for each session that leaves, outside of the lock.
-      clock: Seconds; replaceable in tests.
-
-    Raises:
-      TypeError: If an argument is of the wrong kind.
-      ValueError: If `size` is below 1 or `idle` is not positive.
-    """
-
-    def __init__(
-        self,
-        size: int = 10_000,
-        idle: float = 1800.0,
-        closed: Callable[[str, Account], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        check_count("size", size)
-        check_within("idle", idle, "(0, inf]")
-        self._size, self._idle, self._closed, self._clock = size, idle, closed, clock
-        self._accounts: OrderedDict[str, Account] = OrderedDict()
-        self.lock = threading.RLock()
-
-    def __len__(self) -> int:
-        return len(self._accounts)
-
-    def open(self, key: str) -> Account:
-        """The session's account, new if there is none; sessions that are due leave."""
-        now, gone = self._clock(), []
-        with self.lock:
-            account = self._accounts.get(key)
-            if account is not None and now - account.last_seen > self._idle:
-                gone.append((key, self._accounts.pop(key)))
-                account = None
-            if account is None:
-                account = self._accounts[key] = Account()
-            account.last_seen = now
-            self._accounts.move_to_end(key)
-            while self._accounts:
-                oldest, first = next(iter(self._accounts.items()))
-                if len(self._accounts) <= self._size and now - first.last_seen <= self._idle:
-                    break
-                gone.append((oldest, self._accounts.pop(oldest)))
-        self._tell(gone)
-        return account
-
-    def peek(self, key: str) -> Account | None:
-        """The session's account, or None."""
-        return self._accounts.get(key)
-
-    def close(self, key: str | None = None) -> None:
-        """Ends one session, or all of them."""
-        with self.lock:
-            keys = list(self._accounts) if key is None else [key]
-            gone = [(k, self._accounts.pop(k)) for k in keys if k in self._accounts]
-        self._tell(gone)
-
-    def _tell(self, gone: list[tuple[str, Account]]) -> None:
-        for key, account in gone:
-            if self._closed is not None:
-                self._closed(key, account)

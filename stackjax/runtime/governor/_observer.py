@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stackjax._arrays.arguments import check_within
 from stackjax._arrays.verdict import Verdict
 from stackjax.agents.log._log import TurnRecord
-from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
-from stackjax.runtime.governor._comparison import (
-    SessionOutcome,
-    StopRule,
-    compare_sessions,
-)
-from stackjax.runtime.governor._health import Cusum
-from stackjax.runtime.governor._metadata import Account
+from stackjax.runtime.governor._comparison import SessionOutcome
+from stackjax.runtime.governor._drift import DriftWatch
+from stackjax.runtime.governor._experiment import Experiment
+from stackjax.runtime.governor._ledger import Account, OpenTurn
 from stackjax.runtime.governor._metrics import Metrics
 from stackjax.runtime.governor._records import RecordWriter, shadow_record
-from stackjax.runtime.policy._decision import FALLBACKS, TurnDecision
-from stackjax.runtime.policy._policy import Residuals, answered
-
-CHECK_EVERY = 5
-"""Least number of finished sessions between two looks at the comparison. Looking less often never
-invalidates it; the gap grows with the sessions, so that looks stay cheap."""
-MAX_SESSIONS = 100_000
-"""Sessions of one roll-out that are compared; what comes after is logged only."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a turn took.
-
-    Attributes:
-      prompt_tokens: Tokens read by the model.
-      completion_tokens: Tokens written.
-      exact: Whether the upstream counted them; else they are estimates.
-      latency: Seconds of the upstream's call.
-      tool_calls: Calls that the model asked for.
-      model: Model's name.
-      failure: ``"http_503"``, ``"timeout"``, ``"connection"``, ``"disconnected"``, or None.
-      quality: In [0, 1] if it is known at once.
-      applied: Whether the decision's response was carried out in full; False if the request went
-        as it came although the turn was governed.
-
-    Raises:
-      TypeError: If an argument is of the wrong kind.
-      ValueError: If a count is negative or the quality not in [0, 1].
-
-    Example:
-      >>> Usage(120, 30).tokens
-      150
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
-    exact: bool = True
-    latency: float = 0.0
-    tool_calls: int = 0
-    model: str = ""
-    failure: str | None = None
-    quality: float | None = None
-    applied: bool = True
-
-    def __post_init__(self) -> None:
-        check_within("prompt_tokens", self.prompt_tokens, "[0, inf]")
-        check_within("completion_tokens", self.completion_tokens, "[0, inf]")
-        if self.quality is not None:
-            check_within("quality", self.quality, "[0, 1]")
-
-    @property
-    def tokens(self) -> int:
-        """Prompt and completion tokens."""
-        return self.prompt_tokens + self.completion_tokens
+from stackjax.runtime.governor._usage import Usage
+from stackjax.runtime.policy._decision import TurnDecision
+from stackjax.runtime.policy._drift import DriftChart
+from stackjax.runtime.policy._policy import UNTOUCHED, answered
 
 
 class Observer:
@@ -85,22 +28,16 @@ class Observer:
 
     def __init__(
         self,
-        calibration: Residuals,
         metrics: Metrics,
+        experiment: Experiment,
+        watch: DriftWatch,
         own_cell: tuple[float, float, float],
         log: Path | None,
-        stop: StopRule | None,
-        harm: Callable[[], None],
-        fingerprint: dict[str, str],
+        adapter: str,
     ) -> None:
-        self.charts = {
-            "tokens": Cusum(calibration.token_mean, calibration.token_spread),
-            "quality": Cusum(calibration.quality_mean, calibration.quality_spread),
-        }
-        self._metrics, self._own, self._stop, self._harm = metrics, own_cell, stop, harm
-        self._policy = "-".join(fingerprint.get(k, "")[:8] for k in ("leader", "surrogate"))
-        self._lock = threading.Lock()
-        self.restart("")
+        self._metrics, self.experiment, self.watch = metrics, experiment, watch
+        self._own, self._adapter = own_cell, adapter
+        self.policy = ""
         lost = lambda: metrics.count("unrecorded")
         self._log = self._shadow = None
         if log is not None:
@@ -108,77 +45,122 @@ class Observer:
             self._shadow = RecordWriter(log.with_suffix(".shadow.jsonl"), lost=lost)
 
     @property
+    def charts(self) -> dict[str, DriftChart]:
+        """The charts of drift by name."""
+        return self.watch.charts
+
+    @property
     def drifting(self) -> tuple[str, ...]:
         """Charts whose alarm is up."""
-        return tuple(name for name, chart in self.charts.items() if chart.alarm)
+        return self.watch.drifting
 
     def reset_drift(self) -> None:
-        """Lowers the alarms, for instance after a new calibration."""
-        for chart in self.charts.values():
-            chart.reset()
+        """Lowers the alarms."""
+        self.watch.reset()
 
-    def restart(self, rollout: str) -> None:
-        """Starts the comparison again for another roll-out, given by its label."""
-        with self._lock:
-            self._rollout = rollout
-            self._outcomes: list[SessionOutcome] = []
-            self._next_look = CHECK_EVERY
-            self.verdict: Verdict = Verdict.CONTINUE
-            self.harmed = False
+    @property
+    def verdict(self) -> Verdict:
+        """Of the running comparison."""
+        return self.experiment.verdict
 
-    def turn(self, decision: TurnDecision, usage: Usage, account: Account) -> None:
-        """Books one finished turn."""
-        if account.arm is None:
-            account.arm = (decision.arm, decision.propensity, decision.rollout)
-        self._metrics.count("turns", decision.arm, usage.failure or "answered")
+    @property
+    def harmed(self) -> bool:
+        """Whether the roll-out was stopped for harm."""
+        return self.experiment.harmed
+
+    def name_policy(self, fingerprint: dict[str, str]) -> None:
+        """Whose turns are recorded from now on."""
+        self.policy = "-".join(fingerprint.get(k, "")[:8] for k in ("leader", "surrogate"))
+
+    def call(self, decision: TurnDecision, usage: Usage, account: Account) -> None:
+        """Books one model call: the first of a turn, or a further one of the open turn."""
+        turn = account.turn
+        if turn is None or not decision.turn or turn.identifier != decision.turn:
+            self.settle(decision.session, account)
+            turn = self._open(decision, usage, account)
+        self._metrics.count("calls", turn.arm)
+        _add(turn, decision, usage)
         if usage.failure is None:
-            self._metrics.count("tokens", decision.arm, "prompt", by=usage.prompt_tokens)
-            self._metrics.count("tokens", decision.arm, "completion", by=usage.completion_tokens)
-        advice = decision.recommended
-        if decision.response is None or not usage.applied:
-            advice = None  # it was not followed: what happened says nothing of its predictions
-        if advice is not None and usage.failure is None and usage.exact:
-            self._metrics.count("reference_tokens", by=advice.reference_tokens)
-            self._metrics.count("governed_tokens", by=usage.tokens)
-            if usage.tokens > 0 and advice.tokens > 0:
-                self.charts["tokens"].update(math.log(usage.tokens / max(advice.tokens, 1.0)))
-        account.predicted_quality = None if advice is None else advice.quality
-        record = self._record(decision, usage, account)
-        account.latest = record
-        account.finish(usage.tokens, usage.failure is not None)
+            self._metrics.count("tokens", turn.arm, "prompt", by=usage.prompt_tokens)
+            self._metrics.count("tokens", turn.arm, "completion", by=usage.completion_tokens)
+            self._metrics.count("cached_tokens", turn.arm, by=usage.cached_tokens)
+        account.book(turn.tokens, turn.failure is not None)
+        assert account.latest is not None
+        account.latest = _counted(account.latest, turn, decision)
+        if usage.quality is not None:
+            self.rated(decision.session, account, usage.quality)
+        elif self._log is not None:
+            self._log.append(account.latest.to_json())
+        if usage.tool_calls == 0:
+            self.settle(decision.session, account)
+
+    def _open(self, decision: TurnDecision, usage: Usage, account: Account) -> OpenTurn:
+        if account.arm is None:
+            name = self.experiment.name
+            account.arm = decision.arm, decision.propensity, decision.rollout, name
+        account.begin()
+        if decision.signal is not None:
+            account.signal = decision.signal
+        advice, fallback = decision.recommended, decision.fallback
+        account.turn = OpenTurn(
+            decision.turn or secrets.token_hex(8),
+            earlier=decision.earlier,
+            arm=decision.arm,
+            advice=None
+            if advice is None
+            else [list(x) if isinstance(x, tuple) else x for x in advice],
+            fallback=None if fallback is None else list(fallback),
+            task=decision.task,
+        )
+        account.latest = self._record(decision, account, usage)
         if self._shadow is not None:
             told = decision.recommended
-            response = None if told is None else told.response
-            fell_back = decision.fallback is not None
-            line = shadow_record(decision.task, response, fell_back, usage.quality)
+            response = None if told is None or fallback is not None else told.response
+            line = shadow_record(decision.task, response, fallback is not None, usage.quality)
             self._shadow.append(line.to_json())
-        if usage.quality is not None:
-            self.rated(account, usage.quality)
-        elif self._log is not None:
-            self._log.append(record.to_json())
+        return account.turn
 
-    def rated(self, account: Account, quality: float) -> None:
+    def settle(self, session: str, account: Account) -> None:
+        """Counts a turn that is at its end, and shows it to the charts; once."""
+        turn = account.turn
+        if turn is None or turn.settled:
+            return
+        turn.settled = True
+        self._metrics.count("turns", turn.arm, turn.failure or "answered")
+        advice = turn.recommended
+        if turn.failure is not None or advice is None:
+            return
+        if turn.followed and turn.exact:
+            kappa = math.exp(min(self.watch.calibration.token_mean, 50.0))
+            came = advice.reference_tokens
+            came = came if advice.untouched_tokens is None else advice.untouched_tokens
+            # What was sent as it came saves nothing, whatever was predicted for its cell.
+            sent = advice.tokens if turn.changed else came
+            self._metrics.count("estimated_tokens_as_it_came", by=kappa * came)
+            self._metrics.count("estimated_tokens_as_sent", by=kappa * sent)
+        self.watch.turn(session, turn, advice)
+
+    def rated(self, session: str, account: Account, quality: float) -> None:
         """Books the quality of a session's last turn and writes its record (again)."""
-        record: TurnRecord = account.latest
+        record, turn = account.latest, account.turn
+        assert record is not None and turn is not None
         if record.extra.get("quality") is None:
-            failed = record.fallback is not None and record.fallback not in FALLBACKS
-            account.rate(quality, failed=failed)
-            if account.predicted_quality is not None:
-                self.charts["quality"].update(quality - account.predicted_quality)
+            account.rate(quality, failed=turn.failure is not None)
+            if turn.recommended is not None:
+                self.watch.rated(session, turn, turn.recommended, quality)
         extra = {**record.extra, "quality": quality}
-        told: dict[str, Any] = {**vars(record), "extra": extra, "correct": quality >= 0.5}
-        account.latest = TurnRecord(**told)
+        account.latest = dataclasses.replace(record, extra=extra, correct=quality >= 0.5)
         if self._log is not None:
             self._log.append(account.latest.to_json())
 
     def session_closed(self, key: str, account: Account) -> None:
         """Enters a finished session into the comparison."""
-        if account.arm is None:
-            return
-        arm, propensity, rollout = account.arm
-        chance = rollout.split(":")[0] in ("canary", "ab")
+        self.settle(key, account)
         turns = account.accounts.turn_index
-        if not chance or turns == 0:
+        if account.arm is None or turns == 0:
+            return
+        arm, propensity, rollout, experiment = account.arm
+        if rollout.split(":")[0] not in ("canary", "ab"):
             return
         governed = arm == "governed"
         outcome = SessionOutcome(
@@ -188,19 +170,7 @@ class Observer:
             quality=account.quality_sum / account.quality_count if account.quality_count else None,
             failed=account.failures / turns,
         )
-        with self._lock:
-            # A session that began under another roll-out belongs to that one.
-            if rollout != self._rollout or len(self._outcomes) >= MAX_SESSIONS:
-                return
-            self._outcomes.append(outcome)
-            count = len(self._outcomes)
-            if self._stop is None or self.verdict != Verdict.CONTINUE or count < self._next_look:
-                return
-            self._next_look = count + max(CHECK_EVERY, count // 20)
-            self.verdict = compare_sessions(self._outcomes, self._stop).verdict
-            self.harmed = self.verdict == Verdict.HARM
-        if self.harmed:
-            self._harm()
+        self.experiment.enter(experiment, outcome)
 
     def close(self) -> None:
         """Writes what waits."""
@@ -214,27 +184,31 @@ class Observer:
             if writer is not None:
                 writer.flush()
 
-    def _record(self, decision: TurnDecision, usage: Usage, account: Account) -> TurnRecord:
-        advice = decision.recommended
+    def _record(self, decision: TurnDecision, account: Account, usage: Usage) -> TurnRecord:
+        """The record of a turn before its first call is counted."""
+        advice, turn = decision.recommended, account.turn
+        assert turn is not None
         carried = decision.response if usage.applied else None
         executed = carried or self._own
+        own = None if advice is None else advice.untouched_tokens
         extra: dict[str, Any] = {
+            "turn_id": turn.identifier,
             "rollout": decision.rollout,
             "arm": decision.arm,
             "recommended": None if advice is None else list(advice.response),
             "predicted_tokens": None if advice is None else round(advice.tokens, 2),
             "reference_tokens": None if advice is None else round(advice.reference_tokens, 2),
+            "untouched_tokens": None if own is None else round(own, 2),
             "predicted_quality": None if advice is None else round(advice.quality, 4),
             "quality": None,
-            "exact_tokens": usage.exact,
             "complexity_known": not math.isnan(decision.features.get("task_complexity", 0.0)),
             "decision_seconds": round(decision.seconds, 6),
             "reason": None if decision.fallback is None else str(decision.fallback),
-            "policy_fingerprint": self._policy,
+            "policy_fingerprint": self.policy,
         }
         return TurnRecord(
             episode=decision.session,
-            turn=account.accounts.turn_index,
+            turn=account.before.turn_index,
             task=decision.task or "unknown",
             family="runtime",
             item="",
@@ -245,18 +219,59 @@ class Observer:
             intended=executed if advice is None else advice.response,
             executed=executed,
             propensity=decision.propensity,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            latency=round(usage.latency, 4),
-            tool_calls=usage.tool_calls,
+            prompt_tokens=0,
+            completion_tokens=0,
+            latency=0.0,
+            tool_calls=0,
             answer="",
             gold="",
             correct=False,
-            fallback=usage.failure or decision.reason,
+            fallback=decision.reason,
             replayed=False,
             model=usage.model[:80],
-            adapter=CHAT_ADAPTER_VERSION,
+            adapter=self._adapter,
             seed=0,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             extra=extra,
         )
+
+
+def _add(turn: OpenTurn, decision: TurnDecision, usage: Usage) -> None:
+    """Adds a call to its turn."""
+    came, sent = usage.estimates
+    if usage.applied and decision.fallback is None and decision.response is not None:
+        turn.followed = True
+        unknown = sent <= 0 and tuple(decision.response) != UNTOUCHED
+        turn.changed = turn.changed or unknown or came != sent
+    turn.calls += 1
+    turn.prompt_tokens += usage.prompt_tokens
+    turn.cached_tokens += usage.cached_tokens
+    turn.completion_tokens += usage.completion_tokens
+    turn.tool_calls += usage.tool_calls
+    turn.latency += usage.latency
+    turn.exact, turn.failure = turn.exact and usage.exact, usage.failure
+    turn.refused = usage.refused
+    removed = usage.removed
+    turn.removed = None if removed is None or turn.removed is None else turn.removed + removed
+
+
+def _counted(record: TurnRecord, turn: OpenTurn, decision: TurnDecision) -> TurnRecord:
+    """The record with what its turn used so far."""
+    extra = {
+        **record.extra,
+        "calls": turn.calls,
+        "cached_tokens": turn.cached_tokens,
+        "removed_tokens": None if turn.removed is None else round(turn.removed, 1),
+        "changed": turn.changed,
+        "exact_tokens": turn.exact,
+        "refused": turn.refused,
+    }
+    return dataclasses.replace(
+        record,
+        prompt_tokens=turn.prompt_tokens,
+        completion_tokens=turn.completion_tokens,
+        latency=round(turn.latency, 4),
+        tool_calls=turn.tool_calls,
+        fallback=turn.failure or (turn.fallback[0] if turn.fallback else decision.reason),
+        extra=extra,
+    )

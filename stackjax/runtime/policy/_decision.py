@@ -17,7 +17,7 @@ FALLBACKS = {
     "missing_feature": "a feature of the state is missing or not finite",
     "outside_support": "a feature lies far from where the predictors were calibrated",
     "stale_calibration": "the calibration is too old",
-    "budget_alarm": "the session has used up its token budget",
+    "budget_alarm": "the session or its pool has used up its token budget",
     "drift_alarm": "predictions have drifted from what is observed",
     "rewrite_error": "the request could not be rewritten",
     "malformed_body": "the request is not a chat completion that we understand",
@@ -66,6 +66,11 @@ class TurnDecision:
       task: Task type as given.
       features: The numeric features that were known.
       seconds: What the decision took.
+      refusal: Why the request is not to be sent at all, with the numbers, for the client to read;
+        None: it is to be sent. Only where a budget is hard (`Limits`).
+      turn: Names the turn that the decision is for; all its calls have the same.
+      earlier: Turns before this one that the request shows, if the agent told.
+      pool: Keyed hash of the pool's name.
 
     Example:
       >>> TurnDecision("s", "shadow", "untouched", 1.0, fallback=Fallback("deadline")).reason
@@ -83,6 +88,10 @@ class TurnDecision:
     task: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    refusal: str | None = None
+    turn: str = ""
+    earlier: float | None = None
+    pool: str = ""
 
     @property
     def reason(self) -> str | None:

@@ -21,9 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stackjax._arrays.arguments import check_choice
 from stackjax.agents.control._controller import Controller
 from stackjax.runtime.chat._request import CHAT_ADAPTER_VERSION
-from stackjax.runtime.policy._policy import Policy, Residuals
+from stackjax.runtime.policy._behaviour import Behaviour
+from stackjax.runtime.policy._policy import UNITS, Policy, Residuals
+from stackjax.runtime.policy._sizes import check_sizes, read_manifest
 from stackjax.runtime.policy._structure import build, describe
 
 FORMAT = 1
@@ -77,6 +80,7 @@ def fingerprint_of(
     *,
     adapter: str = CHAT_ADAPTER_VERSION,
     structure: Mapping[str, Any] | None = None,
+    unit: str = "turn",
 ) -> dict[str, str]:
     """The SHA-256 of each part, 64 hexadecimal digits.
 
@@ -85,6 +89,7 @@ def fingerprint_of(
       calibration: Its calibration.
       adapter: Version of the adapter that carries out its responses.
       structure: Description of the parts; taken from the controller if None.
+      unit: What one decision is for, see `Policy`.
 
     Example:
       >>> time = "2026-01-05T00:00:00+00:00"
@@ -104,10 +109,27 @@ def fingerprint_of(
             digest.update(f"{path} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         found[name] = digest.hexdigest()
-    text = json.dumps(dataclasses.asdict(calibration), sort_keys=True)
+    text = json.dumps([dataclasses.asdict(calibration), unit], sort_keys=True)
     found["calibration"] = hashlib.sha256(text.encode()).hexdigest()
-    found["adapter"] = hashlib.sha256(adapter.encode()).hexdigest()
+    found["adapter"] = adapter_digest(adapter)
     return found
+
+
+def adapter_digest(version: str) -> str:
+    """The fingerprint of an adapter."""
+    return hashlib.sha256(version.encode()).hexdigest()
+
+
+def digest_of(fingerprint: Mapping[str, str]) -> str:
+    """One SHA-256 over all parts, 64 hexadecimal digits: it changes with any of them.
+
+    Example:
+      >>> one = dict.fromkeys(PARTS, "0" * 64)
+      >>> digest_of(one) == digest_of({**one, "adapter": "1" * 64})
+      False
+    """
+    text = "\n".join(f"{part} {fingerprint.get(part)}" for part in PARTS)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
@@ -132,13 +154,16 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         for part, tree in parts_of(policy.controller).items()
         for path, array in named_arrays(tree).items()
     }
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
-        "adapter": CHAT_ADAPTER_VERSION,
+        "adapter": getattr(policy, "adapter", CHAT_ADAPTER_VERSION),
+        "unit": getattr(policy, "unit", "turn"),
         "structure": structure,
         "calibration": dataclasses.asdict(policy.calibration),
-        "fingerprint": fingerprint_of(policy.controller, policy.calibration),
     }
+    manifest["fingerprint"] = fingerprint_of(
+        policy.controller, policy.calibration, adapter=manifest["adapter"], unit=manifest["unit"]
+    )
     partial = folder / "arrays.partial.npz"
     np.savez(partial, **arrays)
     os.replace(partial, folder / "arrays.npz")
@@ -151,22 +176,26 @@ def save_policy(policy: Policy, folder: str | os.PathLike[str]) -> Path:
 def load_policy(
     folder: str | os.PathLike[str],
     *,
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str] | str | None = None,
     like: Controller | None = None,
+    adapter: str = CHAT_ADAPTER_VERSION,
 ) -> Policy:
     """Reads a policy, checks every part against its fingerprint, and compiles it.
 
     Args:
       folder: What `save_policy` wrote.
       expect: Fingerprints that the parts must have, for instance of the policy that was reviewed;
-        parts that are not named are not compared.
+        parts that are not named are not compared. Or a text: the first digits of `digest_of` the
+        fingerprint, which covers all parts.
       like: A controller of the same structure, where it is not made of the library's modules.
+      adapter: Version of the adapter that is to carry out its responses.
 
     Raises:
       FileNotFoundError: If the folder holds no policy.
       PolicyMismatch: If a part is damaged, of another adapter or format, or not as expected; the
         message names the parts.
-      ValueError: If the manifest cannot be read, or `expect` names no part.
+      ValueError: If the manifest cannot be read, is larger than policies are, or `expect` names no
+        part.
 
     Example:
       >>> import tempfile
@@ -181,19 +210,25 @@ def load_policy(
         if not (folder / name).is_file():
             raise FileNotFoundError(f"`folder` must hold a policy; got {folder} without {name}.")
     try:
-        manifest = json.loads((folder / "policy.json").read_text())
+        manifest = json.loads(read_manifest(folder / "policy.json"))
         saved, structure = dict(manifest["fingerprint"]), manifest["structure"]
         calibration = _calibration(manifest["calibration"])
-        adapter, version = manifest["adapter"], manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        version = manifest["format"]
+        unit = manifest["unit"]
+        check_choice("unit", unit, UNITS)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / 'policy.json'}: not a policy: {error}") from error
     if version != FORMAT:
         raise PolicyMismatch(f"{folder}: the format must be {FORMAT}; got {version}.", ("format",))
-    if adapter != CHAT_ADAPTER_VERSION:
+    if manifest.get("adapter") != adapter:
         raise PolicyMismatch(
-            f"{folder}: the adapter must be {CHAT_ADAPTER_VERSION!r}; got {adapter!r}.",
+            f"{folder}: the adapter must be {adapter!r}; got {manifest.get('adapter')!r}.",
             ("adapter",),
         )
+    try:
+        check_sizes(structure, folder / "arrays.npz")
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise PolicyMismatch(f"{folder / 'arrays.npz'}: damaged: {error}", ("arrays",)) from error
     controller = build(structure) if like is None else like
     try:
         controller = _fill(controller, folder / "arrays.npz")
@@ -201,14 +236,22 @@ def load_policy(
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise PolicyMismatch(f"{folder / 'arrays.npz'}: damaged: {error}", ("arrays",)) from error
-    found = fingerprint_of(controller, calibration, structure=structure)
+    found = fingerprint_of(controller, calibration, adapter=adapter, structure=structure, unit=unit)
     _compare(found, saved, f"{folder}: does not match its own fingerprint")
-    if expect is not None:
+    if isinstance(expect, str):
+        digest = digest_of(found)
+        if not expect or not digest.startswith(expect.lower()):
+            raise PolicyMismatch(
+                f"{folder}: `expect` must begin the digest of all parts, {digest[:12]}; got "
+                f"{expect[:64]!r}.",
+                PARTS,
+            )
+    elif expect is not None:
         unknown = set(expect) - set(PARTS)
         if unknown:
             raise ValueError(f"`expect` must name parts of {PARTS}; got {sorted(unknown)}.")
         _compare({k: found[k] for k in expect}, dict(expect), f"{folder}: not the policy expected")
-    return Policy(controller, calibration, found)
+    return Policy(controller, calibration, found, adapter=adapter, unit=unit)
 
 
 def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) -> None:
@@ -223,6 +266,10 @@ def _compare(found: Mapping[str, str], wanted: Mapping[str, str], message: str) 
 def _calibration(data: Mapping[str, Any]) -> Residuals:
     ranges = {name: tuple(map(float, data[name])) for name in ("low", "high")}
     values: dict[str, Any] = {**data, **ranges}
+    if data.get("behaviour") is not None:
+        told: dict[str, Any] = {**data["behaviour"]}
+        told["tool_calls"] = tuple(told["tool_calls"])
+        values["behaviour"] = Behaviour(**told)
     return Residuals(**values)
 
 

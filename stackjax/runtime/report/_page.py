@@ -16,14 +16,24 @@ Row = tuple[str, str]
 
 def rows_of(summary: RolloutSummary) -> list[Row]:
     """Names and values, as they are printed."""
-    rows: list[Row] = [
-        ("turns, sessions", f"{summary.turns}, {summary.sessions}"),
+    kinds = ("input", "cached input", "output")
+    rows: list[Row] = [*_savings(summary)]
+    rows += [
+        ("turns, calls, sessions", f"{summary.turns}, {summary.calls}, {summary.sessions}"),
+        ("from, to", ", ".join(summary.period)),
+        ("models", ", ".join(summary.models) or "unknown"),
+        ("policies", ", ".join(summary.policies)),
         ("turns by arm", _counts(summary.arms)),
         ("mean tokens by arm", _counts({k: round(v, 1) for k, v in summary.tokens.items()})),
-        ("fallbacks and failures", _counts(summary.fallbacks) or "none"),
     ]
-    if summary.saving is not None:
-        rows.append(("counterfactual saving (predicted T_0 - used)", _percent(summary.saving)))
+    rows += [
+        (f"mean tokens, {arm}", ", ".join(f"{k} {v:.1f}" for k, v in zip(kinds, parts)))
+        for arm, parts in summary.kinds.items()
+    ]
+    if summary.cost is not None:
+        costs = ", ".join(f"{arm} {value:.6g}" for arm, value in sorted(summary.cost.items()))
+        rows.append(("mean cost of a turn by arm", costs))
+    rows.append(("fallbacks and failures", _counts(summary.fallbacks) or "none"))
     if summary.bounds is not None:
         bounds = summary.bounds
         rows += [
@@ -33,8 +43,6 @@ def rows_of(summary: RolloutSummary) -> list[Row]:
         if bounds.quality_low is not None and bounds.quality_high is not None:
             known = f"[{bounds.quality_low:.3f}, {bounds.quality_high:.3f}]"
             rows.append(("quality, bounds without assumptions", known))
-        if bounds.predicted_saving is not None:
-            rows.append(("predicted saving (a model's number)", f"{bounds.predicted_saving:.1%}"))
     if summary.comparison is not None:
         found = summary.comparison
         rows += [
@@ -52,7 +60,38 @@ def rows_of(summary: RolloutSummary) -> list[Row]:
                 value = _interval((made.snips, made.low, made.high), digits)
                 text = f"{value}, effective sessions {made.effective:.1f} of {made.sessions}"
                 rows.append((f"off-policy {what}, {policy}", text))
+    return [(printable(name), printable(value)) for name, value in rows]
+
+
+def _savings(summary: RolloutSummary) -> list[Row]:
+    """The headline: what was measured, and what a model estimates."""
+    rows = []
+    if summary.saving is not None:
+        against = "measured against sessions left alone, valid at any time"
+        rows.append((f"tokens saved, {against}", _percent(summary.saving)))
+        if summary.cost_saving is not None:
+            rows.append((f"cost saved, {against}", _percent(summary.cost_saving)))
+    else:
+        rows.append(("tokens saved", "not measured: no session was left alone by chance"))
+    if summary.estimate is not None:
+        text = "tokens saved, a model's estimate: predicted as sent against predicted as it came"
+        rows.append((text, _percent(summary.estimate)))
     return rows
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters and other unprintable ones spelled out.
+
+    A log may be forged: nothing in it may reach a terminal as an escape.
+
+    Example:
+      >>> print(printable("a" + chr(27) + "[2J"))
+      a\x1b[2J
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
 
 
 def as_text(summaries: Sequence[RolloutSummary], shadow: Mapping[str, Any] | None) -> str:
@@ -62,7 +101,7 @@ def as_text(summaries: Sequence[RolloutSummary], shadow: Mapping[str, Any] | Non
         rows = rows_of(summary)
         width = max(len(name) for name, _ in rows)
         lines = [f"  {name.ljust(width)}  {value}" for name, value in rows]
-        parts.append("\n".join([f"roll-out {summary.label}", *lines]))
+        parts.append("\n".join([f"roll-out {printable(summary.label)}", *lines]))
     if shadow is not None:
         parts.append(_shadow_text(shadow))
     return "\n\n".join(parts)
@@ -72,7 +111,8 @@ def _shadow_text(shadow: Mapping[str, Any]) -> str:
     lines = [f"shadow records, cells of at least {shadow['minimum']}"]
     for cell in shadow["cells"]:
         action = "none" if cell["action"] is None else " ".join(f"{x:g}" for x in cell["action"])
-        lines.append(f"  {cell['day']}  {cell['task']}  ({action})  {cell['count']}")
+        row = f"  {cell['day']}  {cell['task']}  ({action})  {cell['count']}"
+        lines.append(printable(row))
     other = shadow["other"]
     lines.append(f"  in smaller cells: {'fewer than the minimum' if other is None else other}")
     return "\n".join(lines)
@@ -120,7 +160,8 @@ def figures(summaries: Sequence[RolloutSummary]) -> dict[str, bytes]:
             figsize=(6.0, 0.6 + 0.4 * len(reasons)), layout="constrained"
         )
         names = sorted(reasons, key=lambda name: reasons[name])
-        axis.barh(names, [reasons[name] for name in names])
+        shown = [printable(name)[:60].replace("$", r"\$") for name in names]  # no mathematics
+        axis.barh(range(len(names)), [reasons[name] for name in names], tick_label=shown)
         axis.set_xlabel("turns")
         axis.set_title("fallbacks and failures by reason")
         made["fallbacks"] = _png(figure, pyplot)
@@ -159,7 +200,8 @@ def _counts(counts: Mapping[str, float]) -> str:
 
 
 def _percent(interval: tuple[float, float, float]) -> str:
-    return f"{interval[0]:.1%} [{interval[1]:.1%}, {interval[2]:.1%}]"
+    estimate, low, high = (f"{x:.1%}" if math.isfinite(x) else "unknown" for x in interval)
+    return f"{estimate} [{low}, {high}]"
 
 
 def _interval(values: tuple[float, float, float], digits: int) -> str:
@@ -172,7 +214,7 @@ def _at(stopped: int | None) -> str:
 
 
 def _slug(label: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in label)
+    return "".join(c if c.isalnum() else "-" for c in label[:60])
 
 
 def _png(figure: Any, pyplot: Any) -> bytes:
