@@ -20,6 +20,8 @@ _HELP = {
         (),
     ),
     "governed_tokens": ("Tokens used on the same turns", ()),
+    "cached_tokens": ("Prompt tokens that the upstream read from a cache", ("arm",)),
+    "ungoverned": ("Requests to a model that passed ungoverned, by path", ("path",)),
     "rewrites": ("Requests changed, by what was changed", ("change",)),
     "rejected_rewrites": ("Rewritten requests sent again as they came", ()),
     "unrecorded": ("Records lost because the writer was behind or failed", ()),

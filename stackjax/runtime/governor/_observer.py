@@ -46,6 +46,7 @@ class Usage:
       model: Model's name.
       failure: ``"http_503"``, ``"timeout"``, ``"connection"``, ``"disconnected"``, or None.
       quality: In [0, 1] if it is known at once.
+      cached_tokens: Of the prompt tokens, those that the upstream read from a cache.
       applied: Whether the decision's response was carried out in full; False if the request went
         as it came although the turn was governed.
 
@@ -67,6 +68,7 @@ class Usage:
     failure: str | None = None
     quality: float | None = None
     applied: bool = True
+    cached_tokens: int = 0
 
     def __post_init__(self) -> None:
         check_within("prompt_tokens", self.prompt_tokens, "[0, inf]")
@@ -134,6 +136,7 @@ class Observer:
         if usage.failure is None:
             self._metrics.count("tokens", decision.arm, "prompt", by=usage.prompt_tokens)
             self._metrics.count("tokens", decision.arm, "completion", by=usage.completion_tokens)
+            self._metrics.count("cached_tokens", decision.arm, by=usage.cached_tokens)
         advice = decision.recommended
         if decision.response is None or not usage.applied:
             advice = None  # it was not followed: what happened says nothing of its predictions
@@ -227,6 +230,7 @@ class Observer:
             "predicted_quality": None if advice is None else round(advice.quality, 4),
             "quality": None,
             "exact_tokens": usage.exact,
+            "cached_tokens": usage.cached_tokens,
             "complexity_known": not math.isnan(decision.features.get("task_complexity", 0.0)),
             "decision_seconds": round(decision.seconds, 6),
             "reason": None if decision.fallback is None else str(decision.fallback),
