@@ -23,7 +23,7 @@ from recording_upstream import (
     stream,
 )
 
-from stackjax.runtime import Governor, Limits, Rollout, Upstream, make_app
+from stackjax.runtime import Governor, Intake, Limits, Rollout, Upstream, make_app
 from stackjax.runtime.gateway._asgi import uvicorn_server
 
 for _package in ("starlette", "uvicorn", "prometheus_client"):
@@ -180,7 +180,8 @@ def test_what_the_upstream_refuses_is_sent_again_as_it_came():
 def test_streams_pass_chunk_by_chunk_and_are_counted():
     slow = stream("a b c d", usage=True, delay=0.1)
     with Stand(lambda r, n: slow, mode="on") as stand:
-        body = json.dumps({**CHAT, "stream": True})
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        body = json.dumps({**CHAT, **options})
         start, seen, first = time.monotonic(), b"", None
         with stand.client.stream("POST", "/v1/chat/completions", content=body) as answer:
             assert answer.headers["content-type"] == "text/event-stream"
@@ -288,10 +289,9 @@ def test_a_client_that_leaves_frees_the_upstream():
         assert stand.client.get("/healthz").status_code == 200
 
 
-def test_large_bodies_pass_untouched_and_too_large_ones_are_refused(monkeypatch):
-    monkeypatch.setattr("stackjax.runtime.gateway._relay.MAX_REQUEST", 3_000_000)
+def test_large_bodies_pass_untouched_and_too_large_ones_are_refused():
     big = json.dumps({**CHAT, "user": "x" * 2_000_000}).encode()
-    with Stand(fine, mode="on") as stand:
+    with Stand(fine, mode="on", intake=Intake(body_limit=3_000_000)) as stand:
         assert stand.chat(big, **{"x-stackjax-session": "s"}).status_code == 200
         assert stand.upstream.received[0].body == big
         assert stand.finished()
