@@ -81,7 +81,7 @@ def _without_oldest(wire: Wire, items: list[Any], share: float) -> list[Any]:
 def _repacked(wire: Wire, items: list[Any], share: float, longest: int) -> list[Any]:
     """The items with tool results that say the same in fewer characters, or less if they are old.
 
-    A result that repeats an earlier one names it instead, if both are whole or both are old: a
+    A result that repeats an earlier one names it instead, if both are whole or both are cut: a
     whole one must not point to one that was cut.
     """
     rounds: list[list[int]] = []
@@ -97,19 +97,18 @@ def _repacked(wire: Wire, items: list[Any], share: float, longest: int) -> list[
     made, changed = list(items), False
     seen: dict[tuple[bool, str], str] = {}
     for number, positions in enumerate(rounds):
-        aged = number < old
         for position in positions:
             item = items[position]
             names = wire.answered(item)
             before = wire.results(item)
             after = []
             for text in before:
-                short = without_spaces(text)
-                first = seen.setdefault((aged, text), names[0]) if len(text) >= WORTH else ""
+                packed = without_spaces(text)
+                short = head_and_tail(packed, longest) if number < old else packed
+                told = short is not packed, text
+                first = seen.setdefault(told, names[0]) if len(text) >= WORTH else ""
                 if len(names) == 1 and first and first != names[0]:
                     short = f"[Identical to the result of call {first}, above.]"
-                elif aged:
-                    short = head_and_tail(short, longest)
                 after.append(short if len(short) < len(text) else text)
             if after != before:
                 made[position], changed = wire.with_results(item, after), True
@@ -117,7 +116,7 @@ def _repacked(wire: Wire, items: list[Any], share: float, longest: int) -> list[
 
 
 def head_and_tail(text: str, longest: int) -> str:
-    """A long text without its middle, which is marked; the head is twice as long as the tail.
+    r"""A long text without its middle, which is marked; the head is twice as long as the tail.
 
     Example:
       >>> head_and_tail("a" * 900, 300)[195:225]
@@ -144,7 +143,7 @@ def without_spaces(text: str) -> str:
       >>> without_spaces("{ not json }")
       '{ not json }'
     """
-    if not text.lstrip()[:1] in ("{", "["):
+    if text.lstrip()[:1] not in ("{", "["):
         return text
     try:
         json.loads(text)

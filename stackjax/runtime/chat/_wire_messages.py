@@ -36,7 +36,7 @@ class MessagesWire:
             ):
                 return f"message {position} has a content that is no text and no list of blocks"
             named = [*self.calls(message), *self.answered(message)]
-            if not all(isinstance(name, str) for name in named):
+            if not all(named):
                 return f"message {position} has a tool block without an id"
             answered = self.answered(message)
             if set(answered) != pending or len(set(answered)) != len(answered):
@@ -57,11 +57,12 @@ class MessagesWire:
         return "tool" if self.answered(item) else item["role"]
 
     def calls(self, item: Any) -> list[str]:
-        return [b.get("id") for b in _blocks(item, "tool_use")] if _is(item, "assistant") else []
+        blocks = _blocks(item, "tool_use") if _is(item, "assistant") else []
+        return [_name(block, "id") for block in blocks]
 
     def answered(self, item: Any) -> list[str]:
         blocks = _blocks(item, "tool_result") if _is(item, "user") else []
-        return [block.get("tool_use_id") for block in blocks]
+        return [_name(block, "tool_use_id") for block in blocks]
 
     def results(self, item: Any) -> list[str]:
         blocks = _blocks(item, "tool_result")
@@ -113,6 +114,11 @@ class MessagesWire:
 
 def _is(item: Any, role: str) -> bool:
     return isinstance(item, Mapping) and item.get("role") == role
+
+
+def _name(block: Mapping[str, Any], key: str) -> str:
+    name = block.get(key)
+    return name if isinstance(name, str) else ""
 
 
 def _blocks(item: Any, kind: str) -> list[Any]:

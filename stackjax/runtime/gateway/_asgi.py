@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
 
 from stackjax._arrays.arguments import check_type
@@ -147,7 +147,7 @@ def uvicorn_server(
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
+        def capture_signals(self) -> Generator[None]:
             # uvicorn raises the signal again once it is done: the process would end by it and not
             # with status 0, as one does that was told to end and did.
             with super().capture_signals():

@@ -74,7 +74,7 @@ class Caller(NamedTuple):
 
     wire: Wire = CHAT
     credential: str = ""
-    headers: Mapping[str, str] = {}  # noqa: RUF012
+    headers: Mapping[str, str] = {}
     names: SessionNames = SessionNames()
     usage: str = "governed"
 
@@ -308,7 +308,7 @@ class Turn:
         self.governor.metrics.count("rejected_rewrites")
 
     def refused(self) -> None:
-        """Counts a decision whose request is not sent: a session's turn is what a model answered."""
+        """Counts a decision whose request is not sent, which is no turn of its session."""
         decision = self.plan.decision
         if decision is not None:
             self.governor.counted(decision, decision.seconds)
@@ -354,6 +354,9 @@ class Turn:
         if usage.prompt_tokens == 0 and not usage.exact:
             usage = dataclasses.replace(usage, prompt_tokens=plan.estimates[sent])
         usage = dataclasses.replace(usage, applied=sent, model=usage.model or plan.model)
+        if hasattr(usage, "estimates"):
+            known: dict[str, Any] = {"estimates": (plan.estimates[0], plan.estimates[sent])}
+            usage = dataclasses.replace(usage, **known)
         if usage.exact and usage.failure is None:
             plain = not (sent and "style" in self.plan.changes) and usage.tool_calls == 0
             self.memory.counted(

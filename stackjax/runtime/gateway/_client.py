@@ -241,7 +241,7 @@ def _check_refusal(turn: Turn) -> None:
 
     request = httpx.Request("POST", "http://stackjax.invalid/v1/chat/completions")
     body = {"message": plan.refusal, "type": "budget_exhausted", "code": "budget_exhausted"}
-    response = httpx.Response(429, request=request, json={"error": body})
+    response: Any = httpx.Response(429, request=request, json={"error": body})
     raise openai.RateLimitError(plan.refusal, response=response, body=body)
 
 

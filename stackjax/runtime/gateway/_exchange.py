@@ -1,9 +1,10 @@
-"""One exchange with the upstream: a request that is planned, an answer that is read as it passes."""
+"""One exchange with the upstream: what is planned is sent, what comes is read as it passes."""
 
 from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from stackjax.runtime.chat._asked_usage import UsageFilter
@@ -91,13 +92,13 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _as_they_come(self, response: Any) -> Any:
+    async def _as_they_come(self, response: Any) -> AsyncGenerator[bytes]:
         async for piece in response.aiter_raw():
             if self._turn is not None and self._reader is not None:
                 self._reader.feed(piece)
             yield piece
 
-    async def _without_counts(self, response: Any, encoding: str) -> Any:
+    async def _without_counts(self, response: Any, encoding: str) -> AsyncGenerator[bytes]:
         import httpx
 
         decoder, events = Decoder(encoding), UsageFilter()

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from stackjax._arrays.arguments import check_choice
@@ -140,12 +140,28 @@ def identify_session(
         "task_complexity": math.nan,
         "context_tokens": float(round(max(context, 0) * scale)),
         "earlier_turns": float(max(len(found) - 1, 0)),
+        **_tool_use(wire, body, newest),
         **(defaults or {}),
         **told,
     }
     if not fields.get("identifier"):
         fields["identifier"] = fingerprint(body, wire, credential)
     return SessionMetadata(**fields)
+
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(SessionMetadata))
+
+
+def _tool_use(wire: Wire, body: Mapping[str, Any], newest: Sequence[Any]) -> dict[str, Any]:
+    """Of the newest exchange: steps that called tools, calls that were answered; and if there are
+    tools. Only what the metadata have a field for.
+    """
+    known = {
+        "calls": sum(bool(wire.calls(item)) for item in newest),
+        "tool_calls": sum(len(wire.answered(item)) for item in newest),
+        "tools": bool(body.get("tools")),
+    }
+    return {name: value for name, value in known.items() if name in _FIELDS}
 
 
 def guess_task(question: str) -> str:

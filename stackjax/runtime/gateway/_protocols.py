@@ -7,7 +7,7 @@ from typing import Any
 
 
 def patient_protocol(deadline: float) -> type:
-    """uvicorn's HTTP protocol, whose connections are closed if a request's head takes too long.
+    """The HTTP protocol of uvicorn, which hangs up if the head of a request takes too long.
 
     uvicorn waits for a head without end, so that a client that sends a byte now and then holds a
     connection. A new connection that sends nothing has as long as an idle one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stackjax._arrays.arguments import check_choice, check_count, check_type, check_within
@@ -47,8 +47,8 @@ class Intake:
       body_limit: Bytes of a request body that are accepted.
       read_deadline: Seconds in which a request's body must have arrived.
       stream_usage: Whether the counts of streams are asked for where the client did not:
-        ``"governed"``, in modes that govern (both arms of an A/B); ``"always"``, in shadow mode too,
-        whose requests then differ by this one option; ``"never"``.
+        ``"governed"``, in modes that govern (both arms of an A/B); ``"always"``, in shadow mode
+        too, whose requests then differ by this one option; ``"never"``.
       names: Where a session's name is looked for.
 
     Raises:
@@ -63,7 +63,7 @@ class Intake:
     body_limit: int = 64 << 20
     read_deadline: float = 60.0
     stream_usage: str = "governed"
-    names: SessionNames = SessionNames()
+    names: SessionNames = field(default_factory=SessionNames)
 
     def __post_init__(self) -> None:
         check_count("body_limit", self.body_limit)

@@ -76,42 +76,56 @@ class SessionNames:
                 return source, name
         return None
 
-    def _header(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        for name in (*self.headers, *HEADER_NAMES):
-            if (value := named(headers.get(name))) is not None:
-                return value
-        found = (value for name, value in headers.items() if _SESSION_ID.fullmatch(name))
-        return next((value for value in found if named(value)), None)
 
-    def _metadata(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        given = _mapping(body.get("metadata"))
-        names = ("session_id", "conversation_id", "thread_id")
-        return next((value for name in names if (value := named(given.get(name)))), None)
+def _in_headers(
+    names: SessionNames, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> str | None:
+    for name in (*names.headers, *HEADER_NAMES):
+        if (value := named(headers.get(name))) is not None:
+            return value
+    found = (value for name, value in headers.items() if _SESSION_ID.fullmatch(name))
+    return next((value for value in found if named(value)), None)
 
-    def _conversation(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        given = body.get("conversation")
-        return named(given) or named(_mapping(given).get("id"))
 
-    def _cache_key(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        return named(body.get("prompt_cache_key"))
+def _in_metadata(
+    names: SessionNames, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> str | None:
+    given = _mapping(body.get("metadata"))
+    keys = ("session_id", "conversation_id", "thread_id")
+    return next((value for key in keys if (value := named(given.get(key)))), None)
 
-    def _user(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        given = body.get("user"), body.get("safety_identifier")
-        told = (*given, _mapping(body.get("metadata")).get("user_id"))
-        return next((value for value in told if named(value)), None)
 
-    def _trace(self, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        found = _TRACE.fullmatch(headers.get("traceparent", "").strip().lower())
-        return found.group(1) if found and set(found.group(1)) != {"0"} else None
+def _conversation(
+    names: SessionNames, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> str | None:
+    given = body.get("conversation")
+    return named(given) or named(_mapping(given).get("id"))
+
+
+def _cache_key(
+    names: SessionNames, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> str | None:
+    return named(body.get("prompt_cache_key"))
+
+
+def _user(names: SessionNames, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
+    given = body.get("user"), body.get("safety_identifier")
+    told = (*given, _mapping(body.get("metadata")).get("user_id"))
+    return next((value for value in told if named(value)), None)
+
+
+def _trace(names: SessionNames, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
+    found = _TRACE.fullmatch(headers.get("traceparent", "").strip().lower())
+    return found.group(1) if found and set(found.group(1)) != {"0"} else None
 
 
 _FINDERS = {
-    "header": SessionNames._header,
-    "metadata": SessionNames._metadata,
-    "conversation": SessionNames._conversation,
-    "prompt_cache_key": SessionNames._cache_key,
-    "user": SessionNames._user,
-    "traceparent": SessionNames._trace,
+    "header": _in_headers,
+    "metadata": _in_metadata,
+    "conversation": _conversation,
+    "prompt_cache_key": _cache_key,
+    "user": _user,
+    "traceparent": _trace,
 }
 
 
