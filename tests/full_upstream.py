@@ -47,7 +47,8 @@ class FullUpstream(RecordingUpstream):
             return _error(400, "no JSON")
         model = str(body.get("model", ""))
         text = text.replace(json.dumps(model), "")
-        features = dict(part.partition(":")[::2] for part in model.split("+") if part)
+        named = [part.partition(":") for part in model.split("+") if part]
+        features: dict[str, str] = {name: value for name, _, value in named}
         for name, value in features.items():
             if name.isdigit() and value in text:
                 return _error(int(name), f"{value} is refused")
@@ -65,7 +66,7 @@ class FullUpstream(RecordingUpstream):
         words = " ".join(f"w{i}" for i in range(int(features.get("words", 3))))
         usage = None if "silent" in features else counts
         if body.get("stream"):
-            pieces = tuple(speaks.events(body, number, words, calls, usage))
+            pieces: Any = tuple(speaks.events(body, number, words, calls, usage))
             kind = "text/event-stream; charset=utf-8"
         else:
             answer = speaks.whole(body, number, words, calls, usage)
@@ -149,9 +150,11 @@ class Chat:
     """``/v1/chat/completions``."""
 
     def read(self, body: dict, stored: dict) -> list[tuple] | None:
-        turns, open_calls = [], []
+        turns: list[Any] = []
+        open_calls: list[Any] = []
         for message in body.get("messages") or [{"role": ""}]:
-            role, names = message["role"], [c["id"] for c in message.get("tool_calls") or ()]
+            calls: Any = message.get("tool_calls") or ()
+            role, names = message["role"], [call["id"] for call in calls]
             if role == "tool":
                 names = [message["tool_call_id"]]
                 if names[0] not in open_calls:
@@ -307,7 +310,8 @@ class Messages:
     """``/v1/messages``."""
 
     def read(self, body: dict, stored: dict) -> list[tuple] | None:
-        turns, open_calls = [], []
+        turns: list[Any] = []
+        open_calls: list[Any] = []
         for message in body.get("messages") or [{"role": ""}]:
             role, content = message["role"], message.get("content")
             blocks = [] if isinstance(content, str) else list(content or ())

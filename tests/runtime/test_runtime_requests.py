@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -174,15 +175,16 @@ def test_an_agent_keeps_its_tools_at_every_level():
 
 
 def test_a_style_ends_a_text_that_is_there_and_is_never_a_message_of_its_own():
+    styled_as: Any = with_style
     chat = [user("first"), answer(), user("second")]
-    assert [m["content"] for m in with_style(chat, "Short.")] == [
+    assert [m["content"] for m in styled_as(chat, "Short.")] == [
         "first\n\nShort.", "answer", "second",
     ]  # fmt: skip
     assert with_style([answer()], "Short.") is None
-    styled = with_style([dict(SYSTEM), {"role": "developer", "content": ""}, user()], "Short.")
+    styled = styled_as([dict(SYSTEM), {"role": "developer", "content": ""}, user()], "Short.")
     assert [m["content"] for m in styled] == ["rules", "Short.", "question"]
     parts = [{"role": "system", "content": [{"type": "text", "text": "x"}]}, user()]
-    assert with_style(parts, "Short.")[0]["content"][1] == {"type": "text", "text": "Short."}
+    assert styled_as(parts, "Short.")[0]["content"][1] == {"type": "text", "text": "Short."}
     assert len(parts[0]["content"]) == 1
     with pytest.raises(ValueError, match="styles"):
         ChatAdapter(styles={0.0: "x"})

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from typing import Any
 
 import pytest
 from full_upstream import FullUpstream
@@ -120,7 +121,7 @@ def test_an_upstream_is_tried_when_nothing_is_known_of_it():
     asyncio.run(run())
 
 
-def trickle(url, pieces, pause, wait=10.0):
+def trickle(url, pieces, pause, wait=10.0) -> Any:
     """Sends pieces slowly; returns what came until the other side hung up, None if it did not."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=wait) as connection:

@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import socket
+from typing import Any
 
 import pytest
 from full_upstream import FullUpstream
@@ -92,7 +93,7 @@ def question(text=LONG):
 WIDE = {"token_spread": 50.0, "high": (1.0, 1e6, 1e3, 1e6, 1.0, 2.0, 1.0, 1.0)}
 
 
-def stand(mode="on", response=LEAN, **options):
+def stand(mode="on", response=LEAN, **options) -> Any:
     return Stand(FullUpstream(), StubPolicy(response, **WIDE), mode, **options)
 
 
@@ -229,7 +230,8 @@ def test_a_provider_still_finds_the_beginning_of_a_governed_session():
     new = {}
     for mode in ("off", "on"):
         with stand(mode, (0.5, 0.0, 0.5)) as place:
-            messages, total = [{"role": "system", "content": "Be kind."}], 0
+            messages: list[Any] = [{"role": "system", "content": "Be kind."}]
+            total = 0
             for turn in range(24):
                 messages.append(question(f"{turn} " + LONG))
                 answer = post(place, FORMATS[0], FORMATS[0].body(messages, "words:60")).json()
@@ -328,7 +330,7 @@ def test_the_context_is_all_that_is_sent_but_the_question():
     with stand() as place:
         judge = place.governor.judge
         place.governor.judge = lambda session: (seen.append(session), judge(session))[1]
-        messages = [question()]
+        messages: list[Any] = [question()]
         post(place, form, form.body(messages))
         post(place, form, form.body(messages, "tools:1", ["search"] * 30))
         call = {"id": "1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
@@ -461,7 +463,7 @@ def test_a_spent_budget_is_refused_clearly(form):
 
 
 def test_an_administrator_lowers_alarms_and_reads_the_policy_again():
-    with Stand(FullUpstream(), mode="on", admin_token="t0p", reload=lambda: "new") as place:
+    with stand(admin_token="t0p", reload=lambda: "new") as place:
         send = lambda path, token="t0p": place.client.post(
             path, headers={"authorization": f"Bearer {token}"}
         )
@@ -564,10 +566,11 @@ _SESSION = _session()
 
 
 def test_a_wrong_intake_is_refused():
-    for wrong, error in (
+    wrongs: list[tuple[dict[str, Any], str]] = [
         ({"body_limit": 0}, "body_limit"), ({"read_deadline": 0}, "read_deadline"),
         ({"stream_usage": "often"}, "stream_usage"),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for wrong, error in wrongs:
         with pytest.raises(ValueError, match=error):
             Intake(**wrong)
     with pytest.raises(ValueError, match="sources"):

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import random
+from typing import Any
 
 import pytest
 from full_upstream import Chat, Messages, Responses
@@ -23,7 +24,8 @@ from stackjax.runtime.chat._wire import item_tokens, request_tokens
 from stackjax.runtime.chat._wires import wire_at
 
 PATHS = ("/v1/chat/completions", "/v1/responses", "/v1/messages")
-RULES = dict(zip(PATHS, (Chat(), Responses(), Messages())))
+WIRES: dict[str, Any] = {path: wire_at(path) for path in PATHS}
+RULES: dict[str, Any] = dict(zip(PATHS, (Chat(), Responses(), Messages())))
 TOOLS = [{"type": "function", "name": "f", "function": {"name": "f"}}]
 JSON = json.dumps([{"row": n, "value": f"item {n}"} for n in range(60)], indent=2)
 TEXT = "\n".join(f"line {n} of a long log" for n in range(200))
@@ -34,7 +36,7 @@ def conversation(seed, exchanges=None, rounds=None):
     rng = random.Random(seed)
     found, number = [], 0
     for _ in range(exchanges or rng.randint(1, 8)):
-        steps = [("user", f"question {number} " + "word " * rng.randint(0, 30))]
+        steps: list[Any] = [("user", f"question {number} " + "word " * rng.randint(0, 30))]
         for _ in range(rng.randint(0, 4) if rounds is None else rounds):
             results = []
             for _ in range(rng.randint(1, 3)):
@@ -107,7 +109,7 @@ def written(path, exchanges, system="Be kind.", parts=False):
 def test_a_rewritten_request_keeps_its_format_and_does_not_grow(
     path, seed, response, system, parts, answer, limit
 ):
-    wire, rules = wire_at(path), RULES[path]
+    wire, rules = WIRES[path], RULES[path]
     body = written(path, conversation(seed), system, parts)
     assert rules.read(body, {}) is not None and wire.error(body) is None
     before = copy.deepcopy(body)
@@ -141,7 +143,7 @@ def test_a_rewritten_request_keeps_its_format_and_does_not_grow(
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_the_beginning_of_a_growing_session_changes_rarely(path, share):
     """Over 64 exchanges the prefix that a provider has cached changes about 2 log2(64) times."""
-    wire = wire_at(path)
+    wire = WIRES[path]
     whole = conversation(5, exchanges=64, rounds=1)
     given_up, before = 0, []
     for count in range(1, 65):
@@ -168,7 +170,7 @@ def test_steps():
 
 def tool_chat(*texts):
     """One question and a round of one call for each text."""
-    messages = [{"role": "user", "content": "go"}]
+    messages: list[Any] = [{"role": "user", "content": "go"}]
     for number, text in enumerate(texts):
         call = {"id": f"c{number}", "type": "function", "function": {"name": "f"}}
         messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
@@ -177,7 +179,7 @@ def tool_chat(*texts):
 
 
 def results(share, *texts, **options):
-    made = compact_items(wire_at(PATHS[0]), tool_chat(*texts), share, **options)
+    made = compact_items(WIRES[PATHS[0]], tool_chat(*texts), share, **options)
     return [m["content"] for m in made.items if m["role"] == "tool"]
 
 
@@ -218,7 +220,7 @@ def test_a_style_is_left_out_where_it_does_not_pay():
     """A single question with a system text: nothing to drop, and answers of unknown length."""
     adapter = ChatAdapter()
     for path in PATHS:
-        wire = wire_at(path)
+        wire = WIRES[path]
         body = written(path, [[("user", "a question " * 40)]])
         made = adapter.rewrite(body, (0.0, 0.5, 0.5), wire=wire)
         assert made.body is body and made.undone == ("style",)
@@ -230,7 +232,7 @@ def test_a_style_is_left_out_where_it_does_not_pay():
 def test_where_a_style_stands():
     adapter, says = ChatAdapter(), "Answer briefly."
     styled = lambda path, body: (
-        adapter.rewrite(body, (1.0, 0.0, 1.0), wire=wire_at(path), answer=900.0).body
+        adapter.rewrite(body, (1.0, 0.0, 1.0), wire=WIRES[path], answer=900.0).body
     )
     whole = conversation(3, exchanges=3, rounds=1)
     for system in ("", "Be kind."):
@@ -238,7 +240,7 @@ def test_where_a_style_stands():
             bodies = [styled(path, written(path, whole[: n + 1], system)) for n in range(3)]
             for body in bodies:
                 assert json.dumps(body).count(says) == 1
-            items = [wire_at(path).items(body) for body in bodies]
+            items = [WIRES[path].items(body) for body in bodies]
             for one, other in itertools.pairwise(items):
                 assert other[: len(one) - 1] == one[:-1], "it does not move while a session grows"
             roles = [item.get("role") for item in items[0]]
@@ -271,13 +273,13 @@ def test_where_a_style_stands():
     ],
 )  # fmt: skip
 def test_what_breaks_a_format_is_named_and_left_alone(path, body):
-    wire = wire_at(path)
+    wire = WIRES[path]
     assert wire.error(body)
     assert ChatAdapter().rewrite(body, (0.0, 0.0, 0.0), wire=wire).body is body
 
 
 def test_what_lies_at_the_server_is_neither_seen_nor_dropped():
-    wire = wire_at(PATHS[1])
+    wire = WIRES[PATHS[1]]
     output = {"type": "function_call_output", "call_id": "1", "output": JSON}
     body = {"previous_response_id": "resp_1", "input": [output], "tools": TOOLS}
     assert wire.error(body) is None
