@@ -34,11 +34,12 @@ class ResponsesWire:
             return None
         if not isinstance(given, list) or not given:
             return "input is no text and not a list with at least one item"
-        elsewhere = self._elsewhere(body)
+        if not all(isinstance(item, Mapping) for item in given):
+            return "input has an item that is not an object"
+        referring = any(item.get("type") == "item_reference" for item in given)
+        elsewhere = self._elsewhere(body) or referring
         pending: set[str] = set()
         for position, item in enumerate(given):
-            if not isinstance(item, Mapping):
-                return f"item {position} is not an object"
             kind, role = item.get("type", "message"), item.get("role")
             if not isinstance(kind, str):
                 return f"item {position} has a type that is no text"
@@ -55,7 +56,7 @@ class ResponsesWire:
                 pending.add(name)
             elif name in pending:
                 pending.discard(name)
-            elif not elsewhere and not any(i.get("type") == "item_reference" for i in given):
+            elif not elsewhere:
                 return f"item {position} is the output of no open call"
         return f"the outputs of {len(pending)} calls are missing" if pending else None
 
