@@ -107,12 +107,12 @@ and is warned of once. Answers say in headers what was done:
 
 ### What is done to a request
 
-At a lower context level whole old exchanges are left out, and in steps (0, 1, 2, 3, 4, 6, 8, 12, 16,
-24, ... of them), so that the beginning of a growing session changes rarely and a provider's prefix
-cache holds. Results of tools lose the spaces of their JSON, repeated ones are named instead of
-repeated, and the middle of long old ones is left out and marked. The style is put at the end of the
-system's text or of the user's first words; a system message of our own would displace the one of
-the model's template. An agent keeps its tools at every level. A component that would make the
+At a lower context level whole old exchanges are left out, and in steps (0, 1, 2, 3, 4, 6, 8, 12,
+16, 24, ... of them), so that the beginning of a growing session changes rarely and a provider's
+prefix cache holds. Results of tools lose the spaces of their JSON, repeated ones are named instead
+of repeated, and the middle of long old ones is left out and marked. The style is put at the end of
+the system's text or of the user's first words; a system message of our own would displace the one
+of the model's template. An agent keeps its tools at every level. A component that would make the
 request larger is left out; a style is also sent where answers are so long that a tenth of one pays
 for it.
 
@@ -126,8 +126,8 @@ chat = [
     {"role": "user", "content": "And of Sweden?"},
 ]
 made = adapter.rewrite({"model": "m", "messages": chat}, (0.0, 0.0, 0.5))
-print(made.changes, [message["content"] for message in made.body["messages"]])
-# ('context', 'style') ['And of Sweden?\n\nAnswer briefly.']
+print(made.changes, made.body["messages"][0]["content"].splitlines())
+# ('context', 'style') ['And of Sweden?', '', 'Answer briefly.']
 ```
 
 A cut prefix has a price of its own: where a provider reads cached tokens at a tenth of the price, a
@@ -136,11 +136,11 @@ how many were read from a cache).
 
 ### Sessions
 
-The name of a session is the header ``x-stackjax-session``; else another header (``x-...-session-id``
-and the usual ones), ``metadata.session_id``, ``conversation``, ``prompt_cache_key``, ``user``, or the
-trace of ``traceparent``, in this order; else its beginning. ``--session-source`` and
-``--session-header`` choose. Two credentials never share a session. If a collector gives every
-request a trace of its own, leave ``traceparent`` out.
+The name of a session is the header ``x-stackjax-session``; else another header
+(``x-...-session-id`` and the usual ones), ``metadata.session_id``, ``conversation``,
+``prompt_cache_key``, ``user``, or the trace of ``traceparent``, in this order; else its beginning.
+``--session-source`` and ``--session-header`` choose. Two credentials never share a session. If a
+collector gives every request a trace of its own, leave ``traceparent`` out.
 
 ### Running it
 
@@ -153,15 +153,16 @@ host = "0.0.0.0"
 mode = "canary"
 share = 0.05
 log = "/srv/log/run.jsonl"
-drain = 60            # seconds for answers under way after SIGTERM; then the log is written: status 0
+drain = 60            # seconds for answers under way after SIGTERM; then status 0
 keep-alive = 75       # longer than the load balancer's
 read-deadline = 60
 read-timeout = 600
-stream-usage = "governed"   # "always": exact counts in shadow mode too, at the price of one option
+stream-usage = "governed"   # "always": exact counts in shadow mode too, by one option
 ```
 
-``/livez`` says that the process runs, ``/readyz`` that the upstream can be reached (503 if not), and
-``/healthz`` what is wrong: drift, an upstream that is down, records that were lost. A container:
+``/livez`` says that the process runs, ``/readyz`` that the upstream can be reached (503 if not),
+and ``/healthz`` what is wrong: drift, an upstream that is down, records that were lost. A
+container:
 
 ```text
 FROM python:3.12-slim
@@ -174,8 +175,8 @@ HEALTHCHECK CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0
 ENTRYPOINT ["stackjax", "proxy", "--config", "/srv/proxy.toml"]
 ```
 
-Give it more than the drain to end: ``docker stop --time 70``, or ``terminationGracePeriodSeconds``. A
-systemd unit:
+Give it more than the drain to end: ``docker stop --time 70``, or
+``terminationGracePeriodSeconds``. A systemd unit:
 
 ```text
 [Service]
@@ -190,8 +191,8 @@ WantedBy=multi-user.target
 ```
 
 With ``STACKJAX_ADMIN_TOKEN`` in the environment, ``POST /stackjax/rollout`` switches the mode,
-``/stackjax/feedback`` takes the quality of a session's last turn, ``/admin/alarms/reset`` lowers the
-alarms and ``/admin/policy/reload`` reads the policy again.
+``/stackjax/feedback`` takes the quality of a session's last turn, ``/admin/alarms/reset`` lowers
+the alarms and ``/admin/policy/reload`` reads the policy again.
 
 A decision takes 0.37 ms at the median and 0.52 ms at p99 on two cores. With 64 sessions the proxy
 adds 3.1 ms at the median; under saturation, it adds 0.35 s. `experiments/runtime/README.md` has
