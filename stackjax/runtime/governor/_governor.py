@@ -74,7 +74,7 @@ class Governor:
         it, to ``.shadow.jsonl``.
       store: SQLite file for what must outlive the process: keys, sessions, budgets, verdicts and
         alarms. Governors of one machine may share it. None: they end with the governor.
-      threads: Threads for decisions.
+      threads: Threads for decisions; rewriting has as many of its own, at least 4.
       sessions: Sessions whose accounts are kept.
       idle: Seconds after which a session counts as finished.
 
@@ -125,7 +125,7 @@ class Governor:
         self._key = self.memory.secret()
         self.budgets = Budgets(self.memory, limits)
         self.worker = DeadlineWorker(limits.deadline, threads=threads)
-        self.rewriter = DeadlineWorker(limits.rewrite_deadline, threads=threads)
+        self.rewriter = DeadlineWorker(limits.rewrite_deadline, threads=max(threads, 4))
         self._rollout, self._switch = rollout, threading.Lock()
         self.observer = Observer(
             self.metrics,
