@@ -81,7 +81,7 @@ class Stand:
         content = json.dumps(CHAT) if body is None else body
         return self.client.post("/v1/chat/completions", content=content, headers=headers)
 
-    def finished(self, turns=1):
+    def finished(self, calls=1):
         value = self.governor.metrics.value
         arms = ("governed", "untouched")
-        return eventually(lambda: sum(value("turns", a, "answered") for a in arms) >= turns)
+        return eventually(lambda: sum(value("calls", a) for a in arms) >= calls)
