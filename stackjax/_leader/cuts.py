@@ -131,7 +131,7 @@ def search_with_cuts(
         actions = jnp.stack([chosen.action, left.action])
         responses = jnp.stack([chosen.response, left.response])
         rivals = jnp.stack([chosen.response, left.rival])
-        ask = lambda play: _best_answer(scaled, plain, *play, proof)
+        ask = lambda play: _best_answer(scaled, plain, play[0], play[1], proof)
         answers, maps = lax.map(ask, (actions, rivals))
         gains = jax.vmap(plain.follower)(actions, answers) - jax.vmap(plain.follower)(
             actions, responses

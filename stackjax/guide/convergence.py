@@ -90,12 +90,13 @@ box: where that has a pole at the edge (a tangent), choose a smaller one, such a
 `Complementarity` takes the response that the leader prefers: the optimistic convention. Under the
 pessimistic one the follower takes what the leader likes least. `solve` with
 `convention="pessimistic"` and a `proof` returns the supremum of what the leader gets then, without
-an epsilon. It need not be attained. `Solution.attained` is False and the status 'supremum' where the follower is
-indifferent at `action` itself; then play `Solution.nearby`, an action at which branch and bound has
-shown the best response to be the only one. What it covers: best responses that are isolated but for
-single actions, among them those of a linear follower. Where the follower is indifferent at every
-action, `converged` is False, and the response is the worst one that was found; for these games use
-`game.break_ties("pessimistic")`. For finite games `finite.weak_stackelberg` is exact:
+an epsilon. It need not be attained. `Solution.attained` is False and the status 'supremum' where
+the follower is indifferent at `action` itself; then play `Solution.nearby`, an action at which
+branch and bound has shown the best response to be the only one. What it covers: best responses that
+are isolated but for single actions, among them those of a linear follower. Where the follower is
+indifferent at every action, `converged` is False, and the response is the worst one that was found;
+for these games use `game.break_ties("pessimistic")`. For finite games `finite.weak_stackelberg` is
+exact:
 
 ```python
 import numpy as np
