@@ -10,8 +10,10 @@ from stackjax.finite._checks import check_utilities
 
 # HiGHS's own default is 1e-7; utilities are scaled to a range of one before it is applied.
 _FEASIBILITY = 1e-9
-# Of the ranges of the utilities: a smaller margin is none, a smaller loss neither.
-_NONE = 1e-7
+# Of the follower's range: a smaller margin is none. It must be above what a margin costs the leader
+# where it costs anything, and that above the solver's tolerance.
+_NONE = 1e-6
+_EQUAL = 4 * _FEASIBILITY
 
 
 class WeakSolution(struct.PyTreeNode):
@@ -74,7 +76,7 @@ def weak_stackelberg(leader: Any, follower: Any) -> WeakSolution:
     it, at single points, never counts: the follower may choose the others.
 
     Runs on the host, in float64 whatever JAX's setting. Not differentiable. 'Strictly' is by more
-    than 1e-7 of the range of the follower's utilities.
+    than 1e-6 of the range of the follower's utilities.
 
     Args:
       leader: the leader's utilities, `[A, R]`.
@@ -116,7 +118,7 @@ def weak_stackelberg(leader: Any, follower: Any) -> WeakSolution:
         if inside is not None and margin > least
     ]
     top = max(value for value, *_ in found)
-    best = [entry for entry in found if entry[0] >= top - 4 * _FEASIBILITY]
+    best = [entry for entry in found if entry[0] >= top - _EQUAL]
     attained = False
     _, strategy, inside, kind, _ = best[0]
     for _, _, at, same, game in best:
@@ -184,7 +186,7 @@ class _Induced:
         if floor > -np.inf:
             sure = [r for k in also or [] for r in self.kinds[k]] + self.own
             rows.append(-self.gain[:, sure].T)
-            most = [_NONE - floor] * len(sure)
+            most = [_EQUAL - floor] * len(sure)
         most = np.r_[np.zeros(len(self.others)), most]
         last = np.r_[last, np.zeros(len(most) - len(last))]
         return _program(np.vstack(rows), last, most)

@@ -78,6 +78,35 @@ suffice, and `upper` is a valid bound even then. `solve(..., proof=...)` proves 
 final action, which replaces the samples of the section above. An operation without an interval rule
 raises an error that names it.
 
+With a proof, `solve` uses `Complementarity` by default and adds value-function cuts: a response
+that branch and bound finds to be better becomes a constraint of the leader's, until none is. The
+leader's optimum is often where a follower with two peaks is indifferent between them, which no
+method finds that follows one peak. Such a search takes several times as long, and longer to
+compile. The tolerance `Global(gap=...)` is a share of the range of the follower's utility over the
+box: where that has a pole at the edge (a tangent), choose a smaller one, such as 1e-7 in float64.
+
+## The follower is indifferent
+
+`Complementarity` takes the response that the leader prefers: the optimistic convention. Under the
+pessimistic one the follower takes what the leader likes least. `solve` with
+`convention="pessimistic"` and a `proof` returns the supremum of what the leader gets then, without
+an epsilon. It need not be attained. `Solution.attained` is False and the status 'supremum' where
+the follower is indifferent at `action` itself; then play `Solution.nearby`, an action at which
+branch and bound has shown the best response to be the only one. What it covers: best responses that
+are isolated but for single actions, among them those of a linear follower. Where the follower is
+indifferent at every action, `converged` is False, and the response is the worst one that was found;
+for these games use `game.break_ties("pessimistic")`. For finite games `finite.weak_stackelberg` is
+exact:
+
+```python
+import numpy as np
+
+leader = np.array([[2.0, 4.0], [1.0, 3.0]])
+weak = sj.finite.weak_stackelberg(leader, np.eye(2))
+print(weak.leader_utility, weak.attained)  # 3.5 False
+print(np.round(weak.near(0.01), 3))  # a commitment that is worth almost as much: [0.495 0.505]
+```
+
 ## My follower does not converge
 
 Solve one such context alone, outside transforms, where errors name their cause. Then check the

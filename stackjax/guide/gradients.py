@@ -53,7 +53,7 @@ print(found.converged, found.unique, jnp.round(found.value.sum(), 4))  # True Fa
 Every point with this sum is a best response; one of them is returned, with `unique=False`. Its
 derivative has no component along the flat direction. `solve` with `Complementarity` selects the
 best response that the leader prefers; `game.break_ties("pessimistic")` selects the one that is
-worst for the leader.
+worst for the leader (see also [convergence](convergence.py)).
 
 ## Failures stay in their context
 
