@@ -152,8 +152,10 @@ def solve(
       response: the follower's starting point, likewise.
       context: the context, a pytree of arrays.
       solver: the leader's method; if None, `Newton()` where both sets are boxes and `starts` is
-        None or 1, else `Complementarity()`; of several followers always `Newton()`.
-      follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
+        None or 1, else `Complementarity()`; of several followers always `Newton()`. With a smoothed
+        follower (`solvers.Regularised`) `Newton()` for an action in a box, else `FirstOrder()`.
+      follower_solver: as `solver` of `best_response`, for `Newton` and `FirstOrder`;
+        `Complementarity` has its own.
       starts: number of starting points, the given one among them; the best result is returned. If
         None, 16 for `Complementarity`, and 1 for the others; but then `Newton` looks at 32 other
         actions when it has an answer, and climbs up to 2 other peaks that it sees below them.
@@ -184,20 +186,23 @@ def solve(
       [3. 6.] [1.5 3. ] [ True  True]
     """
     check_game(game)
-    starts, settings = _method(game, solver, starts, key)
+    smoothed = isinstance(follower_solver, Solver) and follower_solver.smoothed
+    starts, settings = _method(game, solver, starts, key, smoothed)
     action, response = as_start(action, "action"), as_start(response, "response")
     follower = game_settings(follower_solver, game, "follower_solver", response)
     context = as_arrays(context, "context")
     game.action_set.bounds(action)
     game.response_set.bounds(response)
-    check_proof(proof, game, response)
+    check_proof(proof, game, response, follower)
     solution = _solve(game, action, response, context, settings, follower, starts, key, proof)
     if concrete(solution) and not solution.converged:
         _explain(game, action, response, context, solution)
     return solution
 
 
-def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int | None, LeaderSolver]:
+def _method(
+    game: Game, solver: Any, starts: Any, key: Any, smoothed: bool
+) -> tuple[int | None, LeaderSolver]:
     check_starts(1 if starts is None else starts, key)
     boxes = game.action_set.only_bounds and (game.several or game.response_set.only_bounds)
     if game.several and solver is None and not boxes:
@@ -210,6 +215,13 @@ def _method(game: Game, solver: Any, starts: Any, key: Any) -> tuple[int | None,
             "`solver`: Complementarity supports one follower; for several use stackjax.Newton() "
             "with a Box for the action set, or FirstOrder(...) with a Box, Simplex or Ball."
         )
+    if smoothed and isinstance(solver, Complementarity):
+        raise TypeError(
+            "`solver`: Complementarity answers for the follower's own utility, and this "
+            "`follower_solver` for a smoothed one; use stackjax.Newton() or FirstOrder(...)."
+        )
+    if smoothed and solver is None:
+        solver = Newton() if game.action_set.only_bounds else FirstOrder()
     if game.several and solver is None:
         solver = Newton()
     if solver is None:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 from flax import struct
@@ -74,6 +74,8 @@ class Problem(NamedTuple):
         `slope`, where there is a projection; else None.
       nested: whether this is part of a leader's search with second derivatives, which a solver may
         want to know in order to compile less.
+      support: `[d] -> [d]`, from a slope to a point of the set where the linear utility with that
+        slope is largest; None where the set has no closed form of it.
 
     Example:
       >>> low, high = jnp.zeros(2), jnp.ones(2)
@@ -90,6 +92,7 @@ class Problem(NamedTuple):
     project: Callable[[jax.Array], jax.Array] | None = None
     held: Callable[[jax.Array, jax.Array], Held] | None = None
     nested: bool = False
+    support: Callable[[jax.Array], jax.Array] | None = None
 
 
 class Maximum(NamedTuple):
@@ -103,6 +106,8 @@ class Maximum(NamedTuple):
       at_lower: `[d]` bool, whether the lower bound is active.
       at_upper: `[d]` bool.
       quality: the judgement of the answer; not differentiable.
+      utility: `[d] -> scalar`, what was maximised where that is not the problem's own utility; the
+        bounds' multipliers are then of it.
 
     Example:
       >>> low, high = jnp.zeros(2), jnp.ones(2)
@@ -119,6 +124,7 @@ class Maximum(NamedTuple):
     at_lower: jax.Array
     at_upper: jax.Array
     quality: Quality
+    utility: Callable[[jax.Array], jax.Array] | None = None
 
 
 class Solver(abc.ABC):
@@ -143,6 +149,8 @@ class Solver(abc.ABC):
       >>> print(f"{found.value:.2f} {found.converged}")
       2.67 True
     """
+
+    smoothed: ClassVar[bool] = False  # whether it answers a smoothed follower's problem instead
 
     def refuses(self, feasible: FeasibleSet) -> str | None:
         """Why it cannot solve over a set, as the end of an error message; None if it can."""
