@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 NOISES = ("gaussian", "gumbel")
 
@@ -33,6 +34,13 @@ def draws(kind: str, key: jax.Array, samples: int, size: int, dtype: Any) -> jax
     # log(1 - u) without the rounding of 1 - u
     both = jnp.concatenate([-jnp.log(u), jnp.maximum(-jnp.log1p(-u), tiny)])
     return -jnp.log(both) - float(np.euler_gamma)
+
+
+def own_key(key: jax.Array, slope: jax.Array) -> jax.Array:
+    """A key that depends on every bit of a slope `[d]`: another slope has independent draws."""
+    words = jnp.ravel(lax.bitcast_convert_type(slope, jnp.uint32))
+    odd = jax.random.bits(key, words.shape, jnp.uint32) | jnp.uint32(1)
+    return jax.random.fold_in(key, jnp.sum(words * odd, dtype=jnp.uint32))  # modulo 2^32
 
 
 def log_ratio(kind: str, z: jax.Array, offset: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from stackjax._arrays.arguments import (
     check_count,
     check_key,
     check_number,
+    check_type,
     check_within,
     concrete,
     shown,
@@ -22,7 +23,7 @@ from stackjax._arrays.finite import shield
 from stackjax.sets import FeasibleSet
 from stackjax.solvers._solver import Maximum, Problem, Quality, Solver
 from stackjax.solvers.smoothed._linear import is_best, is_feasible, is_linear
-from stackjax.solvers.smoothed._noise import NOISES, draws, log_ratio
+from stackjax.solvers.smoothed._noise import NOISES, draws, log_ratio, own_key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,12 +35,12 @@ class Perturbed(Solver):
 
         F(c) = E y*(c + sigma Z),
 
-    as the mean over `samples` draws, the same at every call with the same key (common random
-    numbers), half of them mirrored. Its derivatives, of any order, are those of F, estimated from
-    the same draws by the score function, `(1/sigma) E[(y*(c + sigma Z) - y*(c)) Z']`. They are
-    unbiased for F, and not the derivatives of the mean over these draws, which is piecewise
-    constant: train with `fit_leader` or any stochastic gradient method. `solve` and other searches
-    for a point where a derivative is exactly zero need `Regularised`.
+    as the mean over `samples` draws, half of them mirrored, the same at every call with the same
+    key. Its derivatives, of any order, are those of F, estimated from the same draws by the score
+    function, `(1/sigma) E[(y*(c + sigma Z) - y*(c)) Z']`. They are unbiased for F, and not the
+    derivatives of the mean over these draws, which is piecewise constant: train with `fit_leader`
+    or any stochastic gradient method. `solve` and other searches for a point where a derivative is
+    exactly zero need `Regularised`.
 
     Bias: F is no best response. It costs the follower `<c, y*(c) - F(c)>`, at least 0 and at most
     `sigma E max_r <Z, r>`, which is
@@ -60,7 +61,11 @@ class Perturbed(Solver):
       sigma: scale of the noise, positive, in the units of the slope, the utility per unit of
         response. For a traced scale divide the utility by it: only the ratio counts.
       key: of the draws, from `jax.random.key`; not traced.
-      samples: number of draws, even. Each is one call of the oracle.
+      samples: number of draws, even. Each is one call of the oracle. The estimated Jacobian has at
+        most half that rank.
+      common: True, all followers have the same draws (common random numbers). False, each has its
+        own, from the key and the bits of its slope: those of a batch, and of different steps of a
+        training, are then independent, and a few samples are enough for a stochastic gradient.
       noise: "gaussian", or "gumbel" (shifted to mean 0).
       oracle: `[d] -> [d]`, from a slope to a feasible response, as vectors in the order of
         `jax.flatten_util.ravel_pytree`, that maximises `<slope, r>`: a dynamic program, a
@@ -69,8 +74,8 @@ class Perturbed(Solver):
         whose bounds, total, center and radius are differentiated too.
 
     Raises:
-      TypeError: `sigma` is not a Python number, `samples` not an integer, `key` not a key or
-        traced, or `oracle` not callable.
+      TypeError: `sigma` is not a Python number, `samples` not an integer, `common` not a bool,
+        `key` not a key or traced, or `oracle` not callable.
       ValueError: `sigma` is not positive and finite, `samples` is odd or below 2, or `noise` is
         none of the two.
 
@@ -98,6 +103,7 @@ class Perturbed(Solver):
     _: dataclasses.KW_ONLY
     key: jax.Array
     samples: int = 200
+    common: bool = True
     noise: str = "gaussian"
     oracle: Callable[[jax.Array], jax.Array] | None = None
     _same: tuple = dataclasses.field(default=(), init=False, repr=False)  # a key has no hash
@@ -108,6 +114,7 @@ class Perturbed(Solver):
         check_count("samples", self.samples, least=2)
         if self.samples % 2:
             raise ValueError(f"`samples` must be even, pairs of draws; got {self.samples}.")
+        check_type("common", self.common, bool, "True or False")
         check_choice("noise", self.noise, NOISES)
         if not concrete(self.key):
             raise TypeError(
@@ -121,7 +128,8 @@ class Perturbed(Solver):
                 f"{shown(self.oracle)}."
             )
         seed = np.asarray(jax.random.key_data(self.key)).tobytes()
-        same = self.sigma, self.samples, self.noise, self.oracle, seed, str(self.key.dtype)
+        kind = self.samples, self.common, self.noise
+        same = self.sigma, *kind, self.oracle, seed, str(self.key.dtype)
         object.__setattr__(self, "_same", same)
 
     def __eq__(self, other: object) -> bool:
@@ -156,8 +164,9 @@ class Perturbed(Solver):
         start = lax.stop_gradient(start)
         best = self._oracle(problem)
         utility, theta = jax.closure_convert(problem.utility, start)
-        noise = draws(self.noise, self.key, self.samples, len(start), start.dtype)
         slope = lax.stop_gradient(jax.grad(utility)(start, *theta))
+        key = self.key if self.common else own_key(self.key, slope)
+        noise = draws(self.noise, key, self.samples, len(start), start.dtype)
         noisy = slope[None] + self.sigma * noise
         point, points = best(slope), jax.vmap(best)(noisy)
         finite = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(points))

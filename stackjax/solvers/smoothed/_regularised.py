@@ -1,7 +1,8 @@
 """A concave term next to a follower's utility: a unique answer that moves with the slope."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,6 @@ from stackjax._arrays.arguments import check_choice, check_number, check_within,
 from stackjax._arrays.finite import shield
 from stackjax.sets import FeasibleSet, Simplex
 from stackjax.solvers._interior_point import InteriorPoint
-from stackjax.solvers._newton import Newton
-from stackjax.solvers._projected_gradient import ProjectedGradient
-from stackjax.solvers._settings import DENSE
 from stackjax.solvers._solver import Maximum, Problem, Quality, Solver
 from stackjax.solvers.smoothed._linear import is_linear
 
@@ -41,7 +39,8 @@ class Regularised(Solver):
     - entropic: `weight total log(k)`, summed over the simplices, of k shares each.
 
     `Response.converged`, the other measures and the multipliers are of the regularised follower.
-    The entropic form takes linear utilities; with others it does not converge.
+    The closed forms, entropic, and quadratic in a Box, a Simplex or a Ball, are those of a linear
+    utility; with another one they do not converge: give a `solver`.
 
     Args:
       weight: of the term, positive. The quadratic one is in units of the slope per unit of
@@ -49,7 +48,8 @@ class Regularised(Solver):
       kind: "quadratic" or "entropic".
       centre: of the quadratic term, the same number in each coordinate. (For another centre write
         the term into the utility.)
-      solver: of the quadratic form; if None, as of `best_response`.
+      solver: of the quadratic form; if None, the projection where the set has one, for linear
+        utilities, and `InteriorPoint()` in other sets.
 
     Raises:
       TypeError: `weight` or `centre` is not a Python number, or `solver` not a solver.
@@ -122,16 +122,62 @@ class Regularised(Solver):
         def utility(y: jax.Array) -> jax.Array:
             return problem.utility(y) - self.weight / 2 * jnp.sum((y - self.centre) ** 2)
 
-        solver = _default(problem, start) if self.solver is None else self.solver
+        if self.solver is None and problem.project is not None and problem.held is not None:
+            return _projected(problem, start, self.weight, self.centre)._replace(utility=utility)
+        solver = InteriorPoint() if self.solver is None else self.solver
         return solver.maximise(problem._replace(utility=utility), start)._replace(utility=utility)
 
 
-def _default(problem: Problem, start: jax.Array) -> Solver:
-    """As `follower_settings` chooses, from the problem alone."""
-    if not sum(rows.size for rows in jax.eval_shape(problem.constraints, start)):
-        return Newton()
-    large = start.size > DENSE and problem.project is not None
-    return ProjectedGradient() if large else InteriorPoint()
+def _projected(problem: Problem, start: jax.Array, weight: float, centre: float) -> Maximum:
+    """The quadratic answer in a set with a projection."""
+    project, held = problem.project, problem.held
+    assert project is not None and held is not None
+    read = _read(problem, start)
+    value = project(centre + read.slope / weight)
+    finite = read.finite & jnp.all(jnp.isfinite(lax.stop_gradient(value)))
+    value = jnp.where(finite, value, lax.stop_gradient(start))
+    at = held(value, jnp.where(finite, read.slope - weight * (value - centre), 0))
+    return Maximum(
+        value,
+        jnp.where(finite, at.equality, 0),
+        jnp.where(finite, at.inequality, 0),
+        at.lower & finite,
+        at.upper & finite,
+        _quality(finite, read.linear(value[None]), at.degeneracy),
+    )
+
+
+class _Read(NamedTuple):
+    """A utility at the start: its slope, differentiable, if finite; the check of other points."""
+
+    slope: jax.Array
+    finite: jax.Array
+    linear: Callable[[jax.Array], jax.Array]
+
+
+def _read(problem: Problem, start: jax.Array) -> _Read:
+    start = lax.stop_gradient(start)
+    utility, theta = jax.closure_convert(problem.utility, start)
+    plain = lax.stop_gradient(theta)
+    slope = jax.grad(utility)(start, *plain)
+    finite = jnp.all(jnp.isfinite(slope))
+    differentiable = jnp.where(finite, jax.grad(utility)(start, *shield(theta, finite)), 0)
+
+    def linear(points: jax.Array) -> jax.Array:
+        return is_linear(lambda y: utility(y, *plain), slope, lax.stop_gradient(points))
+
+    return _Read(differentiable, finite, linear)
+
+
+def _quality(finite: jax.Array, linear: jax.Array, degeneracy: jax.Array) -> Quality:
+    dtype = degeneracy.dtype
+    return Quality(
+        residual=jnp.where(finite, 0, jnp.inf).astype(dtype),
+        steps=jnp.zeros((), dtype),
+        converged=(finite & linear).astype(dtype),
+        degeneracy=jnp.where(finite, lax.stop_gradient(degeneracy), jnp.inf),
+        curvature=finite.astype(dtype),
+    )
 
 
 def _softmax(problem: Problem, start: jax.Array, weight: float) -> Maximum:
@@ -142,27 +188,15 @@ def _softmax(problem: Problem, start: jax.Array, weight: float) -> Maximum:
     numbered = jnp.arange(1, count + 1, dtype=start.dtype)
     at = lax.stop_gradient(jnp.round(pull(numbered)[0])).astype(jnp.int32) - 1
 
-    utility, theta = jax.closure_convert(problem.utility, start)
-    finite = jnp.all(jnp.isfinite(lax.stop_gradient(jax.grad(utility)(start, *theta))))
-    slope = jnp.where(finite, jax.grad(utility)(start, *shield(theta, finite)), 0)
-    scaled = slope / weight
+    read = _read(problem, start)
+    scaled = read.slope / weight
     top = lax.stop_gradient(jax.ops.segment_max(scaled, at, count))
     risen = jnp.exp(scaled - top[at])
     mass = jax.ops.segment_sum(risen, at, count)
-    value = jnp.where(finite, totals[at] * risen / mass[at], start)
+    value = jnp.where(read.finite, totals[at] * risen / mass[at], start)
     price = weight * (jnp.log(mass) + top - 1)
-
-    utility_there = lambda y: utility(y, *lax.stop_gradient(theta))
     equal = totals[at] / jax.ops.segment_sum(jnp.ones_like(start), at, count)[at]
-    seen = lax.stop_gradient(jnp.stack([value, equal]))
-    linear = is_linear(utility_there, lax.stop_gradient(slope), seen)
+
+    quality = _quality(read.finite, read.linear(jnp.stack([value, equal])), jnp.min(value))
     none = jnp.zeros(len(start), bool)
-    dtype = start.dtype
-    quality = Quality(
-        residual=jnp.where(finite, 0, jnp.inf).astype(dtype),
-        steps=jnp.zeros((), dtype),
-        converged=(finite & linear).astype(dtype),
-        degeneracy=jnp.where(finite, lax.stop_gradient(jnp.min(value)), jnp.inf).astype(dtype),
-        curvature=finite.astype(dtype),
-    )
-    return Maximum(value, price, jnp.zeros(0, dtype), none, none, quality)
+    return Maximum(value, price, jnp.zeros(0, start.dtype), none, none, quality)
