@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -231,19 +232,20 @@ def test_the_entropic_follower_is_softmax_in_products_of_simplices():
     [
         (sj.Simplex(2.0), None),
         (sj.Box(0.0, 1.0), None),
-        (sj.Ball(radius=2.0), sj.ProjectedGradient()),
+        (sj.Box(0.0, 1.0), sj.Newton()),
+        (sj.Ball(radius=0.4), None),
         (sj.Polyhedron(jnp.ones((1, 3)), jnp.ones(1), box=sj.Box(0.0, 1.0)), None),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_the_quadratic_follower_is_a_projection(feasible, inner):
-    """Of `centre + slope / weight`, with its derivative; onto the polyhedron by another solver."""
-    solver = Regularised(0.5, centre=0.2, solver=inner)
+    """Of `centre + slope / weight`, with its derivative, as the library's solvers find it."""
+    solver = Regularised(0.5, centre=0.15, solver=inner)
     found = answer(SLOPE, feasible, solver)
     assert found.converged and found.unique
     near = sj.Game(
         lambda a, r, x: 0.0,
-        lambda a, r, x: -jnp.sum((r - 0.2 - a / 0.5) ** 2),
+        lambda a, r, x: -jnp.sum((r - 0.15 - a / 0.5) ** 2),
         response_set=feasible,
     )
     right = lambda slope: sj.best_response(near, slope, None, response=jnp.full(3, 0.3)).value
@@ -262,7 +264,9 @@ def test_bounds_multipliers_are_those_of_the_regularised_utility():
 
 
 @pytest.mark.parametrize(
-    "solver", [Perturbed(0.5, key=KEY), Regularised(0.5, kind="entropic")], ids=["noise", "entropy"]
+    "solver",
+    [Perturbed(0.5, key=KEY), Regularised(0.5, kind="entropic"), Regularised(0.5)],
+    ids=["noise", "entropic", "quadratic"],
 )
 def test_a_utility_that_is_not_linear_does_not_converge(solver):
     game = sj.Game(
@@ -293,17 +297,17 @@ PAID = sj.Game(
 def test_a_leader_learns_where_the_plain_follower_has_no_slope(solver):
     """The optimum for a sharp follower is a bonus just above 1, for 1; without one, nothing.
 
-    From 0.5 the plain follower's derivative is 0. Through the smoothed one the leader reaches the
+    From 0.8 the plain follower's derivative is 0. Through the smoothed one the leader reaches the
     optimum of the smoothed game, from closed forms on a grid, and most of the sharp one's.
     """
     worth, start = jnp.array([1.0, 0.0]), jnp.full(2, 0.5)
     ask = lambda bonus, s: sj.best_response(PAID, bonus, worth, response=start, solver=s).value
     gain = lambda bonus, s: PAID.leader_utility(bonus, ask(bonus, s), worth)
-    assert gain(0.5, None) == 0 and jax.grad(gain)(0.5, None) == 0
-    assert abs(jax.grad(gain)(0.5, solver)) > 1e-2
+    assert gain(0.8, None) == 0 and jax.grad(gain)(0.8, None) == 0
+    assert jax.grad(gain)(0.8, solver) > 0.1
 
     slope = jax.jit(jax.grad(lambda bonus: gain(bonus, solver)))
-    bonus = jnp.array(0.5)
+    bonus = jnp.array(0.8)
     for rate in 0.3 / jnp.sqrt(jnp.arange(1.0, 150.0)):
         bonus = bonus + rate * slope(bonus)
     grid = jnp.linspace(0.0, 3.0, 3001)
@@ -330,27 +334,34 @@ def test_fit_leader_learns_a_policy_through_it():
 
 
 def test_solve_through_a_regularised_follower():
-    """Shares `1/2 + (bonus - 1) / (2 w)`, gain `share (2 - bonus)`: the best is `(3 - w) / 2`."""
-    begin = {"action": jnp.array(0.9), "response": jnp.full(2, 0.5)}
-    ask = lambda **options: sj.solve(PAID, **begin, context=jnp.array([1.0, 0.0]), **options)
-    found = ask(follower_solver=Regularised(1.5))
+    """Of `(bonus - 1) / w` at a price of `2 - bonus` each the best bonus is 3/2; by Newton."""
+    game = sj.Game(
+        lambda bonus, r, worth: r * (2 - bonus),
+        lambda bonus, r, worth: (bonus - worth) * r,
+        action_set=sj.Box(0.0, 3.0),
+        response_set=sj.Box(0.0, 1.0),
+    )
+    begin: Any = {"action": jnp.array(1.2), "response": jnp.array(0.5), "context": jnp.array(1.0)}
+    found = sj.solve(game, **begin, follower_solver=Regularised(1.5))
     assert found.converged
-    np.testing.assert_allclose(found.action, (3 - 1.5) / 2, atol=1e-4)
+    np.testing.assert_allclose([found.action, found.response], [1.5, 1 / 3], atol=1e-4)
+    # as a share of the range among other responses, which the sharp follower would prefer
+    assert 0.3 < found.regret < 1
     with pytest.raises(TypeError, match="Complementarity answers for the follower's own utility"):
-        ask(follower_solver=Regularised(1.5), solver=sj.Complementarity())
+        sj.solve(game, **begin, follower_solver=Regularised(1.5), solver=sj.Complementarity())
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: Perturbed(0.0, key=KEY), ValueError, "`sigma` must be positive"),
-        (lambda: Perturbed(jnp.ones(()), key=KEY), TypeError, "`sigma` must be a Python number"),
-        (lambda: Perturbed(1.0, key=0), TypeError, "`key` must be one key"),
+        (lambda: Perturbed(jnp.ones(()), key=KEY), TypeError, "`sigma` must be a Python number"),  # type: ignore
+        (lambda: Perturbed(1.0, key=0), TypeError, "`key` must be one key"),  # type: ignore
         (lambda: Perturbed(1.0, key=KEY, samples=3), ValueError, "`samples` must be even"),
         (lambda: Perturbed(1.0, key=KEY, samples=0), ValueError, "`samples` must be at least 2"),
         (lambda: Perturbed(1.0, key=KEY, noise="cauchy"), ValueError, "`noise` must be one of"),
-        (lambda: Perturbed(1.0, key=KEY, common=1), TypeError, "`common` must be True or False"),
-        (lambda: Perturbed(1.0, key=KEY, oracle=1), TypeError, "`oracle` must be a function"),
+        (lambda: Perturbed(1.0, key=KEY, common=1), TypeError, "`common` must be True or False"),  # type: ignore
+        (lambda: Perturbed(1.0, key=KEY, oracle=1), TypeError, "`oracle` must be a function"),  # type: ignore
         (lambda: Regularised(-1.0), ValueError, "`weight` must be positive"),
         (lambda: Regularised(1.0, centre=np.inf), ValueError, "`centre` must be finite"),
         (lambda: Regularised(1.0, kind="cubic"), ValueError, "`kind` must be one of"),
