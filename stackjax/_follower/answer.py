@@ -60,9 +60,10 @@ def answer(
             f"got {type(found).__name__}. End it with `return sj.Newton().maximise(problem, y)`."
         )
     y, equality, inequality = found.value, found.equality, found.inequality
+    utility = problem.utility if found.utility is None else found.utility
 
     def both(y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        return problem.utility(y), problem.constraints(y)
+        return utility(y), problem.constraints(y)
 
     # Where the utility is no number, multipliers and their derivatives are 0 instead of NaN.
     both, theta = jax.closure_convert(both, y)
@@ -106,7 +107,13 @@ def problem_of(
         wide = at_least(unravel(y), jnp.result_type(float))
         return flat(feasible.project(wide)).astype(y.dtype)
 
+    def support(slope: jax.Array) -> jax.Array:
+        return flat(feasible.support_point(unravel(slope))).astype(slope.dtype)
+
+    problem = Problem(utility, lower, upper, constraints)
+    if feasible.has_support:
+        problem = problem._replace(support=support)
     if not feasible.projectable:
-        return Problem(utility, lower, upper, constraints)
+        return problem
     multipliers = lambda y, slope: held(feasible, unravel(y), unravel(slope), (lower, upper))
-    return Problem(utility, lower, upper, constraints, project, multipliers)
+    return problem._replace(project=project, held=multipliers)

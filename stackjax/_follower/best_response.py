@@ -111,7 +111,7 @@ def best_response(
     action, context = as_arrays(action, "action"), as_arrays(context, "context")
     game.response_set.bounds(response)
     check_starts(starts, key)
-    check_proof(proof, game, response)
+    check_proof(proof, game, response, settings)
     if game.several:
         return equilibrium(game, action, context, response, settings, starts, key)
     found = _best_response(game, action, context, response, settings, starts, key, proof, warm)

@@ -22,7 +22,7 @@ from stackjax.solvers.proof._global import Global
 _ROUNDS = 3
 
 
-def check_proof(proof: Any, game: Game, response: PyTree) -> None:
+def check_proof(proof: Any, game: Game, response: PyTree, settings: Solver) -> None:
     """Raises TypeError or ValueError unless the response can be proven to be a global maximum."""
     if proof is None:
         return
@@ -32,6 +32,11 @@ def check_proof(proof: Any, game: Game, response: PyTree) -> None:
         raise TypeError(
             "`proof` needs one follower and a Box for the response set; got "
             + ("several followers." if game.several else f"a {type(game.response_set).__name__}.")
+        )
+    if settings.smoothed:
+        raise TypeError(
+            "`proof` needs a solver of the follower's own utility; "
+            f"{type(settings).__name__} answers for a smoothed one."
         )
     size = sum(leaf.size for leaf in jax.tree.leaves(response))
     if size > MOST_NUMBERS:

@@ -52,7 +52,8 @@ class Response(struct.PyTreeNode):
       converged: scalar bool, judged from `value` alone: it is feasible, first-order conditions,
         complementarity and curvature hold, Newton steps shrink or are nothing but rounding, each
         measured in the problem's own units (`stackjax/solvers/_judge.py`). If False, `value` is
-        the best point found, and derivatives are finite but not those of a best response.
+        the best point found, and derivatives are finite but not those of a best response. With
+        `solvers.Perturbed` and `solvers.Regularised` all of this is of the smoothed follower.
       degeneracy: scalar, the smallest of all constraints' `max(slack, multiplier)`; `inf` without
         constraints. Near 0, a constraint is about to become active or inactive: derivatives hold
         on one side of it only.

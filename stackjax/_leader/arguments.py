@@ -22,7 +22,7 @@ def check_convention(convention: Any, proof: Any) -> None:
 
 
 def method_of(
-    game: Game, solver: Any, starts: Any, key: Any, proof: Any
+    game: Game, solver: Any, starts: Any, key: Any, proof: Any, smoothed: bool
 ) -> tuple[int | None, LeaderSolver]:
     """The number of starts and the leader's method, checked, with their defaults."""
     check_starts(1 if starts is None else starts, key)
@@ -37,6 +37,13 @@ def method_of(
             "`solver`: Complementarity supports one follower; for several use stackjax.Newton() "
             "with a Box for the action set, or FirstOrder(...) with a Box, Simplex or Ball."
         )
+    if smoothed and isinstance(solver, Complementarity):
+        raise TypeError(
+            "`solver`: Complementarity answers for the follower's own utility, and this "
+            "`follower_solver` for a smoothed one; use stackjax.Newton() or FirstOrder(...)."
+        )
+    if smoothed and solver is None:
+        solver = Newton() if game.action_set.only_bounds else FirstOrder()
     if game.several and solver is None:
         solver = Newton()
     if solver is None:

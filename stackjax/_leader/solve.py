@@ -170,8 +170,10 @@ def solve(
       context: the context, a pytree of arrays.
       solver: the leader's method; if None, `Newton()` where both sets are boxes, `starts` is
         None or 1 and there is no `proof`, else `Complementarity()`; of several followers always
-        `Newton()`.
-      follower_solver: as `solver` of `best_response`, for `Newton`; `Complementarity` has its own.
+        `Newton()`. With a smoothed follower (`solvers.Regularised`) `Newton()` for an action in a
+        box, else `FirstOrder()`.
+      follower_solver: as `solver` of `best_response`, for `Newton` and `FirstOrder`;
+        `Complementarity` has its own.
       starts: number of starting points, the given one among them; the best result is returned. If
         None, 16 for `Complementarity`, and 1 for the others; but then `Newton` looks at 32 other
         actions when it has an answer, and climbs up to 2 other peaks that it sees below them.
@@ -215,7 +217,8 @@ def solve(
     """
     check_game(game)
     check_convention(convention, proof)
-    starts, settings = method_of(game, solver, starts, key, proof)
+    smoothed = isinstance(follower_solver, Solver) and follower_solver.smoothed
+    starts, settings = method_of(game, solver, starts, key, proof, smoothed)
     if convention == "pessimistic" and not isinstance(settings, Complementarity):
         raise TypeError(
             "`solver` must be stackjax.Complementarity(...) or None for the pessimistic "
@@ -229,7 +232,7 @@ def solve(
     watch = Watch(history, callback)
     game.action_set.bounds(action)
     game.response_set.bounds(response)
-    check_proof(proof, game, response)
+    check_proof(proof, game, response, follower)
     play = game, action, response, context
     pessimistic = convention == "pessimistic"
     solution = _solve(*play, settings, follower, starts, key, proof, pessimistic, watch)

@@ -23,6 +23,7 @@ All of them can be action sets and response sets; see `constraints`.
 | a `Simplex` or `Ball`, above 64 coordinates | `ProjectedGradient()` |
 | any other set | `InteriorPoint()` |
 | several followers, any sets | `SemismoothNewton()` |
+| a set over which its utility is linear, for gradients | `sj.solvers.Perturbed`, `Regularised` |
 
 - `Newton`: projected Newton; above 15 coordinates, conjugate gradients with Hessian-vector
   products.
@@ -31,6 +32,8 @@ All of them can be action sets and response sets; see `constraints`.
 - `InteriorPoint`: a dual active-set method whose result is verified; if that fails, a primal-dual
   interior-point method, then Newton on the active set. Returns multipliers. For a few dozen
   coordinates.
+- `Perturbed`, `Regularised`: not the best response of a linear follower but a smoothed one with a
+  stated bias, because the best response has no slope (`gradients`). Never a default.
 - `SemismoothNewton`: the Nash equilibrium of several followers (`several_followers`), dense.
 
 ## Leaders
@@ -108,8 +111,9 @@ otherwise.
 
 A set is a frozen dataclass that subclasses `sj.sets.FeasibleSet` and defines `bounds`, `residuals`
 (the values required to be `<= 0` and those required to be `== 0`) and, if there is a cheap
-projection, `project` with `projectable = True`. Its arrays are traced and differentiated like those
-of the library's sets.
+projection, `project` with `projectable = True`; for `Perturbed` also `support_point` with
+`has_support = True`, the maximiser of a linear utility. Its arrays are traced and differentiated
+like those of the library's sets.
 
 ```python
 from typing import Any

@@ -55,6 +55,48 @@ derivative has no component along the flat direction. `solve` with `Complementar
 best response that the leader prefers; `game.break_ties("pessimistic")` selects the one that is
 worst for the leader (see also [convergence](convergence.py)).
 
+## A linear follower
+
+A follower whose utility is linear in its response answers at a vertex, and stays there until the
+slope has turned far enough: the derivative is zero almost everywhere. `Complementarity` solves such
+a game all the same (`choosing_a_solver`). For a policy or a predictor, trained by gradients,
+`sj.solvers` has two followers that are not quite best responses and whose answers move:
+
+```python
+paid = sj.Game(
+    lambda bonus, share, worth: share[1] * (2 - bonus),
+    lambda bonus, share, worth: worth @ share + bonus * share[1],
+    response_set=sj.Simplex(),
+)
+worth = jnp.array([1.0, 0.0])   # the follower likes the first option better, by 1
+
+def gain(bonus, solver):
+    found = sj.best_response(paid, bonus, worth, response=jnp.full(2, 0.5), solver=solver)
+    return paid.leader_utility(bonus, found.value, worth)
+
+sharp = None
+entropic = sj.solvers.Regularised(0.2, kind="entropic")
+perturbed = sj.solvers.Perturbed(0.2, key=jax.random.key(0), samples=4000, noise="gumbel")
+for solver in (sharp, entropic, perturbed):
+    print(f"{abs(jax.grad(gain)(0.8, solver)):.1f}")
+# 0.0
+# 0.9
+# 0.9
+```
+
+- `Perturbed(sigma, key=...)`: the mean answer to a slope with noise, `E y*(c + sigma Z)`, over a
+  Box, a Simplex, a Ball, or any set with an `oracle` of the user's, such as a shortest path. Its
+  derivatives are unbiased estimates of those of the expectation; with `common=False` each member
+  of a batch has its own draws, which stochastic gradients want.
+- `Regularised(weight, kind=...)`: a quadratic or entropic term next to the utility; exact
+  derivatives, so that `solve` converges, too. The quadratic one still has zero derivatives where
+  its answer is a vertex.
+
+Both are biased: at slope `c` they cost the follower up to `sigma` (or `weight`) times a constant of
+the set, which their pages give. The smaller, the sharper the follower and the rarer a useful
+derivative. `converged` is then of the smoothed follower.
+`experiments/shortest_path` compares them with SPO+ on a benchmark of predicted costs.
+
 ## Failures stay in their context
 
 ```python

@@ -38,6 +38,7 @@ class Ball(FeasibleSet):
     """
 
     projectable: ClassVar[bool] = True
+    has_support: ClassVar[bool] = True
 
     center: PyTree = 0.0
     radius: jax.typing.ArrayLike = 1.0
@@ -94,6 +95,18 @@ class Ball(FeasibleSet):
             point,
             center,
             offset,
+        )
+
+    def support_point(self, slope: PyTree) -> PyTree:
+        """The point of the sphere in the slope's direction; the center where the slope is 0."""
+        flat = ravel(slope)
+        size = lax.stop_gradient(jnp.max(jnp.abs(flat), initial=0))
+        unit = jnp.where(size > 0, size, 1)
+        squared = jnp.sum((flat / unit) ** 2)
+        norm = jnp.sqrt(jnp.where(squared > 0, squared, 1))
+        reach = self._radius(flat.dtype) / norm / unit
+        return jax.tree.map(
+            lambda c, u: c + (reach * u).astype(c.dtype), self._center(slope), slope
         )
 
     def _center(self, point: PyTree) -> PyTree:

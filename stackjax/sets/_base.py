@@ -41,13 +41,17 @@ class FeasibleSet(abc.ABC):
 
     projectable: ClassVar[bool] = False
     only_bounds: ClassVar[bool] = False  # whether there are never residuals
+    has_support: ClassVar[bool] = False  # whether `support_point` is known
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = vars(cls)
         # What a subclass changes of its parent's set, the parent's shortcuts do not know.
-        if "project" not in own and "projectable" not in own and {"bounds", "residuals"} & {*own}:
+        tightened = bool({"bounds", "residuals"} & {*own})
+        if "project" not in own and "projectable" not in own and tightened:
             cls.projectable = False
+        if "support_point" not in own and "has_support" not in own and tightened:
+            cls.has_support = False
         if "bounds" in own and "open_sides" not in own:
             setattr(cls, "open_sides", FeasibleSet.open_sides)  # noqa: B010
         if "residuals" in own and "only_bounds" not in own:
@@ -82,6 +86,20 @@ class FeasibleSet(abc.ABC):
         """
         raise NotImplementedError(
             f"{type(self).__name__} has no cheap Euclidean projection; Box, Simplex and Ball have."
+        )
+
+    def support_point(self, slope: PyTree) -> PyTree:
+        """A point of the set where the linear utility `<slope, point>` is largest.
+
+        Args:
+          slope: floating-point arrays with the structure and shapes of a point.
+
+        Raises:
+          NotImplementedError: the set has no closed form of it, not `has_support`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no closed form of a linear utility's maximiser; Box, "
+            "Simplex and Ball have."
         )
 
     def contains(

@@ -41,6 +41,7 @@ class Box(FeasibleSet):
 
     projectable: ClassVar[bool] = True
     only_bounds: ClassVar[bool] = True
+    has_support: ClassVar[bool] = True
 
     lower: PyTree | None = None
     upper: PyTree | None = None
@@ -75,6 +76,19 @@ class Box(FeasibleSet):
     def project(self, point: PyTree) -> PyTree:
         """Euclidean projection of `point` (a pytree of arrays) onto the box."""
         return jax.tree.map(jnp.clip, point, *self.bounds(point))
+
+    def support_point(self, slope: PyTree) -> PyTree:
+        """The upper bound where the slope is positive, the lower one where it is negative.
+
+        The middle where it is 0; infinite where that side is open.
+        """
+
+        def one(u: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+            middle = jnp.clip((low + high) / 2, low, high)
+            middle = jnp.where(jnp.isfinite(middle), middle, jnp.clip(0, low, high))
+            return jnp.where(u > 0, high, jnp.where(u < 0, low, middle))
+
+        return jax.tree.map(one, slope, *self.bounds(slope))
 
     @property
     def open_sides(self) -> tuple[bool, bool]:

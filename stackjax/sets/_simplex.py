@@ -43,6 +43,7 @@ class Simplex(FeasibleSet):
     """
 
     projectable: ClassVar[bool] = True
+    has_support: ClassVar[bool] = True
 
     total: PyTree = 1.0
 
@@ -95,6 +96,15 @@ class Simplex(FeasibleSet):
             return nearest(y - lax.stop_gradient(jnp.max(y, -1, keepdims=True)), total)
 
         return jax.tree.map(one, point, self._totals(point))
+
+    def support_point(self, slope: PyTree) -> PyTree:
+        """The whole total at the largest slope, at the first of several."""
+
+        def one(u: jax.Array, total: jax.Array) -> jax.Array:
+            u = jnp.asarray(u)
+            return total[..., None] * jax.nn.one_hot(jnp.argmax(u, -1), u.shape[-1], dtype=u.dtype)
+
+        return jax.tree.map(one, slope, self._totals(slope))
 
     def _totals(self, point: PyTree) -> PyTree:
         for y in jax.tree.leaves(point):

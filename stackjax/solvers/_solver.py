@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 from flax import struct
@@ -75,6 +75,8 @@ class Problem(NamedTuple):
       nested: whether this is part of a leader's search with second derivatives, which a solver may
         want to know in order to compile less.
       warm: what held the maximiser of a problem nearby, to start from besides; or None.
+      support: `[d] -> [d]`, from a slope to a point of the set where the linear utility with that
+        slope is largest; None where the set has no closed form of it.
 
     Example:
       >>> low, high = jnp.zeros(2), jnp.ones(2)
@@ -92,6 +94,7 @@ class Problem(NamedTuple):
     held: Callable[[jax.Array, jax.Array], Held] | None = None
     nested: bool = False
     warm: Held | None = None
+    support: Callable[[jax.Array], jax.Array] | None = None
 
 
 class Maximum(NamedTuple):
@@ -105,6 +108,8 @@ class Maximum(NamedTuple):
       at_lower: `[d]` bool, whether the lower bound is active.
       at_upper: `[d]` bool.
       quality: the judgement of the answer; not differentiable.
+      utility: `[d] -> scalar`, what was maximised where that is not the problem's own utility; the
+        bounds' multipliers are then of it.
 
     Example:
       >>> low, high = jnp.zeros(2), jnp.ones(2)
@@ -121,6 +126,7 @@ class Maximum(NamedTuple):
     at_lower: jax.Array
     at_upper: jax.Array
     quality: Quality
+    utility: Callable[[jax.Array], jax.Array] | None = None
 
 
 class Solver(abc.ABC):
@@ -145,6 +151,8 @@ class Solver(abc.ABC):
       >>> print(f"{found.value:.2f} {found.converged}")
       2.67 True
     """
+
+    smoothed: ClassVar[bool] = False  # whether it answers a smoothed follower's problem instead
 
     def refuses(self, feasible: FeasibleSet) -> str | None:
         """Why it cannot solve over a set, as the end of an error message; None if it can."""
