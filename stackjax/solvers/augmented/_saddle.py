@@ -1,0 +1,199 @@
+"""Saddle-point systems by products.
+
+Newton's method on the optimality conditions, and their derivative, need
+
+    H x + J' y = b,      J x = e
+
+on the free coordinates and the constraints that hold with equality. H may bend down across the
+constraints. Add `J' w` times the second line to the first, w positive weights:
+
+    W x + J' y = b + J' w e,      J x = e,      W = H + J' w J,
+
+and W is positive definite where a strict solution's H is so along the constraints and the weights
+are large (Hestenes, Journal of Optimization Theory and Applications 4, 1969). Then
+
+    J W^-1 J' y = J W^-1 (b + J' w e) - e.
+
+Both W and, with large weights, the second matrix are solved with by conjugate gradients: the second
+is nearly diagonal, and takes few steps. What rounding and dependent rows leave is solved for again.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from stackjax.solvers._conjugate import (
+    LinearSolve,
+    Product,
+    conjugate,
+    least_ritz,
+    signs,
+    solved_by,
+)
+from stackjax.solvers.augmented._rows import Local, Operators
+from stackjax.solvers.newton._matrix_free import positive, sizes_of
+
+_WEIGHT = {4: 64.0, 8: 1024.0}  # by the size of a number: W's condition grows with it
+_PASSES, _OUTER = 4, 30
+
+
+class Saddle(NamedTuple):
+    """The system at one point. All operators are numbers, and stay on the free part.
+
+    Attributes:
+      bend: `v -> H v`, `[d] -> [d]`.
+      push: `v -> J v`, `[d] -> [k]`.
+      pull: `u -> J' u`.
+      free: `[d]` bool.
+      on: `[k]` bool, rows that hold with equality.
+      weights: `[k]` w, 0 for other rows.
+      scale: `[d]` of the rows of W.
+      linear_solve: the user's solve with W, if any.
+    """
+
+    bend: Product
+    push: Product
+    pull: Product
+    free: jax.Array
+    on: jax.Array
+    weights: jax.Array
+    scale: jax.Array
+    linear_solve: LinearSolve | None
+
+    def augmented(self, v: jax.Array) -> jax.Array:
+        """`W v`; the identity on what is not free."""
+        inner = self.bend(v) + self.pull(self.weights * self.push(v))
+        return jnp.where(self.free, inner, v)
+
+    def solve(self, b: jax.Array, e: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """`(x, y)`, and whether no direction met bends down; 0 on what is not free."""
+        b, e = jnp.where(self.free, b, 0), jnp.where(self.on, e, 0)
+
+        def again(state: tuple) -> tuple:
+            x, y, left, size, passes, convex, _ = state
+            dx, dy, up = self._once(*left)
+            new_x, new_y = x + dx, y + dy
+            left = self._left(b, e, new_x, new_y)
+            new = self._size(*left)
+            better = new < size
+            keep = lambda new, old: jnp.where(better, new, old)
+            enough = new <= float(jnp.finfo(b.dtype).eps) * first
+            done = ~better | enough | (passes + 1 >= _PASSES)
+            return (
+                keep(new_x, x), keep(new_y, y), left, keep(new, size), passes + 1,
+                convex & up, done,
+            )  # fmt: skip
+
+        first = self._size(b, e)
+        state = (
+            jnp.zeros_like(b), jnp.zeros_like(e), (b, e), first, jnp.zeros((), jnp.int32),
+            jnp.ones((), bool), ~(first > 0),
+        )  # fmt: skip
+        x, y, *_, convex, _ = lax.while_loop(lambda state: ~state[-1], again, state)
+        return x, y, convex
+
+    def solve_all(self, b: jax.Array) -> jax.Array:
+        """The same for `[d + k]` at once; to be differentiated in `b` only."""
+        d = len(self.free)
+
+        def product(v: jax.Array) -> jax.Array:
+            x, y = v[:d], v[d:]
+            upper = jnp.where(self.free, self.bend(x) + self.pull(y), x)
+            return jnp.concatenate([upper, jnp.where(self.on, self.push(x), y)])
+
+        def solve(_: Product, b: jax.Array) -> jax.Array:
+            return jnp.concatenate(self.solve(b[:d], b[d:])[:2])
+
+        return lax.custom_linear_solve(product, b, solve, symmetric=True)
+
+    def _once(self, b: jax.Array, e: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        forcing = float(jnp.finfo(b.dtype).eps) ** 0.75
+
+        def within(b: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if self.linear_solve is not None:
+                x = solved_by(self.linear_solve, self.augmented, b)
+                return jnp.where(self.free, x, 0), jnp.ones((), bool)
+            return conjugate(self.augmented, b, self.scale, forcing=forcing)
+
+        x, convex = within(b + self.pull(self.weights * e))
+        inverse = 1 / jnp.where(self.on, self.weights, 1)
+        y, _ = conjugate(
+            lambda y: self.push(within(self.pull(y))[0]),
+            self.push(x) - e,
+            inverse,
+            forcing=forcing,
+            most=_OUTER,
+        )
+        return x - within(self.pull(y))[0], y, convex
+
+    def _left(
+        self, b: jax.Array, e: jax.Array, x: jax.Array, y: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return b - self.bend(x) - self.pull(y), e - self.push(x)
+
+    def _size(self, b: jax.Array, e: jax.Array) -> jax.Array:
+        """Of a residual, in the unit of the objective's root."""
+        return jnp.sqrt(jnp.sum(b**2 / self.scale) + jnp.sum(self.weights * e**2))
+
+
+def saddle(
+    made: Operators,
+    free: jax.Array,
+    on: jax.Array,
+    norms: jax.Array,
+    valid: jax.Array,
+    linear_solve: LinearSolve | None,
+) -> Saddle:
+    """The system on an active set; its operators are 0 unless `valid`.
+
+    Args:
+      made: the problem at the point.
+      free: `[d]` bool.
+      on: `[k]` bool.
+      norms: `[k]` as in `Local`.
+      valid: scalar bool.
+      linear_solve: the user's solve with W, if any.
+    """
+    free, on = free & valid, on & valid
+    only = lambda v: jnp.where(free, v, 0)
+    weights = jnp.where(on, _WEIGHT[norms.dtype.itemsize] / norms, 0)
+    system = Saddle(
+        lambda v: only(made.bend(only(v))),
+        lambda v: jnp.where(on, made.push(only(v)), 0),
+        lambda u: only(made.pull(jnp.where(on, u, 0))),
+        free,
+        on,
+        weights,
+        jnp.ones_like(made.slope),
+        linear_solve,
+    )
+    scale = positive(jnp.where(free, sizes_of(system.augmented, made.slope), 0))
+    return system._replace(scale=scale)
+
+
+def least_curvature(system: Saddle, at: Local) -> jax.Array:
+    """The least of H along the constraints, an estimate from above relative to each coordinate's.
+
+    Lanczos' method within the null space of J, onto which conjugate gradients project. 1 where
+    nothing is free.
+    """
+    eps = float(jnp.finfo(at.sizes.dtype).eps)
+    size = jnp.where(system.free, at.sizes, 0)
+    root = jnp.sqrt(jnp.where(jnp.max(size) > 0, positive(size, eps * jnp.max(size)), 1))
+    push = lambda v: system.push(v / root)
+    pull = lambda u: system.pull(u) / root
+    scale = jnp.where(system.on, sizes_of(lambda u: push(pull(u)), at.rows), 1)
+
+    def along(v: jax.Array) -> jax.Array:
+        for _ in range(2):
+            u, _ = conjugate(lambda u: push(pull(u)), push(v), positive(scale), forcing=eps)
+            v = v - pull(u)
+        return v
+
+    whole = jnp.where(system.free, signs(1, at.sizes)[0], 0)
+    start = along(whole)
+    # What rounding leaves of a vector is no direction.
+    start = jnp.where(jnp.sum(start**2) > 100 * eps * jnp.sum(whole**2), start, 0)
+    return least_ritz(lambda v: along(system.bend(v / root) / root), start, along)
