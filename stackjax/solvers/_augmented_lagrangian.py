@@ -116,7 +116,7 @@ def _constrained(
     at = lambda y: program(y, *numbers)
     free, on = ~(active.lower | active.upper), binding(active, prices)
     made = operators(at, z, prices)
-    system = saddle(made, free, on, found.norms, finite, settings.linear_solve)
+    system = saddle(made, free, on, found.curved, found.norms, finite, settings.linear_solve)
 
     def product(v: jax.Array) -> jax.Array:
         image = jnp.concatenate([made.bend(v[:d]) + made.pull(v[d:]), made.push(v[:d])])

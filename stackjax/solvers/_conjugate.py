@@ -53,13 +53,20 @@ def descend(
 
 
 def conjugate(
-    product: Product, b: jax.Array, scale: jax.Array, *, forcing: float, most: int = MOST_STEPS
+    product: Product,
+    b: jax.Array,
+    scale: jax.Array,
+    *,
+    forcing: float,
+    most: int = MOST_STEPS,
+    least: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """As `descend`, for an equation: where a direction does not bend upwards, `x` stays behind.
 
-    There are at most `most` steps.
+    There are at most `most` steps, and a curvature up to `least`, relative to `scale`, is none: by
+    default, a few units of rounding.
     """
-    end = _search(product, b, scale, forcing, False, leap=False, most=most)
+    end = _search(product, b, scale, forcing, False, leap=False, most=most, least=least)
     return end.x, end.convex
 
 
@@ -102,9 +109,10 @@ def _search(
     *,
     leap: bool,
     most: int = MOST_STEPS,
+    least: float | None = None,
 ) -> _State:
     info = jnp.finfo(b.dtype)
-    floor, tiny = 4 * float(info.eps), float(info.tiny)
+    floor, tiny = 4 * float(info.eps) if least is None else least, float(info.tiny)
     # Squares of numbers in tiny or huge units are not numbers any more.
     unit, unit_b = jnp.max(scale), jnp.max(jnp.abs(b))
     unit, unit_b = (jnp.where((u > 0) & (u < jnp.inf), u, 1) for u in (unit, unit_b))

@@ -86,7 +86,7 @@ def look(
     made = operators(evaluate, z, prices)
     at = local(evaluate, made, z, prices, box)
     held, on = active.lower | active.upper, binding(active, prices)
-    system = saddle(made, ~held, on, at.norms, at.finite, linear_solve)
+    system = saddle(made, ~held, on, at.curved, at.norms, at.finite, linear_solve)
     target = jnp.where(active.lower, box.lower, jnp.where(active.upper, box.upper, z))
     moved, dropped = jnp.where(held, target - z, 0), jnp.where(on, 0, -prices)
     right = at.slope + made.bend(moved) + made.pull(dropped)

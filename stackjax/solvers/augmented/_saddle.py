@@ -49,7 +49,8 @@ class Saddle(NamedTuple):
       free: `[d]` bool.
       on: `[k]` bool, rows that hold with equality.
       weights: `[k]` w, 0 for other rows.
-      scale: `[d]` of the rows of W.
+      scale: `[d]` the preconditioner of W: the curvature of H alone, so that all but as many
+        directions as there are rows are alike.
       linear_solve: the user's solve with W, if any.
     """
 
@@ -71,16 +72,23 @@ class Saddle(NamedTuple):
         """`(x, y)`, and whether no direction met bends down; 0 on what is not free."""
         b, e = jnp.where(self.free, b, 0), jnp.where(self.on, e, 0)
 
+        eps = float(jnp.finfo(b.dtype).eps)
+
         def again(state: tuple) -> tuple:
             x, y, left, size, passes, convex, _ = state
             dx, dy, up = self._once(*left)
             new_x, new_y = x + dx, y + dy
-            left = self._left(b, e, new_x, new_y)
+            # What is left, beside the terms that it is the difference of.
+            bend, pulled, pushed = self.bend(new_x), self.pull(new_y), self.push(new_x)
+            left = b - bend - pulled, e - pushed
+            small = jnp.abs(left[0]) <= 4 * eps * (jnp.abs(b) + jnp.abs(bend) + jnp.abs(pulled))
+            least = jnp.abs(left[1]) <= 4 * eps * (jnp.abs(e) + jnp.abs(pushed))
             new = self._size(*left)
-            better = new < size
+            # The first is kept in any case: a step of 0 would look like that of a solution. Sizes
+            # at the level of rounding tell nothing of coordinates that are steeply curved.
+            better = (new < jnp.maximum(size, 64 * eps * first)) | (passes == 0)
             keep = lambda new, old: jnp.where(better, new, old)
-            enough = new <= float(jnp.finfo(b.dtype).eps) * first
-            done = ~better | enough | (passes + 1 >= _PASSES)
+            done = ~better | (jnp.all(small) & jnp.all(least)) | (passes + 1 >= _PASSES)
             return (
                 keep(new_x, x), keep(new_y, y), left, keep(new, size), passes + 1,
                 convex & up, done,
@@ -125,13 +133,10 @@ class Saddle(NamedTuple):
             inverse,
             forcing=forcing,
             most=_OUTER,
+            # (dependent rows have a direction in which nothing but the error of the first is left)
+            least=float(jnp.finfo(b.dtype).eps) ** 0.5,
         )
         return x - within(self.pull(y))[0], y, convex
-
-    def _left(
-        self, b: jax.Array, e: jax.Array, x: jax.Array, y: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        return b - self.bend(x) - self.pull(y), e - self.push(x)
 
     def _size(self, b: jax.Array, e: jax.Array) -> jax.Array:
         """Of a residual, in the unit of the objective's root."""
@@ -142,6 +147,7 @@ def saddle(
     made: Operators,
     free: jax.Array,
     on: jax.Array,
+    curved: jax.Array,
     norms: jax.Array,
     valid: jax.Array,
     linear_solve: LinearSolve | None,
@@ -152,25 +158,24 @@ def saddle(
       made: the problem at the point.
       free: `[d]` bool.
       on: `[k]` bool.
-      norms: `[k]` as in `Local`.
+      curved: `[d]` as in `Local`.
+      norms: `[k]` likewise.
       valid: scalar bool.
       linear_solve: the user's solve with W, if any.
     """
     free, on = free & valid, on & valid
     only = lambda v: jnp.where(free, v, 0)
     weights = jnp.where(on, _WEIGHT[norms.dtype.itemsize] / norms, 0)
-    system = Saddle(
+    return Saddle(
         lambda v: only(made.bend(only(v))),
         lambda v: jnp.where(on, made.push(only(v)), 0),
         lambda u: only(made.pull(jnp.where(on, u, 0))),
         free,
         on,
         weights,
-        jnp.ones_like(made.slope),
+        curved,
         linear_solve,
     )
-    scale = positive(jnp.where(free, sizes_of(system.augmented, made.slope), 0))
-    return system._replace(scale=scale)
 
 
 def least_curvature(system: Saddle, at: Local) -> jax.Array:

@@ -15,7 +15,8 @@ Methods, 2014, Algorithm 4.1). Once the violation is small, Newton's method on t
 to finish; where it fails, the violation must become smaller before it tries again.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ from stackjax.solvers.augmented._rows import Local, local, operators, stacked
 from stackjax.solvers.augmented._saddle import least_curvature
 from stackjax.solvers.newton._matrix_free import matrix_free
 from stackjax.solvers.newton._safeguarded import safeguarded
+from stackjax.solvers.newton._second_order import Model, Point
 
 if TYPE_CHECKING:
     from stackjax.solvers._augmented_lagrangian import AugmentedLagrangian
@@ -54,7 +56,8 @@ class Report(struct.PyTreeNode):
       at_lower: `[d]` 1 where a lower bound holds the variable, else 0.
       at_upper: `[d]` likewise.
       rows: `[m]` 1 where an inequality is active, else 0.
-      norms: `[k]` as in `Local`.
+      curved: `[d]` as in `Local`.
+      norms: `[k]` likewise.
       finite: scalar, 1 if the derivatives are numbers, else 0.
       quality: how good it is.
     """
@@ -62,6 +65,7 @@ class Report(struct.PyTreeNode):
     at_lower: jax.Array
     at_upper: jax.Array
     rows: jax.Array
+    curved: jax.Array
     norms: jax.Array
     finite: jax.Array
     quality: Quality
@@ -117,7 +121,13 @@ def find(
         value = lambda z, _: (_augmented(both, z, state.prices, weights, equal), None)
         cap = jnp.minimum(state.steps + _INNER, settings.max_steps)
         inner = safeguarded(
-            matrix_free(value), box, state.z, None, max(tol, _INNER_TOL), cap, state.steps
+            _model(value, lambda z: seen(z, state.prices).curved),
+            box,
+            state.z,
+            None,
+            max(tol, _INNER_TOL),
+            cap,
+            state.steps,
         )
         z, rows = inner.y, both(inner.y)[1]
         moved = state.prices + weights * rows
@@ -179,6 +189,20 @@ def find(
     return jnp.concatenate([end.z, end.prices]), _report(evaluate, end, box, settings)
 
 
+def _model(objective: Callable, curved: Callable[[jax.Array], jax.Array]) -> Model:
+    """That of the augmented Lagrangian: for a preconditioner, the Lagrangian's own curvature.
+
+    Then conjugate gradients see few directions that differ, as many as there are rows.
+    """
+    model = matrix_free(objective)
+
+    def step(y: jax.Array, point: Point, *others: Any) -> tuple[jax.Array, jax.Array]:
+        own = curved(y)
+        return model.step(y, point.replace(hessian=jnp.where(point.finite, own, 1)), *others)
+
+    return model._replace(step=step)
+
+
 def _augmented(
     both: PyTree, z: jax.Array, prices: jax.Array, weights: jax.Array, equal: jax.Array
 ) -> jax.Array:
@@ -221,5 +245,6 @@ def _report(
     )
     return Report(
         number(active.lower), number(active.upper), number(active.rows),
+        jnp.where(finite, at.curved, 1),
         jnp.where(finite, at.norms, 1), number(finite), quality,
     )  # fmt: skip
