@@ -15,8 +15,6 @@ from stackjax.solvers._optimality import Active, Evaluate
 from stackjax.solvers.augmented._rows import Local, local, operators
 from stackjax.solvers.augmented._saddle import Saddle, saddle
 
-_ROUNDS = 10
-
 
 class Look(struct.PyTreeNode):
     """One Newton step from a primal-dual point.
@@ -157,7 +155,7 @@ def finish(
     box: Bounds,
     *,
     tol: float,
-    ready: jax.Array,
+    rounds: jax.Array,
     linear_solve: LinearSolve | None,
 ) -> Finish:
     """Newton's method from a point close to a solution; the last step is taken.
@@ -169,7 +167,7 @@ def finish(
       active: the set to start from.
       box: the bounds.
       tol: as in `solved`.
-      ready: scalar bool; do nothing if not.
+      rounds: scalar int, the most steps; 0 to do nothing.
       linear_solve: the user's solve, if any.
     """
     fixed = box.lower >= box.upper
@@ -203,7 +201,7 @@ def finish(
         )  # fmt: skip
 
     no, none = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
-    state = _State(z, prices, active, jnp.zeros_like(z), none, no, ~ready)
+    state = _State(z, prices, active, jnp.zeros_like(z), none, no, no)
     # The flag is computed in the body and only read here: see newton/_search.py.
-    end = jax.lax.while_loop(lambda s: ~s.done & (s.steps < _ROUNDS), body, state)
+    end = jax.lax.while_loop(lambda s: ~s.done & (s.steps < rounds), body, state)
     return Finish(end.z, end.prices, end.active, end.solved, end.steps)

@@ -29,7 +29,6 @@ from stackjax.solvers._conjugate import (
     Product,
     conjugate,
     least_ritz,
-    signs,
     solved_by,
 )
 from stackjax.solvers.augmented._rows import Local, Operators
@@ -126,6 +125,8 @@ class Saddle(NamedTuple):
             return conjugate(self.augmented, b, self.scale, forcing=forcing)
 
         x, convex = within(b + self.pull(self.weights * e))
+        if not len(e):
+            return x, e, convex
         inverse = 1 / jnp.where(self.on, self.weights, 1)
         y, _ = conjugate(
             lambda y: self.push(within(self.pull(y))[0]),
@@ -189,15 +190,20 @@ def least_curvature(system: Saddle, at: Local) -> jax.Array:
     root = jnp.sqrt(jnp.where(jnp.max(size) > 0, positive(size, eps * jnp.max(size)), 1))
     push = lambda v: system.push(v / root)
     pull = lambda u: system.pull(u) / root
-    scale = jnp.where(system.on, sizes_of(lambda u: push(pull(u)), at.rows), 1)
+    some = len(at.rows) > 0
+    scale = jnp.where(system.on, sizes_of(lambda u: push(pull(u)), at.rows) if some else 1, 1)
 
     def along(v: jax.Array) -> jax.Array:
+        if not some:
+            return v
         for _ in range(2):
             u, _ = conjugate(lambda u: push(pull(u)), push(v), positive(scale), forcing=eps)
             v = v - pull(u)
         return v
 
-    whole = jnp.where(system.free, signs(1, at.sizes)[0], 0)
+    # (random signs could be orthogonal to what is left of few coordinates)
+    whole = jax.random.normal(jax.random.key(1), at.sizes.shape, at.sizes.dtype)
+    whole = jnp.where(system.free, whole, 0)
     start = along(whole)
     # What rounding leaves of a vector is no direction.
     start = jnp.where(jnp.sum(start**2) > 100 * eps * jnp.sum(whole**2), start, 0)
