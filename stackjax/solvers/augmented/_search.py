@@ -24,6 +24,7 @@ from flax import struct
 
 from stackjax._arrays.typing import PyTree
 from stackjax.solvers._bounds import Bounds
+from stackjax.solvers._judge import natural, rounding
 from stackjax.solvers._optimality import Active, Evaluate
 from stackjax.solvers._settings import tolerance
 from stackjax.solvers._solver import Quality
@@ -47,6 +48,8 @@ _FIRST_TRY, _LATER = 1e-2, 0.03
 _PATIENCE = 6
 # Newton steps that one turn may take, and how exact it must be.
 _INNER, _INNER_TOL = 30, 1e-5
+# Newton steps on the active set that one attempt to finish may take.
+_ROUNDS = 10
 
 
 class Report(struct.PyTreeNode):
@@ -144,14 +147,15 @@ def find(
         blocked = box.blocked(z, terms.slope)
         at_lower = blocked & (jnp.abs(z - lower) <= jnp.abs(z - upper))
         active = Active(at_lower, blocked & ~at_lower, prices[len(c) :] > 0)
+        steps = jnp.maximum(inner.steps, state.steps + 1)
+        rounds = jnp.minimum(_ROUNDS, settings.max_steps - steps)
         ready = sound & terms.finite & (violation <= state.goal)
         end = finish(
             evaluate, z, prices, active, box,
-            tol=tol, ready=ready, linear_solve=settings.linear_solve,
+            tol=tol, rounds=jnp.where(ready, rounds, 0), linear_solve=settings.linear_solve,
         )  # fmt: skip
         keep = lambda new, old: jnp.where(end.solved, new, old)
         idle = jnp.where(shrunk | (violation <= eps), 0, state.idle + (state.penalty >= largest))
-        steps = jnp.maximum(inner.steps, state.steps) + end.steps + 1
         failed = ready & ~end.solved
         goal = jnp.where(failed, _LATER * jnp.minimum(violation, state.goal), state.goal)
         return _State(
@@ -162,7 +166,7 @@ def find(
             violation=jnp.where(jnp.isfinite(violation), violation, jnp.inf),
             goal=jnp.maximum(goal, eps),
             idle=idle,
-            steps=steps,
+            steps=steps + end.steps,
             solved=end.solved,
             done=end.solved | ~sound | (idle > _PATIENCE) | ~terms.finite,
         )
@@ -227,7 +231,9 @@ def _report(
     at = found.at
     finite = at.finite
     curvature = jnp.where(finite, least_curvature(system, at), 0)
-    length = box.length(z, jnp.where(jnp.isfinite(found.step), found.step, jnp.inf))
+    noise = rounding(at.value, at.terms, at.sizes)
+    left = jnp.where(end.solved, 0, end.violation)
+    length = box.length(z, found.step, natural(noise, at.sizes))
     good = end.solved & finite & (curvature >= -(eps**0.5))
     m = len(active.rows)
     rows, own = at.rows[len(prices) - m :], prices[len(prices) - m :]
@@ -237,7 +243,7 @@ def _report(
     margin = jnp.concatenate([margin, jnp.where(active.rows, own, -rows)])
     number = lambda flags: flags.astype(dtype)
     quality = Quality(
-        residual=jnp.where(finite, jnp.where(jnp.isnan(length), jnp.inf, length), jnp.inf),
+        residual=jnp.where(finite & ~jnp.isnan(length), jnp.maximum(length, left), jnp.inf),
         steps=number(end.steps),
         converged=number(good),
         degeneracy=jnp.where(finite, jnp.min(margin), jnp.inf),
