@@ -109,8 +109,8 @@ def local(
     over_z = jax.random.normal(key, (_PROBES, len(z)), z.dtype)
     over_rows = jax.random.normal(key, (_PROBES, len(rows)), z.dtype)
     square = lambda images: jnp.mean(images**2, axis=0)
-    norms = square(jax.vmap(push)(over_z / jnp.sqrt(curved)))
-    pulled = jnp.sqrt(square(jax.vmap(pull)(over_rows * prices)))
+    norms = square(jax.vmap(push)(over_z / jnp.sqrt(curved)[None]))
+    pulled = jnp.sqrt(square(jax.vmap(pull)(over_rows * prices[None])))
     image = push(z)
     return Local(
         value,
@@ -121,7 +121,7 @@ def local(
         jnp.where(norms > 0, norms, 1),
         curved,
         jnp.abs(own) + pulled + sizes * jnp.abs(z),
-        jnp.sqrt(square(jax.vmap(push)(over_z * z))) + jnp.abs(rows - image),
+        jnp.sqrt(square(jax.vmap(push)(over_z * z[None]))) + jnp.abs(rows - image),
     )
 
 

@@ -193,18 +193,15 @@ def least_curvature(system: Saddle, at: Local) -> jax.Array:
     some = len(at.rows) > 0
     scale = jnp.where(system.on, sizes_of(lambda u: push(pull(u)), at.rows) if some else 1, 1)
 
-    def along(v: jax.Array) -> jax.Array:
-        if not some:
-            return v
-        for _ in range(2):
-            u, _ = conjugate(lambda u: push(pull(u)), push(v), positive(scale), forcing=eps)
-            v = v - pull(u)
-        return v
+    def once(_: jax.Array | int, v: jax.Array) -> jax.Array:
+        u, _ = conjugate(lambda u: push(pull(u)), push(v), positive(scale), forcing=eps)
+        return v - pull(u)
 
+    along = lambda v: lax.fori_loop(0, 2, once, v) if some else v
     # (random signs could be orthogonal to what is left of few coordinates)
     whole = jax.random.normal(jax.random.key(1), at.sizes.shape, at.sizes.dtype)
     whole = jnp.where(system.free, whole, 0)
     start = along(whole)
     # What rounding leaves of a vector is no direction.
     start = jnp.where(jnp.sum(start**2) > 100 * eps * jnp.sum(whole**2), start, 0)
-    return least_ritz(lambda v: along(system.bend(v / root) / root), start, along)
+    return least_ritz(lambda v: system.bend(v / root) / root, start, along)
