@@ -84,6 +84,35 @@ constraints or bounds is relaxed, the follower's answer included. In closed form
 `least (3 - least) / 2`, with slope -0.5 at `least = 2`. `recipes.contract` has a principal and an
 agent with a participation constraint and limited liability.
 
+## Many constraints
+
+`InteriorPoint` factorises a matrix of all variables and constraints. From some hundred numbers on,
+ask for `AugmentedLagrangian`, which needs no more than products: the functions of a `Constrained`
+set are operators as they are, and a `Polyhedron` is its arrays. A transport plan has a row and a
+column total for each place; one of the totals follows from the others, which does no harm:
+
+```python
+n = 12
+totals = lambda a, r, x: jnp.concatenate([r.sum(1) - x["supply"], r.sum(0) - x["demand"]])
+plans = sj.Constrained(equality=totals, box=sj.Box(lower=0.0))
+worth = lambda cost, r, x: -jnp.sum(cost * r) - 0.2 * jnp.sum(r * jnp.log(r))
+carrier = sj.Game(lambda cost, r, x: jnp.sum(cost * r), worth, response_set=plans)
+equal = {"supply": jnp.ones(n), "demand": jnp.ones(n)}
+
+def shipped(cost):
+    solver = sj.solvers.AugmentedLagrangian()
+    start = jnp.full((n, n), 1 / n)
+    found = sj.best_response(carrier, cost, equal, response=start, solver=solver)
+    return found.value[0, 0], found.converged
+
+away = jnp.abs(jnp.arange(n)[:, None] - jnp.arange(n)[None]) / n
+slope, converged = jax.grad(shipped, has_aux=True)(away)
+print(converged, slope[0, 0] < 0 < slope[0, 1])  # True True
+```
+
+A multiplier of dependent rows is not unique: the value and its derivatives are right, the split of
+a price among such rows is one of many.
+
 ## Rules
 
 - By default, `solve` uses `Newton` if both sets are boxes and `Complementarity` otherwise. `Newton`

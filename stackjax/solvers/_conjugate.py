@@ -11,6 +11,7 @@ from flax import struct
 from jax import lax
 
 Product = Callable[[jax.Array], jax.Array]
+LinearSolve = Callable[[Product, jax.Array], jax.Array]
 PROBES, RITZ_STEPS, MOST_STEPS = 4, 24, 2000
 
 
@@ -52,23 +53,51 @@ def descend(
 
 
 def conjugate(
-    product: Product, b: jax.Array, scale: jax.Array, *, forcing: float
+    product: Product,
+    b: jax.Array,
+    scale: jax.Array,
+    *,
+    forcing: float,
+    most: int = MOST_STEPS,
+    least: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `descend`, for an equation: where a direction does not bend upwards, `x` stays behind."""
-    end = _search(product, b, scale, forcing, False, leap=False)
+    """As `descend`, for an equation: where a direction does not bend upwards, `x` stays behind.
+
+    There are at most `most` steps, and a curvature up to `least`, relative to `scale`, is none: by
+    default, a few units of rounding.
+    """
+    end = _search(product, b, scale, forcing, False, leap=False, most=most, least=least)
     return end.x, end.convex
 
 
-def solver(product: Product, scale: jax.Array) -> Product:
+def solver(product: Product, scale: jax.Array, linear_solve: LinearSolve | None = None) -> Product:
     """`b -> H^-1 b` as far as rounding allows, to be differentiated in `b` only.
 
     It ends where a direction has no curvature or a negative one: the answer is finite anyway.
+    A `linear_solve` of the user's takes its place.
     """
 
     def solve(product: Product, b: jax.Array) -> jax.Array:
+        if linear_solve is not None:
+            return solved_by(linear_solve, product, b)
         return conjugate(product, b, scale, forcing=float(jnp.finfo(b.dtype).eps))[0]
 
     return lambda b: lax.custom_linear_solve(product, b, solve, symmetric=True)
+
+
+def solved_by(linear_solve: LinearSolve, product: Product, b: jax.Array) -> jax.Array:
+    """The user's answer.
+
+    Raises:
+      ValueError: it has not the shape of `b`.
+    """
+    x = jnp.asarray(linear_solve(product, b))
+    if x.shape != b.shape:
+        raise ValueError(
+            f"`linear_solve` must return one array of shape {b.shape}, that of `b`; got shape "
+            f"{x.shape}."
+        )
+    return x.astype(b.dtype)
 
 
 def _search(
@@ -79,15 +108,17 @@ def _search(
     skip: jax.Array | bool,
     *,
     leap: bool,
+    most: int = MOST_STEPS,
+    least: float | None = None,
 ) -> _State:
     info = jnp.finfo(b.dtype)
-    floor, tiny = 4 * float(info.eps), float(info.tiny)
+    floor, tiny = 4 * float(info.eps) if least is None else least, float(info.tiny)
     # Squares of numbers in tiny or huge units are not numbers any more.
     unit, unit_b = jnp.max(scale), jnp.max(jnp.abs(b))
     unit, unit_b = (jnp.where((u > 0) & (u < jnp.inf), u, 1) for u in (unit, unit_b))
     # (reciprocals: XLA would turn a quotient of quotients into one of products, which underflow)
     inverse, scale, b = 1 / unit, scale * (1 / unit), b * (1 / unit_b)
-    most = min(4 * len(b) + 10, MOST_STEPS)
+    most = min(4 * len(b) + 10, most)
 
     def body(state: _State) -> _State:
         image = product(state.ahead) * inverse

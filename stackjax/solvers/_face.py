@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stackjax.solvers._conjugate import Product, conjugate, solver
+from stackjax.solvers._conjugate import LinearSolve, Product, conjugate, solver
 
 Function = Callable[[jax.Array], jax.Array]
 
@@ -37,6 +37,7 @@ class Face(NamedTuple):
       tangent: `v -> P v`.
       reduced: `v -> S v`.
       rate: scalar t.
+      linear_solve: the user's solve with S, if any.
     """
 
     image: jax.Array
@@ -45,15 +46,16 @@ class Face(NamedTuple):
     tangent: Product
     reduced: Product
     rate: jax.Array
+    linear_solve: LinearSolve | None = None
 
     def solve(self, b: jax.Array) -> jax.Array:
         """`J^-1 b`, to be differentiated in `b` only."""
-        w = solver(self.reduced, jnp.ones_like(b))(self._right(b))
+        w = self._inverse(self._right(b))
         return b + self.tangent(w)
 
     def transpose_solve(self, b: jax.Array) -> jax.Array:
         """`J'^-1 b`, likewise."""
-        w = self.tangent(solver(self.reduced, jnp.ones_like(b))(self.tangent(b)))
+        w = self.tangent(self._inverse(self.tangent(b)))
         return b + w - self.rate * self.bend(w)
 
     def newton(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -63,12 +65,20 @@ class Face(NamedTuple):
         w, convex = conjugate(self.reduced, self._right(b), jnp.ones_like(b), forcing=eps**0.75)
         return b + self.tangent(w), convex
 
+    def _inverse(self, b: jax.Array) -> jax.Array:
+        return solver(self.reduced, jnp.ones_like(b), self.linear_solve)(b)
+
     def _right(self, b: jax.Array) -> jax.Array:
         return self.tangent(b - self.rate * self.bend(b))
 
 
 def face_at(
-    gradient: Function, project: Function, y: jax.Array, rate: jax.Array, valid: jax.Array | bool
+    gradient: Function,
+    project: Function,
+    y: jax.Array,
+    rate: jax.Array,
+    valid: jax.Array | bool,
+    linear_solve: LinearSolve | None = None,
 ) -> Face:
     """The `Face` at `y`; unless `valid`, its operators are 0."""
     slope, bend = jax.linearize(gradient, y)
@@ -80,4 +90,4 @@ def face_at(
         u = tangent_(v)
         return tangent_(v - u + rate * bend_(u))
 
-    return Face(image, slope, bend_, tangent_, reduced, rate)
+    return Face(image, slope, bend_, tangent_, reduced, rate, linear_solve)

@@ -14,6 +14,7 @@ from stackjax._arrays.finite import shield
 from stackjax._arrays.search_history import UNWATCHED, Watch
 from stackjax._arrays.typing import PyTree
 from stackjax.sets import FeasibleSet
+from stackjax.solvers._conjugate import LinearSolve
 from stackjax.solvers._implicit import detached, differentiate
 from stackjax.solvers._settings import DENSE, SMALL, check_settings
 from stackjax.solvers._solver import Maximum, Problem, Solver
@@ -38,10 +39,17 @@ class Newton(Solver):
         to 15 unknowns of the follower's, and up to 64 of the leader's. Conjugate gradients have no
         more than row norms for a preconditioner: give coordinates units in which they are curved
         alike.
+      linear_solve: with `dense=False`, your own solve `(product, b) -> x` for the derivative, such
+        as `jax.scipy.sparse.linalg.cg` with your preconditioner: `x [d]` such that
+        `product(x) = b`. The product, `[d] -> [d]`, is that with minus the utility's Hessian among
+        the coordinates that no bound holds, and the identity on the others; it is symmetric. Your
+        answer is taken as it is. If None, conjugate gradients.
 
     Raises:
-      TypeError: `tol` is not a number, `max_steps` not an integer, or `dense` not a bool.
-      ValueError: `tol` is not positive, or `max_steps` is below 1.
+      TypeError: `tol` is not a number, `max_steps` not an integer, `dense` not a bool, or
+        `linear_solve` not callable.
+      ValueError: `tol` is not positive, `max_steps` is below 1, or `linear_solve` comes without
+        `dense=False` or returns another shape than that of `b`.
 
     Source: Bertsekas, SIAM Journal on Control and Optimization 20(2), 1982; Steihaug, SIAM Journal
     on Numerical Analysis 20(3), 1983 (the conjugate gradients).
@@ -57,9 +65,15 @@ class Newton(Solver):
     tol: float | None = None
     max_steps: int = 100
     dense: bool | None = None
+    linear_solve: LinearSolve | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.linear_solve is not None and self.dense is not False:
+            raise ValueError(
+                "Newton: `linear_solve` must come with `dense=False`, as a formed Hessian is "
+                f"factorised; got dense={self.dense}."
+            )
 
     def refuses(self, feasible: FeasibleSet) -> str | None:
         """A set other than a Box."""
@@ -147,7 +161,7 @@ def on_box(
     if found.factor is None:
         at, warm, constants = lax.stop_gradient((y, found.aux, theta))
         loss = lambda y: -utility(y, warm, *constants)[0]
-        product, solve_free = on_face(loss, at, free, found.hessian)
+        product, solve_free = on_face(loss, at, free, found.hessian, settings.linear_solve)
     else:
         product, solve_free = lambda v: found.hessian @ v, found.factor.solve
         if small:

@@ -11,6 +11,7 @@ from stackjax._arrays.blocks import SMALL_BLOCK, closed_in_blocks, members
 from stackjax._arrays.finite import shield
 from stackjax._arrays.typing import PyTree
 from stackjax.sets import FeasibleSet
+from stackjax.solvers._conjugate import LinearSolve
 from stackjax.solvers._face import face_at
 from stackjax.solvers._implicit import detached, differentiate_projected
 from stackjax.solvers._projected_search import Descent, descend
@@ -30,10 +31,15 @@ class ProjectedGradient(Solver):
       tol: as in `Newton`; the last Newton step on the face. Gradient steps go on until such a
         step is that small.
       max_steps: cap on gradient steps, accepted or not.
+      linear_solve: your own solve `(product, b) -> x` for the derivative, such as
+        `jax.scipy.sparse.linalg.cg`. The product, `[d] -> [d]`, is symmetric, positive definite
+        along the face and 0 across it, where `b` is 0, too: use a method that only multiplies.
+        Your answer is taken as it is. If None, conjugate gradients.
 
     Raises:
-      TypeError: `tol` is not a number, or `max_steps` not an integer.
-      ValueError: `tol` is not positive, or `max_steps` is below 1.
+      TypeError: `tol` is not a number, `max_steps` not an integer, or `linear_solve` not callable.
+      ValueError: `tol` is not positive, `max_steps` is below 1, or `linear_solve` returns another
+        shape than that of `b`.
 
     Source: Beck and Teboulle, SIAM Journal on Imaging Sciences 2(1), 2009; O'Donoghue and Candes,
     Foundations of Computational Mathematics 15, 2015 (the restart).
@@ -51,6 +57,7 @@ class ProjectedGradient(Solver):
 
     tol: float | None = None
     max_steps: int = 5000
+    linear_solve: LinearSolve | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -123,7 +130,7 @@ def on_projectable(
         return jax.grad(lambda y: loss(y, *theta)), lambda y: project(y, *shape)
 
     numbers = parts(*lax.stop_gradient((theta, shape)))
-    face = face_at(*numbers, lax.stop_gradient(y), found.rate, finite)
+    face = face_at(*numbers, lax.stop_gradient(y), found.rate, finite, settings.linear_solve)
     y = differentiate_projected(
         *parts(*shield((theta, shape), finite)),
         y,

@@ -109,6 +109,12 @@ def check_settings(settings: Any) -> None:
                 raise TypeError(f"{name}: `{field.name}` must be an integer; got {value!r}.")
             if value < 1:
                 raise ValueError(f"{name}: `{field.name}` must be at least 1; got {value}.")
+        elif field.name == "linear_solve":
+            if value is not None and not callable(value):
+                raise TypeError(
+                    f"{name}: `linear_solve` must be callable as linear_solve(product, b), or "
+                    f"None; got {value!r}."
+                )
         elif field.type == bool | None:
             if value is not None and not isinstance(value, bool):
                 raise TypeError(

@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from stackjax._arrays.typing import PyTree
-from stackjax.solvers._conjugate import Product, descend, least_ritz, row_sizes, signs, solver
+from stackjax.solvers._conjugate import (
+    LinearSolve,
+    Product,
+    descend,
+    least_ritz,
+    row_sizes,
+    signs,
+    solver,
+)
 from stackjax.solvers._judge import rounding
 from stackjax.solvers._settings import DENSE
 from stackjax.solvers.newton._second_order import Model, Point, Turn, linearise
@@ -84,7 +92,11 @@ def sizes_of(push: Product, y: jax.Array) -> jax.Array:
 
 
 def on_face(
-    objective: Callable, y: jax.Array, free: jax.Array, sizes: jax.Array
+    objective: Callable,
+    y: jax.Array,
+    free: jax.Array,
+    sizes: jax.Array,
+    linear_solve: LinearSolve | None = None,
 ) -> tuple[Product, Product]:
     """`v -> H v` at `y`, and `b -> H_FF^-1 b` on the free coordinates: numbers, for derivatives.
 
@@ -93,11 +105,13 @@ def on_face(
       y: `[d]`.
       free: `[d]` bool; none is where the Hessian is not a number, and then products are 0.
       sizes: `[d]` those of the Hessian's rows.
+      linear_solve: the user's, which gets a product that is the identity elsewhere.
     """
     _, push = jax.linearize(jax.grad(objective), y)
     some = jnp.any(free)
-    within = lambda v: jnp.where(free, push(jnp.where(free, v, 0)), 0)
-    return lambda v: jnp.where(some, push(v), 0), solver(within, positive(sizes))
+    rest = (lambda v: v) if linear_solve is not None else jnp.zeros_like
+    within = lambda v: jnp.where(free, push(jnp.where(free, v, 0)), rest(v))
+    return lambda v: jnp.where(some, push(v), 0), solver(within, positive(sizes), linear_solve)
 
 
 def positive(sizes: jax.Array, least: jax.Array | float = 0.0) -> jax.Array:

@@ -127,7 +127,7 @@ def safeguarded(
     y: jax.Array,
     aux: PyTree,
     tol: float,
-    cap: int,
+    cap: int | jax.Array,
     before: jax.Array,
     watch: Watch = UNWATCHED,
 ) -> Found:
@@ -144,10 +144,11 @@ def safeguarded(
       watch: who looks at each step.
     """
     search = _Search(model, box, y, box.inner(y), tol, watch)
+    history = watch.begin(y, cap) if isinstance(cap, int) else None  # a table has a size
     state = jax.lax.while_loop(
         lambda s: ~s.done & (s.first | (s.steps < cap)),
         lambda s: _turn(search, s),
-        _begin(model, y, aux, before, watch.begin(y, cap)),
+        _begin(model, y, aux, before, history),
     )
     y = jnp.where(state.converged, box.clip(state.y + state.step), state.y)
     last = jnp.where(state.converged, state.step, state.last)

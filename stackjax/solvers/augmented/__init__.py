@@ -1,0 +1,1 @@
+"""The method of multipliers, and what finishes it: nothing but products."""
