@@ -22,7 +22,7 @@ All of them can be action sets and response sets; see `constraints`.
 | a `Box` | `Newton()` |
 | a `Simplex` or `Ball`, above 64 coordinates | `ProjectedGradient()` |
 | any other set | `InteriorPoint()` |
-| any other set, hundreds of coordinates or constraints | `sj.solvers.AugmentedLagrangian()`, on request |
+| any other set, hundreds of coordinates | `sj.solvers.AugmentedLagrangian()`, on request |
 | several followers, any sets | `SemismoothNewton()` |
 | a set over which its utility is linear, for gradients | `sj.solvers.Perturbed`, `Regularised` |
 
