@@ -33,6 +33,7 @@ class Reply(NamedTuple):
       delay: Seconds before the answer, and between its pieces.
       content_type: Its content type.
       kill: Pieces after which the connection is cut; None for a whole answer.
+      headers: Further header lines.
     """
 
     body: bytes | tuple[bytes, ...]
@@ -40,6 +41,7 @@ class Reply(NamedTuple):
     delay: float = 0.0
     content_type: str = "application/json"
     kill: int | None = None
+    headers: tuple[str, ...] = ()
 
 
 def completion(text: str = "ok", prompt: int = 20, written: int = 4) -> bytes:
@@ -133,6 +135,7 @@ class RecordingUpstream:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # a transport that was told to close does so in the next round
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -159,7 +162,7 @@ class RecordingUpstream:
         if reply.delay:
             await asyncio.sleep(reply.delay)
         lines = [f"HTTP/1.1 {reply.status} Scripted", f"Content-Type: {reply.content_type}"]
-        lines += ["Set-Cookie: upstream=1", "X-Request-Id: r" + str(number)]
+        lines += ["Set-Cookie: upstream=1", "X-Request-Id: r" + str(number), *reply.headers]
         pieces = (reply.body,) if isinstance(reply.body, bytes) else reply.body
         chunked = not isinstance(reply.body, bytes)
         size = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(pieces[0])}"

@@ -135,6 +135,108 @@ restarts, and shares them among the governors of one machine.
 
 ## Speed
 
+Chat completions (``/v1/chat/completions``), the Responses API (``/v1/responses``) and Anthropic's
+messages (``/v1/messages``) are governed, whole and streamed; so are Azure's paths
+(``/openai/deployments/...``). All else passes, is counted by path in ``/metrics`` and ``/healthz``,
+and is warned of once. Answers say in headers what was done:
+
+| header | meaning |
+|---|---|
+| `x-stackjax-mode` | the roll-out, `canary:0.05` |
+| `x-stackjax-cell` | (c, p, u) that was carried out |
+| `x-stackjax-changes` | what differs: `context,style,tools` |
+| `x-stackjax-tokens-before`, `-after` | estimated prompt tokens as the request came, and as sent |
+| `x-stackjax-fallback` | why the policy was not followed |
+
+### What is done to a request
+
+At a lower context level whole old exchanges are left out, and in steps (0, 1, 2, 3, 4, 6, 8, 12,
+16, 24, ... of them), so that the beginning of a growing session changes rarely and a provider's
+prefix cache holds. Results of tools lose the spaces of their JSON, repeated ones are named instead
+of repeated, and the middle of long old ones is left out and marked. The style is put at the end of
+the system's text or of the user's first words; a system message of our own would displace the one
+of the model's template. An agent keeps its tools at every level. A component that would make the
+request larger is left out; a style is also sent where answers are so long that a tenth of one pays
+for it.
+
+```python
+from stackjax.runtime import ChatAdapter
+
+adapter = ChatAdapter(tool_calls=8)     # a limit on the calls of one exchange; none by default
+chat = [
+    {"role": "user", "content": "What is the capital of Norway? " * 4},
+    {"role": "assistant", "content": "Oslo."},
+    {"role": "user", "content": "And of Sweden?"},
+]
+made = adapter.rewrite({"model": "m", "messages": chat}, (0.0, 0.0, 0.5))
+print(made.changes, made.body["messages"][0]["content"].splitlines())
+# ('context', 'style') ['And of Sweden?', '', 'Answer briefly.']
+```
+
+A cut prefix has a price of its own: where a provider reads cached tokens at a tenth of the price, a
+context level of 0.5 can cost more than it saves (`cached_tokens` in the log and in ``/metrics`` say
+how many were read from a cache).
+
+### Sessions
+
+The name of a session is the header ``x-stackjax-session``; else another header
+(``x-...-session-id`` and the usual ones), ``metadata.session_id``, ``conversation``,
+``prompt_cache_key``, ``user``, or the trace of ``traceparent``, in this order; else its beginning.
+``--session-source`` and ``--session-header`` choose. Two credentials never share a session. If a
+collector gives every request a trace of its own, leave ``traceparent`` out.
+
+### Running it
+
+Every option may stand in a TOML file, ``stackjax proxy --config proxy.toml``:
+
+```text
+upstream = "http://127.0.0.1:8080/v1"
+policy = "/srv/policy"
+host = "0.0.0.0"
+mode = "canary"
+share = 0.05
+log = "/srv/log/run.jsonl"
+drain = 60            # seconds for answers under way after SIGTERM; then status 0
+keep-alive = 75       # longer than the load balancer's
+read-deadline = 60
+read-timeout = 600
+stream-usage = "governed"   # "always": exact counts in shadow mode too, by one option
+```
+
+``/livez`` says that the process runs, ``/readyz`` that the upstream can be reached (503 if not),
+and ``/healthz`` what is wrong: drift, an upstream that is down, records that were lost. A
+container:
+
+```text
+FROM python:3.12-slim
+RUN pip install --no-cache-dir "stackjax[llm]"
+COPY proxy.toml /srv/proxy.toml
+COPY policy /srv/policy
+USER 1000
+EXPOSE 8090
+HEALTHCHECK CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8090/livez')"
+ENTRYPOINT ["stackjax", "proxy", "--config", "/srv/proxy.toml"]
+```
+
+Give it more than the drain to end: ``docker stop --time 70``, or
+``terminationGracePeriodSeconds``. A systemd unit:
+
+```text
+[Service]
+ExecStart=/srv/venv/bin/stackjax proxy --config /srv/proxy.toml
+EnvironmentFile=/srv/proxy.env
+TimeoutStopSec=70
+Restart=on-failure
+User=stackjax
+
+[Install]
+WantedBy=multi-user.target
+```
+
+With ``STACKJAX_ADMIN_TOKEN`` in the environment, ``POST /stackjax/rollout`` switches the mode,
+``/stackjax/feedback`` takes the quality of a session's last turn, ``/admin/alarms/reset`` lowers
+the alarms and ``/admin/policy/reload`` reads the policy again.
+
 A decision takes 0.37 ms at the median and 0.52 ms at p99 on two cores. With 64 sessions the proxy
 adds 3.1 ms at the median; under saturation, it adds 0.35 s. `experiments/runtime/README.md` has
 measurements under load and faults.

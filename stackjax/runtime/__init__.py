@@ -14,6 +14,8 @@ from stackjax.runtime.chat._request import ChatAdapter, Rewritten
 from stackjax.runtime.gateway._asgi import make_app
 from stackjax.runtime.gateway._client import govern_client
 from stackjax.runtime.gateway._identify import session_scope
+from stackjax.runtime.gateway._relay import Intake
+from stackjax.runtime.gateway._sessions import SessionNames
 from stackjax.runtime.gateway._upstream import Upstream
 from stackjax.runtime.governor._comparison import (
     Comparison,
@@ -59,6 +61,7 @@ __all__ = [
     "DriftChart",
     "Fallback",
     "Governor",
+    "Intake",
     "Limits",
     "Policy",
     "PolicyMismatch",
@@ -68,6 +71,7 @@ __all__ = [
     "Rewritten",
     "Rollout",
     "SessionMetadata",
+    "SessionNames",
     "SessionOutcome",
     "ShadowBounds",
     "ShadowRecord",

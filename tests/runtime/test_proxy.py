@@ -1,7 +1,6 @@
 """The proxy between real sockets; the upstream keeps every byte that it gets."""
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import time
 import urllib.request
 
 import pytest
+from proxy_stand import CHAT, KEY, Stand
 from recording_upstream import (
     RecordingUpstream,
     Reply,
@@ -23,76 +23,11 @@ from recording_upstream import (
     stream,
 )
 
-from stackjax.runtime import Governor, Limits, Rollout, Upstream, make_app
-from stackjax.runtime.gateway._asgi import uvicorn_server
+from stackjax.runtime import Governor, Intake, Limits, Upstream, make_app
 
 for _package in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra llm)")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed (extra llm)")
-
-PATIENT = Limits(deadline=2.0)
-KEY = "sk-verysecretkey123"
-CHAT = {
-    "model": "m",
-    "messages": [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "the first question"},
-        {"role": "assistant", "content": "the first answer"},
-        {"role": "user", "content": "the second question"},
-    ],
-}
-
-
-@contextlib.contextmanager
-def serving(app):
-    """Serves an application on 127.0.0.1 from a thread; yields its address."""
-    server = uvicorn_server(app, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10.0
-    while not server.started:
-        assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(15.0)
-
-
-class Stand:
-    """A governed proxy in front of a recording upstream."""
-
-    def __init__(self, script, policy=None, mode="shadow", *, limits=PATIENT, log=None, **options):
-        self.upstream = RecordingUpstream(script)
-        self.governor = Governor(
-            policy or StubPolicy(), rollout=Rollout(mode), limits=limits, log=log
-        )
-        self._options = options
-
-    def __enter__(self):
-        self.upstream.__enter__()
-        timeouts = {"connect": 2.0, "read": self._options.pop("read", 10.0)}
-        target = Upstream(self.upstream.base_url, **timeouts)
-        self._serving = serving(make_app(self.governor, target, **self._options))
-        self.url = self._serving.__enter__()
-        self.client = httpx.Client(base_url=self.url, timeout=10.0, trust_env=False)
-        return self
-
-    def __exit__(self, *exception):
-        self.client.close()
-        self._serving.__exit__(None, None, None)
-        self.upstream.stop()
-
-    def chat(self, body=None, **headers):
-        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json", **headers}
-        content = json.dumps(CHAT) if body is None else body
-        return self.client.post("/v1/chat/completions", content=content, headers=headers)
-
-    def finished(self, turns=1):
-        value = self.governor.metrics.value
-        arms = ("governed", "untouched")
-        return eventually(lambda: sum(value("turns", a, "answered") for a in arms) >= turns)
 
 
 def fine(received, number):
@@ -180,7 +115,8 @@ def test_what_the_upstream_refuses_is_sent_again_as_it_came():
 def test_streams_pass_chunk_by_chunk_and_are_counted():
     slow = stream("a b c d", usage=True, delay=0.1)
     with Stand(lambda r, n: slow, mode="on") as stand:
-        body = json.dumps({**CHAT, "stream": True})
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        body = json.dumps({**CHAT, **options})
         start, seen, first = time.monotonic(), b"", None
         with stand.client.stream("POST", "/v1/chat/completions", content=body) as answer:
             assert answer.headers["content-type"] == "text/event-stream"
@@ -288,10 +224,9 @@ def test_a_client_that_leaves_frees_the_upstream():
         assert stand.client.get("/healthz").status_code == 200
 
 
-def test_large_bodies_pass_untouched_and_too_large_ones_are_refused(monkeypatch):
-    monkeypatch.setattr("stackjax.runtime.gateway._relay.MAX_REQUEST", 3_000_000)
+def test_large_bodies_pass_untouched_and_too_large_ones_are_refused():
     big = json.dumps({**CHAT, "user": "x" * 2_000_000}).encode()
-    with Stand(fine, mode="on") as stand:
+    with Stand(fine, mode="on", intake=Intake(body_limit=3_000_000)) as stand:
         assert stand.chat(big, **{"x-stackjax-session": "s"}).status_code == 200
         assert stand.upstream.received[0].body == big
         assert stand.finished()

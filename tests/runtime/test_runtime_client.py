@@ -113,12 +113,13 @@ def test_governed_calls_of_every_kind():
         completions = both.governed.chat.completions
         with session_scope("s", task="simple_qa"):
             assert completions.create(**CHAT).choices[0].message.content == "ok"
-        assert [m["content"] for m in both.sent()["messages"]] == ["Answer briefly.", "three"]
+        assert [m["content"] for m in both.sent()["messages"]] == ["three\n\nAnswer briefly."]
         made = completions.create(**CHAT, tools=TOOLS)
         assert made.choices[0].message.tool_calls[0].function.name == "f"
         assert "tool_choice" not in both.sent(), "an agent keeps its tools"
         text = [c.choices[0].delta.content for c in completions.create(**CHAT, stream=True)]
-        assert text[:3] == ["a", "b", "c"] and "stream_options" not in both.sent()
+        assert text == ["a", "b", "c", None], "the counts that were asked for are taken out"
+        assert both.sent()["stream_options"] == {"include_usage": True}
         with completions.create(**CHAT, stream=True) as entered:
             next(iter(entered))
         assert completions.parse(**CHAT).choices[0].message.content == "ok"
@@ -199,12 +200,14 @@ def test_a_chat_that_holds_an_answer_as_it_came_is_governed():
     with Clients("on") as both:
         answer = both.plain.chat.completions.create(**CHAT, tools=TOOLS).choices[0].message
         result = {"role": "tool", "tool_call_id": "1", "content": "4"}
-        chat = [*CHAT["messages"], answer, result, {"role": "user", "content": "four"}]
+        said = {"role": "assistant", "content": "word " * 100}  # long enough to pay for a style
+        chat = [*CHAT["messages"], answer, result, said, {"role": "user", "content": "four"}]
         both.governor.policy = StubPolicy((1.0, 0.0, 1.0))
         for client in (both.plain, both.governed):
             client.chat.completions.create(model="m", messages=chat)
         plain, governed = (both.sent(n)["messages"] for n in (1, 2))
-        assert governed == [{"role": "system", "content": "Answer briefly."}, *plain]
+        styled = {"role": "user", "content": "one\n\nAnswer briefly."}
+        assert governed == [styled, *plain[1:]]
         assert chat[3] is answer, "the caller's list is the caller's"
 
 
@@ -254,7 +257,8 @@ def test_other_things_are_refused():
 
 def test_what_was_not_counted_is_estimated_from_what_was_sent():
     long = {**CHAT, "messages": [*CHAT["messages"][:2], {"role": "user", "content": "w " * 50}]}
-    with Clients("on") as both:
+    uncounting = lambda r, n: stream("a b c") if b"stream" in r.body else Reply(completion())
+    with Clients("on", script=uncounting) as both:
         seen = []
         book = both.governor.observe
 
@@ -265,5 +269,6 @@ def test_what_was_not_counted_is_estimated_from_what_was_sent():
         both.governor.observe = observe
         both.plain.chat.completions.create(**long)
         list(both.governed.chat.completions.create(**long, stream=True))
-        assert seen[0].prompt_tokens == 76 and not seen[0].exact  # "Answer briefly.", 50 words
+        # 50 words, and 2 of "Answer briefly."
+        assert seen[0].prompt_tokens == round(1.35 * 54) and not seen[0].exact
         assert both.governor.metrics.saved_tokens == 0, "an estimate is no saving"

@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from stackjax.runtime.chat._messages import (
     grammar_error,
     split_turns,
 )
-from stackjax.runtime.chat._request import ChatAdapter, with_style
+from stackjax.runtime.chat._request import ChatAdapter
 from stackjax.runtime.chat._usage import AnswerReader, usage_of
+from stackjax.runtime.chat._wire_chat import with_style
 from stackjax.runtime.gateway._identify import (
     guess_task,
     identify_session,
@@ -140,12 +142,16 @@ def test_what_breaks_the_grammar_is_named_and_left_alone(messages):
 
 def test_tool_budget():
     tools = {"tools": [{"type": "function"}]}
-    adapter = ChatAdapter(tool_calls=2)
     two = [user(), calls("1", "2"), result("1"), result("2")]
-    choice = lambda body, u: adapter.rewrite(body, (1.0, 1.0, u)).body.get("tool_choice")
+    limited = ChatAdapter(tool_calls=2)
+    choice = lambda body, u, adapter=limited: adapter.rewrite(body, (1.0, 1.0, u)).body.get(
+        "tool_choice"
+    )
     assert choice({"messages": two, **tools}, 0.5) == "none"
     assert choice({"messages": two[:1], **tools}, 0.5) is None
-    assert choice({"messages": two[:1], **tools}, 0.0) == "none"
+    one = [user(), calls("1"), result("1")]
+    assert choice({"messages": one, **tools}, 0.0) == "none"
+    assert choice({"messages": one, **tools}, 0.5) is None
     assert choice({"messages": two, **tools}, 1.0) is None
     assert choice({"messages": [*two, answer(), user()], **tools}, 0.5) is None, (
         "a turn's own calls"
@@ -155,12 +161,30 @@ def test_tool_budget():
     assert choice({"messages": two}, 0.0) is None
 
 
-def test_style_goes_into_the_last_leading_system_message():
-    assert with_style([user()], "Short.")[0] == {"role": "system", "content": "Short."}
-    styled = with_style([dict(SYSTEM), {"role": "developer", "content": ""}, user()], "Short.")
+def test_an_agent_keeps_its_tools_at_every_level():
+    tools = {"tools": [{"type": "function"}]}
+    many = [user()]
+    for number in range(40):
+        many += [calls(str(number)), result(str(number))]
+    for u in (0.0, 0.5, 1.0):
+        for messages in (many[:1], many):
+            body = {"messages": messages, **tools}
+            assert ChatAdapter().rewrite(body, (1.0, 1.0, u)).body is body
+    ends = ChatAdapter(without_tools=True).rewrite({"messages": [user()], **tools}, (1.0, 1.0, 0.0))
+    assert ends.body["tool_choice"] == "none" and ends.body["tools"] is tools["tools"]
+
+
+def test_a_style_ends_a_text_that_is_there_and_is_never_a_message_of_its_own():
+    styled_as: Any = with_style
+    chat = [user("first"), answer(), user("second")]
+    assert [m["content"] for m in styled_as(chat, "Short.")] == [
+        "first\n\nShort.", "answer", "second",
+    ]  # fmt: skip
+    assert with_style([answer()], "Short.") is None
+    styled = styled_as([dict(SYSTEM), {"role": "developer", "content": ""}, user()], "Short.")
     assert [m["content"] for m in styled] == ["rules", "Short.", "question"]
     parts = [{"role": "system", "content": [{"type": "text", "text": "x"}]}, user()]
-    assert with_style(parts, "Short.")[0]["content"][1] == {"type": "text", "text": "Short."}
+    assert styled_as(parts, "Short.")[0]["content"][1] == {"type": "text", "text": "Short."}
     assert len(parts[0]["content"]) == 1
     with pytest.raises(ValueError, match="styles"):
         ChatAdapter(styles={0.0: "x"})
@@ -174,7 +198,7 @@ def test_metadata_of_a_request():
     body = {"messages": CHAT}
     found = identify_session(body, {})
     assert found.earlier_turns == 2 and found.task == "simple_qa"
-    assert found.context_tokens == estimate_tokens(CHAT[1:6] + CHAT[6:8])
+    assert found.context_tokens == estimate_tokens(CHAT) - estimate_tokens([user("c")])
     longer = identify_session({"messages": [*CHAT, answer(), user("d")]}, {})
     assert longer.identifier == found.identifier, "a conversation is known by its beginning"
     assert identify_session({"messages": CHAT, "user": "u"}, {}).identifier != found.identifier

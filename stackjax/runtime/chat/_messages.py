@@ -6,12 +6,13 @@ result of each call, and by nothing else before that; a tool's result stands now
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stackjax._arrays.arguments import check_within
 from stackjax.agents.executor._session import TOKENS_PER_WORD
+from stackjax.runtime.chat._compaction import due
+from stackjax.runtime.chat._wire import count_words, split_roles, text_in
 
 STANDING = ("system", "developer")
 ROLES = (*STANDING, "user", "assistant", "tool")
@@ -58,26 +59,15 @@ def grammar_error(messages: Any) -> str | None:
 
 
 def split_turns(messages: Sequence[Message]) -> list[list[int]]:
-    """The positions of the messages of each turn, oldest first; standing messages are in none.
-
-    A turn begins with a user's message, or several in a row, and holds all that the agent did in
-    answer. What precedes the first user's message is a turn of its own.
-    """
-    turns: list[list[int]] = []
-    before = None
-    for position, message in enumerate(messages):
-        role = message["role"]
-        if role in STANDING:
-            continue
-        if not turns or (role == "user" and before != "user"):
-            turns.append([])
-        turns[-1].append(position)
-        before = role
-    return turns
+    """The positions of the messages of each turn, see `split_roles`; standing ones are in none."""
+    return split_roles("standing" if m["role"] in STANDING else m["role"] for m in messages)
 
 
 def compact(messages: list[Any], share: float) -> list[Any]:
-    """Drops old turns: keeps the newest turn and the newest ``ceil(share * n)`` of n before it.
+    """Drops old turns: keeps the newest turn and at least ``ceil(share * n)`` of n before it.
+
+    For a share above 0 the number of dropped turns is 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: while a
+    session grows the beginning of its requests then changes rarely, and a provider's cache holds.
 
     System and developer messages stay where they are. Whole turns go, so that a tool call and its
     result stay together or go together, and what was well-formed stays so. A list that breaks the
@@ -104,7 +94,7 @@ def compact(messages: list[Any], share: float) -> list[Any]:
         return messages
     turns = split_turns(messages)
     older = turns[:-1]
-    drop = len(older) - math.ceil(share * len(older))
+    drop = due(len(older), share)
     if drop == 0:
         return messages
     gone = {position for turn in older[:drop] for position in turn}
@@ -113,13 +103,7 @@ def compact(messages: list[Any], share: float) -> list[Any]:
 
 def text_of(message: Message) -> str:
     """The text of a message's content, whether a string or parts."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        return " ".join(part for part in parts if isinstance(part, str))
-    return ""
+    return text_in(message.get("content"))
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
@@ -127,8 +111,4 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
 
     Text with few spaces counts at least one word for eight characters.
     """
-    words = 0
-    for message in messages:
-        text = text_of(message)
-        words += 2 + max(len(text.split()), len(text) // 8)
-    return round(words * TOKENS_PER_WORD)
+    return round(sum(2 + count_words(text_of(m)) for m in messages) * TOKENS_PER_WORD)

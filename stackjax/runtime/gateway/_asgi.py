@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
-import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
 
+from stackjax._arrays.arguments import check_type
+from stackjax.runtime.gateway._admin import Admin
 from stackjax.runtime.gateway._identify import checked_defaults
-from stackjax.runtime.gateway._relay import Relay
+from stackjax.runtime.gateway._protocols import patient_protocol
+from stackjax.runtime.gateway._relay import DEFAULT_INTAKE, Intake, Relay
 from stackjax.runtime.gateway._upstream import Upstream
 from stackjax.runtime.governor._governor import Governor
-from stackjax.runtime.policy._rollout import Rollout
 
 NEEDS = "The proxy needs more packages: `pip install starlette uvicorn httpx prometheus-client`."
 
@@ -24,21 +24,27 @@ def make_app(
     defaults: Mapping[str, Any] | None = None,
     admin_token: str | None = None,
     connections: int = 2048,
+    intake: Intake = DEFAULT_INTAKE,
+    reload: Callable[[], Any] | None = None,
 ) -> Any:
-    """A Starlette application that governs an OpenAI-compatible server.
+    """A Starlette application that governs an OpenAI-compatible or Anthropic-compatible server.
 
-    ============================  ==============================================================
-    path                          what it does
-    ============================  ==============================================================
-    ``/v1/...``                   goes to the upstream; chat completions are governed
-    ``GET /healthz``              the governor's health: 200 while requests are served, degraded
-                                  or not
-    ``GET /metrics``              Prometheus metrics
-    ``POST /stackjax/rollout``    switches the mode: ``{"mode": "canary", "share": 0.1}``
-    ``POST /stackjax/feedback``   tells a turn's quality: ``{"session": "...", "quality": 1}``
-    ============================  ==============================================================
+    ===============================  ===========================================================
+    path                             what it does
+    ===============================  ===========================================================
+    ``/v1/...``, ``/openai/...``     goes to the upstream; chat completions, responses and messages
+                                     are governed
+    ``GET /livez``                   200 while the process runs
+    ``GET /readyz``                  200 if the upstream can be reached, else 503
+    ``GET /healthz``                 the governor's health, 200 whatever it says
+    ``GET /metrics``                 Prometheus metrics
+    ``POST /stackjax/rollout``       switches the mode: ``{"mode": "canary", "share": 0.1}``
+    ``POST /stackjax/feedback``      tells a turn's quality: ``{"session": "...", "quality": 1}``
+    ``POST /admin/alarms/reset``     lowers the alarms
+    ``POST /admin/policy/reload``    reads the policy again
+    ===============================  ===========================================================
 
-    The last two need ``Authorization: Bearer <admin_token>`` and do not exist without a token.
+    The last four need ``Authorization: Bearer <admin_token>`` and do not exist without a token.
 
     Args:
       governor: The governor; closed with the application.
@@ -46,10 +52,12 @@ def make_app(
       defaults: Session metadata for requests that do not tell them.
       admin_token: Secret of the switching endpoints; None for none.
       connections: Connections to the upstream at most.
+      intake: How requests are taken in: limits, deadlines, names of sessions.
+      reload: Reads the policy again, for ``/admin/policy/reload``.
 
     Raises:
       ImportError: If starlette or httpx is not installed.
-      TypeError: If a default is no field of `SessionMetadata`.
+      TypeError: If a default is no field of `SessionMetadata`, or the intake no `Intake`.
       ValueError: If the token is empty, or the default task type unknown.
 
     Example:
@@ -69,21 +77,25 @@ def make_app(
         raise ValueError(
             "`admin_token` must be a text, or None for no switching endpoints; got an empty one."
         )
-    relay = Relay(governor, upstream, checked_defaults(defaults))
+    check_type("intake", intake, Intake, "an Intake")
+    relay = Relay(governor, upstream, checked_defaults(defaults), intake=intake)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncGenerator[None]:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=256)
-        timeout = httpx.Timeout(upstream.read, connect=upstream.connect, pool=upstream.connect)
+        timeout = httpx.Timeout(upstream.read, connect=upstream.connect, pool=upstream.pool)
+        transport = httpx.AsyncHTTPTransport(limits=limits, retries=1, trust_env=False)
         async with httpx.AsyncClient(
-            limits=limits, timeout=timeout, trust_env=False, follow_redirects=False
+            transport=transport, timeout=timeout, trust_env=False, follow_redirects=False
         ) as client:
             relay.client = client
             yield
         governor.close()
 
-    admin = _Admin(governor, admin_token)
+    admin = Admin(relay, admin_token, reload)
     routes = [
+        Route("/livez", admin.alive, methods=["GET"]),
+        Route("/readyz", admin.ready, methods=["GET"]),
         Route("/healthz", admin.health, methods=["GET"]),
         Route("/metrics", admin.metrics, methods=["GET"]),
     ]
@@ -91,72 +103,39 @@ def make_app(
         routes += [
             Route("/stackjax/rollout", admin.rollout, methods=["POST"]),
             Route("/stackjax/feedback", admin.feedback, methods=["POST"]),
+            Route("/admin/alarms/reset", admin.reset_alarms, methods=["POST"]),
+            Route("/admin/policy/reload", admin.reload_policy, methods=["POST"]),
         ]
     app = Starlette(routes=routes, lifespan=lifespan)
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
-        inner = scope["type"] != "lifespan" and scope["path"].startswith("/v1/")
+        inner = scope["type"] != "lifespan" and scope["path"].startswith(("/v1/", "/openai/"))
         await (relay if inner else app)(scope, receive, send)
 
     return serve
 
 
-class _Admin:
-    """The proxy's own endpoints."""
-
-    def __init__(self, governor: Governor, token: str | None) -> None:
-        self._governor, self._token = governor, token
-
-    async def health(self, request: Any) -> Any:
-        from starlette.responses import JSONResponse
-
-        return JSONResponse(self._governor.health())
-
-    async def metrics(self, request: Any) -> Any:
-        from starlette.responses import Response
-
-        governor = self._governor
-        gauges = {f"drift_alarm_{name}": 0.0 for name in governor.observer.charts}
-        gauges |= {f"drift_alarm_{name}": 1.0 for name in governor.observer.drifting}
-        gauges["sessions"] = len(governor.ledger)
-        gauges["calibration_age_seconds"] = governor.policy.calibration.age()
-        text = governor.metrics.prometheus(gauges)
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def rollout(self, request: Any) -> Any:
-        def switch(data: Mapping[str, Any]) -> dict[str, Any]:
-            self._governor.set_rollout(Rollout(**data))
-            return {"rollout": self._governor.rollout.label}
-
-        return await self._change(request, switch)
-
-    async def feedback(self, request: Any) -> Any:
-        def rate(data: Mapping[str, Any]) -> dict[str, Any]:
-            if set(data) != {"session", "quality"} or not isinstance(data["session"], str):
-                raise ValueError('The body must be {"session": text, "quality": number in [0, 1]}.')
-            return {"known": self._governor.feedback(data["session"], data["quality"])}
-
-        return await self._change(request, rate)
-
-    async def _change(self, request: Any, change: Any) -> Any:
-        from starlette.responses import JSONResponse
-
-        given = request.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
-            return JSONResponse({"error": "unauthorized"}, status_code=401)
-        try:
-            if int(request.headers.get("content-length", 0)) > 10_000:
-                raise ValueError("The body must be at most 10,000 bytes.")
-            data = json.loads(await request.body())
-            if not isinstance(data, dict):
-                raise ValueError("The body must be a JSON object.")
-            return JSONResponse(change(data))
-        except (ValueError, TypeError) as error:
-            return JSONResponse({"error": str(error)[:200]}, status_code=400)
-
-
-def uvicorn_server(app: Any, host: str, port: int) -> Any:
+def uvicorn_server(
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    drain: float = 60.0,
+    keep_alive: float = 75.0,
+    read_deadline: float = 60.0,
+) -> Any:
     """A `uvicorn.Server` with the settings that a proxy needs.
+
+    SIGTERM and SIGINT end it: no new connection is taken, answers that are under way are finished,
+    the application is shut down, and `run` returns.
+
+    Args:
+      app: The application.
+      host: Address to listen on.
+      port: Port to listen on.
+      drain: Seconds that answers under way may take after a signal; then they are cut.
+      keep_alive: Seconds that an idle connection stays open: longer than a load balancer's.
+      read_deadline: Seconds in which a request's head must arrive.
 
     Raises:
       ImportError: If uvicorn is not installed.
@@ -165,10 +144,21 @@ def uvicorn_server(app: Any, host: str, port: int) -> Any:
         import uvicorn
     except ImportError as error:
         raise ImportError(NEEDS) from error
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None]:
+            # uvicorn raises the signal again once it is done: the process would end by it and not
+            # with status 0, as one does that was told to end and did.
+            with super().capture_signals():
+                yield
+                self._captured_signals.clear()
+
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=patient_protocol(read_deadline),
         log_level="critical",
         log_config=None,  # the process's own logging stays as it is
         access_log=False,
@@ -176,6 +166,7 @@ def uvicorn_server(app: Any, host: str, port: int) -> Any:
         date_header=False,
         backlog=4096,
         ws="none",
-        timeout_graceful_shutdown=5,
+        timeout_keep_alive=keep_alive,  # pyright: ignore[reportArgumentType]
+        timeout_graceful_shutdown=drain,  # pyright: ignore[reportArgumentType]
     )
-    return uvicorn.Server(config)
+    return Server(config)

@@ -1,17 +1,22 @@
-"""Between a chat request and the governor: shared by the client's wrapper and the proxy."""
+"""Between a request and the governor: shared by the client's wrapper and the proxy."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import json
-import time
+import math
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Any, NamedTuple
 
-from stackjax.runtime.chat._messages import estimate_tokens, grammar_error
+from stackjax.runtime.chat._asked_usage import with_usage_asked
+from stackjax.runtime.chat._request import ChatAdapter, Rewritten
+from stackjax.runtime.chat._wire import Wire, request_tokens
+from stackjax.runtime.chat._wire_chat import CHAT
 from stackjax.runtime.gateway._identify import identify_session
+from stackjax.runtime.gateway._memory import Memory
+from stackjax.runtime.gateway._sessions import SessionNames, scoped_name
 from stackjax.runtime.governor._deadline import DeadlineExceeded
 from stackjax.runtime.governor._governor import Governor
 from stackjax.runtime.governor._metadata import SessionMetadata
@@ -19,7 +24,7 @@ from stackjax.runtime.governor._observer import Usage
 from stackjax.runtime.policy._decision import Fallback, TurnDecision
 
 MAX_BODY = 1 << 20
-"""Bytes of a request body above which it is not read: reading alone would break the deadline."""
+"""Bytes of a request body above which it is not read."""
 
 
 class Plan(NamedTuple):
@@ -32,6 +37,8 @@ class Plan(NamedTuple):
       changes: What differs.
       estimates: Estimated prompt tokens of the request as it came, and of what is sent.
       model: Model's name in the request.
+      asked: Whether the stream's counts are asked for, which the client did not.
+      identifier: The session's.
     """
 
     decision: TurnDecision | None
@@ -40,6 +47,36 @@ class Plan(NamedTuple):
     changes: tuple[str, ...] = ()
     estimates: tuple[int, int] = (0, 0)
     model: str = ""
+    asked: bool = False
+    identifier: str = ""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the request is not sent at all, None if it is."""
+        governed = self.decision is not None and self.decision.arm == "governed"
+        return getattr(self.decision, "refusal", None) if governed else None
+
+
+class Caller(NamedTuple):
+    """Who asks, and in which format.
+
+    Attributes:
+      wire: The request's format.
+      credential: A digest of the credential.
+      headers: The request's headers by lower-case name.
+      names: Where a session's name is looked for.
+      usage: Whether counts are asked for in streams: ``"governed"``, in modes that govern,
+        ``"always"`` or ``"never"``.
+    """
+
+    wire: Wire = CHAT
+    credential: str = ""
+    headers: Mapping[str, str] = {}
+    names: SessionNames = SessionNames()
+    usage: str = "governed"
+
+
+ANYONE = Caller()
 
 
 class Turn:
@@ -49,6 +86,8 @@ class Turn:
       governor: The governor.
       told: Metadata that the agent told.
       defaults: Metadata for what it did not tell.
+      caller: Who asks, and in which format.
+      memory: What earlier answers said; None for none.
     """
 
     def __init__(
@@ -56,8 +95,12 @@ class Turn:
         governor: Governor,
         told: Mapping[str, Any],
         defaults: Mapping[str, Any] | None = None,
+        *,
+        caller: Caller = ANYONE,
+        memory: Memory | None = None,
     ) -> None:
         self.governor, self._told, self._defaults = governor, told, defaults
+        self.caller, self.memory = caller, memory or Memory()
         self.plan = Plan(None)
         self._future: futures.Future[Plan] | None = None
         self._fallback: Fallback | None = None
@@ -76,15 +119,15 @@ class Turn:
     def begin(self, request: Mapping[str, Any] | bytes) -> None:
         """Starts planning and does not wait: the request goes as it came."""
         try:
-            self._future = self.governor.worker.submit(lambda: self._make(request))
+            self._future = self.governor.rewriter.submit(lambda: self._make(request))
         except DeadlineExceeded as late:
             self._fallback = Fallback("deadline", str(late))
 
     def wait(self, request: Mapping[str, Any] | bytes) -> Plan:
-        """Plans within the deadline."""
+        """Plans within the deadlines: that of the decision, and that of reading and rewriting."""
         self.begin(request)
         if self._future is not None:
-            futures.wait([self._future], self.governor.limits.deadline)
+            futures.wait([self._future], self._patience)
             self._take()
         return self.plan
 
@@ -93,9 +136,15 @@ class Turn:
         self.begin(request)
         if self._future is not None:
             wrapped = asyncio.wrap_future(self._future)
-            await asyncio.wait([wrapped], timeout=self.governor.limits.deadline)
+            await asyncio.wait([wrapped], timeout=self._patience)
             self._take()
         return self.plan
+
+    def ready(self) -> Plan:
+        """The plan if it is made by now, without waiting: in shadow mode nobody waits for it."""
+        future = self._future
+        made = future is not None and future.done() and not future.cancelled()
+        return future.result() if future is not None and made else self.plan
 
     def _take(self) -> None:
         """The plan if it is ready; else it is given up, and skipped if it has not begun."""
@@ -109,56 +158,115 @@ class Turn:
             future.cancel()
 
     @property
+    def _patience(self) -> float:
+        return self.governor.limits.deadline + self.governor.limits.rewrite_deadline
+
+    @property
     def _late(self) -> str:
-        return f"not done in {1e3 * self.governor.limits.deadline:g} ms"
+        return f"not done in {1e3 * self._patience:g} ms"
 
     def _make(self, request: Mapping[str, Any] | bytes) -> Plan:
-        """The plan, in the worker's thread. Whatever goes wrong is a fallback."""
-        start = time.perf_counter()
+        """The plan, in a thread for rewriting. Whatever goes wrong is a fallback."""
         try:
-            plan = self._read(request)
+            return self._read(request)
         except Exception as error:
-            plan = self._unread("controller_error", type(error).__name__)
-        if plan.decision is None:
-            return plan
-        seconds = time.perf_counter() - start
-        return plan._replace(decision=dataclasses.replace(plan.decision, seconds=seconds))
+            return self._unread("controller_error", type(error).__name__)
+
+    def _decided(self, session: SessionMetadata) -> TurnDecision:
+        """The decision, from the thread for decisions and within their deadline.
+
+        Nobody waits for one in shadow mode: it takes as long as it takes, and is booked as late.
+        """
+        governor = self.governor
+        try:
+            if self.shadow:
+                return governor.worker.submit(lambda: governor.judge(session)).result()
+            return governor.worker.run(lambda: governor.judge(session))
+        except DeadlineExceeded as late:
+            return governor.without(session, Fallback("deadline", str(late)))
 
     def _read(self, request: Mapping[str, Any] | bytes) -> Plan:
-        governor = self.governor
+        wire = self.caller.wire
         try:
             if isinstance(request, bytes) and len(request) > MAX_BODY:
                 return self._unread("too_large")
-            body = json.loads(request) if isinstance(request, bytes) else request
-            error = grammar_error(body.get("messages"))
+            body = read_json(request) if isinstance(request, bytes) else request
+            error = wire.error(body)
             if error is not None:
                 return self._unread("malformed_body", error)
-            session = identify_session(body, self._told, self._defaults)
+            model = body.get("model")
+            plan = Plan(None, model=model if isinstance(model, str) else "")
+            session = self._session(body, plan.model)
+            came = request_tokens(wire, body)
         except Exception as error:
             return self._unread("malformed_body", type(error).__name__)
-        decision = governor.judge(session)
-        model = body.get("model")
-        estimate = estimate_tokens(body["messages"])
-        plan = Plan(
-            decision,
-            estimates=(estimate, estimate),
-            model=model if isinstance(model, str) else "",
+        decision = self._decided(session)
+        plan = plan._replace(
+            decision=decision, estimates=(came, came), identifier=session.identifier
         )
-        if decision.response is None:
+        if plan.refusal is not None:
             return plan
+        made, encoded = Rewritten(body, body, (), 0), None
+        asked = None if self.memory.refuses_usage(plan.model) else self._asked(body)
         try:
-            made = governor.adapter.rewrite(body, decision.response)
-            if not made.changes:
-                return plan
-            encoded = json.dumps(made.body).encode() if isinstance(request, bytes) else None
+            if decision.response is not None:
+                made = self._rewritten(body, decision.response, plan.model)
+            asked = asked and with_usage_asked(made.body)
+            sent = made.body if asked is None else asked
+            if isinstance(request, bytes) and sent is not body:
+                encoded = json.dumps(sent, allow_nan=False).encode()
         except Exception as error:
             fallback = Fallback("rewrite_error", type(error).__name__)
             decision = dataclasses.replace(decision, response=None, fallback=fallback)
             return plan._replace(decision=decision)
-        estimates = estimate, estimate_tokens(made.body["messages"])
+        if sent is body:
+            return plan
         return plan._replace(
-            body=made.body, encoded=encoded, changes=made.changes, estimates=estimates
+            body=sent,
+            encoded=encoded,
+            changes=made.changes,
+            estimates=(came, request_tokens(wire, made.body)),
+            asked=asked is not None,
         )
+
+    def _asked(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The body with the counts of its stream asked for; None where they are not to be."""
+        wanted = self.caller.usage
+        if wanted == "never" or (wanted == "governed" and self.shadow):
+            return None
+        return with_usage_asked(body) if self.caller.wire is CHAT else None
+
+    def _rewritten(
+        self, body: Mapping[str, Any], response: tuple[float, float, float], model: str
+    ) -> Rewritten:
+        adapter: Any = self.governor.adapter
+        if isinstance(adapter, ChatAdapter):
+            answer = self.memory.answer(model)
+            return adapter.rewrite(body, response, wire=self.caller.wire, answer=answer)
+        if self.caller.wire is CHAT:
+            return adapter.rewrite(body, response)
+        return Rewritten(body, body, (), 0)
+
+    def _session(self, body: Mapping[str, Any], model: str) -> SessionMetadata:
+        """The session's metadata, under the name that the client gives it somewhere."""
+        caller, told = self.caller, dict(self._told)
+        if not told.get("identifier"):
+            found = caller.names.find(caller.headers, body)
+            previous = body.get("previous_response_id")
+            known = None
+            if isinstance(previous, str) and caller.wire is not CHAT:
+                known = self.memory.sessions.get((caller.credential, previous))
+            if found is not None and (known is None or found[0] == "header"):
+                known = scoped_name(caller.credential, *found)
+                self.memory.sessions.put(("told", found[1]), known)
+            told["identifier"] = known
+        made = identify_session(
+            body, told, self._defaults, wire=caller.wire, credential=caller.credential
+        )
+        scale = self.memory.scale(made.identifier, model)
+        if scale == 1.0 or "context_tokens" in told or "context_tokens" in (self._defaults or {}):
+            return made
+        return dataclasses.replace(made, context_tokens=round((made.context_tokens or 0) * scale))
 
     def _unread(self, code: str, detail: str = "") -> Plan:
         """A plan for a request that was not understood."""
@@ -173,10 +281,37 @@ class Turn:
         decision = self.governor.without(SessionMetadata(identifier), self._fallback)
         return dataclasses.replace(decision, response=None)
 
+    @property
+    def asked(self) -> bool:
+        """Whether what was sent asks for counts that the client did not ask for."""
+        return self.plan.asked and not self._rejected
+
+    @property
+    def sent(self) -> bool:
+        """Whether the plan was carried out."""
+        return self.plan.decision is not None and not (self._rejected and self.plan.changes)
+
+    @property
+    def fallback_code(self) -> str | None:
+        """Why the policy was not followed, as far as it is known by now."""
+        if self._rejected and self.plan.changes:
+            return "upstream_rejected"
+        decision = self.ready().decision
+        found = self._fallback or (None if decision is None else decision.fallback)
+        return None if found is None else found.code
+
     def rejected(self) -> None:
         """The upstream refused the rewritten request; the original goes instead."""
+        if self.plan.asked:
+            self.memory.refused_usage(self.plan.model)
         self._rejected = True
         self.governor.metrics.count("rejected_rewrites")
+
+    def refused(self) -> None:
+        """Counts a decision whose request is not sent, which is no turn of its session."""
+        decision = self.plan.decision
+        if decision is not None:
+            self.governor.counted(decision, decision.seconds)
 
     def finish(self, usage: Usage) -> None:
         """Books the turn: the decision, or why there is none, and what it took; never raises.
@@ -207,9 +342,9 @@ class Turn:
                 governor.metrics.count("fallbacks", self._fallback.code)
             return
         fallback = self._fallback or decision.fallback
-        if self._rejected:
+        sent = self.sent
+        if self._rejected and plan.changes:
             fallback = Fallback("upstream_rejected")
-        sent = self.plan.decision is not None and not self._rejected
         if not sent and fallback is None and decision.seconds > governor.limits.deadline:
             fallback = Fallback("deadline", f"took {1e3 * decision.seconds:.1f} ms")
         decision = dataclasses.replace(decision, fallback=fallback)
@@ -222,4 +357,34 @@ class Turn:
         usage = dataclasses.replace(
             usage, applied=sent, model=usage.model or plan.model, estimates=estimates
         )
+        if usage.exact and usage.failure is None:
+            plain = not (sent and "style" in self.plan.changes) and usage.tool_calls == 0
+            self.memory.counted(
+                plan.identifier,
+                plan.model,
+                plan.estimates[sent],
+                usage.prompt_tokens,
+                usage.completion_tokens if plain else None,
+            )
         governor.observe(decision, usage)
+
+
+def read_json(text: bytes) -> Any:
+    """JSON as the standard has it: no NaN, and no number that is larger than a float can be.
+
+    Python reads both and would write what no server reads.
+
+    Raises:
+      ValueError: If it is none.
+    """
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError("a number is not finite")
+        return value
+
+    def refused(name: str) -> float:
+        raise ValueError(f"{name} is no number of JSON")
+
+    return json.loads(text, parse_float=finite, parse_constant=refused)

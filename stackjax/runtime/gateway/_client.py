@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from stackjax.runtime.chat._usage import tool_calls_of, usage_of
-from stackjax.runtime.gateway._bridge import Turn
+from stackjax.runtime.chat._usage import counts_of, tool_calls_of
+from stackjax.runtime.gateway._bridge import Caller, Turn
 from stackjax.runtime.gateway._identify import checked_defaults, scoped, told_by_headers
-from stackjax.runtime.gateway._streams import failed_usage, watch_stream
+from stackjax.runtime.gateway._memory import Memory
+from stackjax.runtime.gateway._streams import failed_usage, usage_from, watch_stream
 from stackjax.runtime.governor._governor import Governor
-from stackjax.runtime.governor._observer import Usage
 
 C = TypeVar("C")
 
-REFUSALS = (400, 404, 413, 422)
-"""Statuses upon which a rewritten request is sent again as it came."""
+REFUSALS = (400, 404, 413, 415, 422, 500, 501)
+"""Statuses upon which a rewritten request is sent again as it came. Some servers answer 500 to a
+message or an option that they do not expect."""
 
 
 def govern_client(client: C, governor: Governor, *, defaults: Mapping[str, Any] | None = None) -> C:
@@ -87,7 +88,7 @@ def _chat_type(is_async: bool, governor: Governor, defaults: dict[str, Any]) -> 
     from openai.resources.chat.chat import AsyncChat, Chat
     from openai.resources.chat.completions import AsyncCompletions, Completions
 
-    start = functools.partial(_start, governor, defaults)
+    start = functools.partial(_start, governor, defaults, Memory())
 
     class GovernedCompletions(Completions):
         def create(self, **arguments: Any) -> Any:  # pyright: ignore
@@ -115,11 +116,12 @@ _Begin = Callable[[dict[str, Any]], tuple[Turn, dict[str, Any]]]
 
 
 def _start(
-    governor: Governor, defaults: Mapping[str, Any], arguments: dict[str, Any]
+    governor: Governor, defaults: Mapping[str, Any], memory: Memory, arguments: dict[str, Any]
 ) -> tuple[Turn, dict[str, Any]]:
     """A turn for a call; our own headers stay here."""
     told = scoped()
     headers = arguments.get("extra_headers")
+    lowered: dict[str, str] = {}
     if isinstance(headers, Mapping):
         lowered = {str(k).lower(): v for k, v in headers.items() if isinstance(v, str)}
         named = told_by_headers(lowered)
@@ -127,9 +129,12 @@ def _start(
             told |= named
             rest = {k: v for k, v in headers.items() if not str(k).lower().startswith(_OURS)}
             arguments = {**arguments, "extra_headers": rest}
-    return Turn(governor, told, defaults), arguments
+    # A raw answer is handed on unread: no chunk could be taken out of its stream.
+    caller = Caller(headers=lowered, usage="never" if _RAW in lowered else "governed")
+    return Turn(governor, told, defaults, caller=caller, memory=memory), arguments
 
 
+_RAW = "x-stainless-raw-response"
 _OURS = "x-stackjax-"
 
 
@@ -171,7 +176,9 @@ def _call(start: _Begin, send: Callable[..., Any], arguments: dict[str, Any]) ->
     if turn.shadow:
         turn.begin(given)
     else:
-        sent = _merged(arguments, turn.wait(given).body)
+        plan = turn.wait(given)
+        _check_refusal(turn)
+        sent = _merged(arguments, plan.body)
     began = time.perf_counter()
     try:
         try:
@@ -197,7 +204,9 @@ async def _acall(start: _Begin, send: Callable[..., Any], arguments: dict[str, A
     if turn.shadow:
         turn.begin(given)
     else:
-        sent = _merged(arguments, (await turn.await_plan(given)).body)
+        plan = await turn.await_plan(given)
+        _check_refusal(turn)
+        sent = _merged(arguments, plan.body)
     began = time.perf_counter()
     try:
         try:
@@ -217,8 +226,23 @@ def _merged(arguments: dict[str, Any], body: Mapping[str, Any] | None) -> dict[s
     """The caller's arguments with what the plan changed; the same object if it changed nothing."""
     if body is None:
         return arguments
-    changed = {k: body[k] for k in ("messages", "tool_choice") if k in body}
+    changed = {k: body[k] for k in ("messages", "tool_choice", "stream_options") if k in body}
     return {**arguments, **changed}
+
+
+def _check_refusal(turn: Turn) -> None:
+    """Raises what the client raises for a status of 429, if the governor refuses the request."""
+    plan = turn.plan
+    if plan.refusal is None:
+        return
+    turn.refused()
+    import httpx
+    import openai
+
+    request = httpx.Request("POST", "http://stackjax.invalid/v1/chat/completions")
+    body = {"message": plan.refusal, "type": "budget_exhausted", "code": "budget_exhausted"}
+    response: Any = httpx.Response(429, request=request, json={"error": body})
+    raise openai.RateLimitError(plan.refusal, response=response, body=body)
 
 
 def _observed(turn: Turn, result: Any, began: float, *, is_async: bool) -> Any:
@@ -228,12 +252,7 @@ def _observed(turn: Turn, result: Any, began: float, *, is_async: bool) -> Any:
         return result
     latency = time.perf_counter() - began
     result_read = _decoded(result)
-    counts = usage_of(result_read)
-    if counts is None:
-        turn.finish(Usage(0, 0, exact=False, latency=latency))
-    else:
-        calls = tool_calls_of(result_read)
-        turn.finish(Usage(*counts, latency=latency, tool_calls=calls))
+    turn.finish(usage_from(counts_of(result_read), tool_calls_of(result_read), latency))
     return result
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from stackjax._arrays.arguments import check_choice
 from stackjax.agents.tasks._tasks import TASK_TYPES
-from stackjax.runtime.chat._messages import STANDING, estimate_tokens, split_turns, text_of
+from stackjax.runtime.chat._wire import Wire, exchanges, item_tokens, request_tokens
+from stackjax.runtime.chat._wire_chat import CHAT
 from stackjax.runtime.governor._metadata import SessionMetadata
 
 HEADERS = {
@@ -108,37 +109,60 @@ def told_by_headers(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def identify_session(
-    body: Mapping[str, Any], told: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    body: Mapping[str, Any],
+    told: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    wire: Wire = CHAT,
+    credential: str = "",
+    scale: float = 1.0,
 ) -> SessionMetadata:
     """The metadata of the session that a request belongs to.
 
-    Without a name the session is known by its beginning: the standing messages and the first user's
-    message, with ``prompt_cache_key`` and ``user`` if given. Two conversations that begin alike
-    are then one session. The turn index is that of its accounts, or the number of earlier user
-    turns in the request where that is larger.
+    Without a name the session is known by its beginning: the credential, the standing messages and
+    the first user's message, with ``prompt_cache_key`` and ``user`` if given. Two conversations
+    that begin alike are then one session. The turn index is that of its accounts, or the number of
+    earlier exchanges in the request where that is larger.
+
+    The tokens of the context are all that is sent but the newest question: system text, schemas of
+    tools, history, and results of tools. `scale` brings the estimate to what the model's server
+    counted before.
 
     The complexity is not guessed. That of recorded turns was given by what made them, and no rule
     on a message's words was found that agrees with it (a message's length: correlation .12).
     """
-    messages: Sequence[Mapping[str, Any]] = body["messages"]
-    turns = split_turns(messages)
-    newest = [messages[i] for i in turns[-1]] if turns else []
-    older = [messages[i] for turn in turns[:-1] for i in turn]
-    question = " ".join(text_of(m) for m in newest if m["role"] == "user")
+    items = wire.items(body)
+    found = exchanges(wire, items)
+    newest = [items[i] for i in found[-1]] if found else []
+    asked = [item for item in newest if wire.role(item) == "user"]
+    context = request_tokens(wire, body) - item_tokens(wire, asked)
     fields: dict[str, Any] = {
-        "task": guess_task(question),
+        "task": guess_task(" ".join(wire.text(item) for item in asked)),
         "task_complexity": math.nan,
-        "context_tokens": float(estimate_tokens(older)),
-        "earlier_turns": float(max(len(turns) - 1, 0)),
-        "calls": sum(bool(m.get("tool_calls")) for m in newest),
-        "tool_calls": sum(m["role"] == "tool" for m in newest),
-        "tools": bool(body.get("tools")),
+        "context_tokens": float(round(max(context, 0) * scale)),
+        "earlier_turns": float(max(len(found) - 1, 0)),
+        **_tool_use(wire, body, newest),
         **(defaults or {}),
         **told,
     }
     if not fields.get("identifier"):
-        fields["identifier"] = _fingerprint(body, messages)
+        fields["identifier"] = fingerprint(body, wire, credential)
     return SessionMetadata(**fields)
+
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(SessionMetadata))
+
+
+def _tool_use(wire: Wire, body: Mapping[str, Any], newest: Sequence[Any]) -> dict[str, Any]:
+    """Of the newest exchange: steps that called tools, calls that were answered; and if there are
+    tools. Only what the metadata have a field for.
+    """
+    known = {
+        "calls": sum(bool(wire.calls(item)) for item in newest),
+        "tool_calls": sum(len(wire.answered(item)) for item in newest),
+        "tools": bool(body.get("tools")),
+    }
+    return {name: value for name, value in known.items() if name in _FIELDS}
 
 
 def guess_task(question: str) -> str:
@@ -147,12 +171,16 @@ def guess_task(question: str) -> str:
     return next((task for task, words in _TASKS if re.search(words, text)), "simple_qa")
 
 
-def _fingerprint(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> str:
-    digest = hashlib.sha256()
+def fingerprint(body: Mapping[str, Any], wire: Wire = CHAT, credential: str = "") -> str:
+    """A name for a session that nobody named, of what its requests begin with."""
+    digest = hashlib.sha256(credential.encode())
     for name in ("prompt_cache_key", "user"):
         digest.update(f"{body.get(name)}\x1f".encode("utf-8", "surrogatepass"))
-    for message in messages:
-        digest.update(text_of(message)[:4000].encode("utf-8", "surrogatepass") + b"\x1f")
-        if message["role"] not in STANDING:
+    texts = [wire.system(body)] if wire.system(body) else []
+    for item in wire.items(body):
+        texts.append(wire.text(item))
+        if wire.role(item) != "standing":
             break
+    for text in texts:
+        digest.update(text[:4000].encode("utf-8", "surrogatepass") + b"\x1f")
     return digest.hexdigest()

@@ -6,7 +6,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-from stackjax.runtime.chat._usage import streamed_calls_of, usage_of
+from stackjax.runtime.chat._asked_usage import is_usage_chunk
+from stackjax.runtime.chat._usage import Counts, counts_of, streamed_calls_of
 from stackjax.runtime.gateway._bridge import Turn
 from stackjax.runtime.governor._observer import Usage
 
@@ -35,21 +36,48 @@ def failed_usage(error: BaseException, began: float) -> Usage:
     return Usage(0, 0, exact=False, failure=reason, latency=time.perf_counter() - began)
 
 
+def usage_from(
+    counts: Counts | None,
+    calls: int,
+    latency: float,
+    *,
+    chunks: int = 0,
+    failure: str | None = None,
+) -> Usage:
+    """The usage of an answer; where it names no counts, its chunks are taken for tokens."""
+    if counts is None:
+        return Usage(0, chunks, exact=False, latency=latency, tool_calls=calls, failure=failure)
+    return Usage(
+        counts.prompt,
+        counts.completion,
+        cached_tokens=counts.cached,
+        latency=latency,
+        tool_calls=calls,
+        failure=failure,
+    )
+
+
 class _Tally:
     """Counts what passes in a stream."""
 
     def __init__(self, turn: Turn, began: float) -> None:
         self._turn, self._began = turn, began
-        self._counts: tuple[int, int] | None = None
+        self._counts: Counts | None = None
+        # The chunk of counts that the client did not ask for is not for it.
+        self._asked = turn.asked
         self._chunks = 0
         self._calls: set[tuple[Any, Any]] = set()
         self._ended = False
         self.failure: str | None = None
 
-    def see(self, chunk: Any) -> None:
+    def see(self, chunk: Any) -> bool:
+        """Counts a chunk; returns whether it is for the client."""
+        self._counts = counts_of(chunk) or self._counts
+        if self._asked and is_usage_chunk(chunk):
+            return False
         self._chunks += 1
-        self._counts = usage_of(chunk) or self._counts
         self._calls |= streamed_calls_of(chunk)
+        return True
 
     def leave(self) -> None:
         """The stream was closed, before its end or after it."""
@@ -62,15 +90,9 @@ class _Tally:
         if self._ended:
             return
         self._ended = True
-        counts = self._counts or (0, self._chunks)
         latency = time.perf_counter() - self._began
-        exact = self._counts is not None
-        usage = Usage(
-            *counts,
-            exact=exact,
-            latency=latency,
-            tool_calls=len(self._calls),
-            failure=self.failure,
+        usage = usage_from(
+            self._counts, len(self._calls), latency, chunks=self._chunks, failure=self.failure
         )
         self._turn.finish(usage)
 
@@ -82,8 +104,8 @@ class _Tally:
 def _watch(tally: _Tally, chunks: Iterator[Any]) -> Iterator[Any]:
     try:
         for chunk in chunks:
-            tally.see(chunk)
-            yield chunk
+            if tally.see(chunk):
+                yield chunk
     except BaseException as error:  # GeneratorExit: nobody reads on
         tally.fail(error)
         raise
@@ -94,8 +116,8 @@ def _watch(tally: _Tally, chunks: Iterator[Any]) -> Iterator[Any]:
 async def _awatch(tally: _Tally, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
     try:
         async for chunk in chunks:
-            tally.see(chunk)
-            yield chunk
+            if tally.see(chunk):
+                yield chunk
     except BaseException as error:
         tally.fail(error)
         raise

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from stackjax._arrays.arguments import check_within
 
 REQUEST_HEADERS = frozenset(
-    """accept accept-encoding accept-language api-key authorization content-encoding content-type
-    http-referer idempotency-key openai-beta openai-organization openai-project
-    traceparent tracestate user-agent x-api-key x-request-id x-title""".split()
+    """accept accept-encoding accept-language anthropic-beta anthropic-version api-key authorization
+    content-encoding content-type http-referer idempotency-key openai-beta openai-organization
+    openai-project traceparent tracestate user-agent x-api-key x-request-id x-title""".split()
 )
 """Request headers that go on to the upstream, with those that begin with ``x-stainless-``."""
 RESPONSE_HEADERS = frozenset(
-    """cache-control content-encoding content-language content-type date openai-model
-    openai-organization openai-processing-ms openai-version retry-after retry-after-ms
-    x-request-id""".split()
+    """apim-request-id cache-control content-encoding content-language content-type date location
+    openai-model openai-organization openai-processing-ms openai-version request-id retry-after
+    retry-after-ms x-ms-region x-request-id x-should-retry""".split()
 )
-"""Response headers that go back, with those that begin with ``x-ratelimit-``."""
+"""Response headers that go back, with those that begin with ``x-ratelimit-`` or ``anthropic-``."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -34,6 +34,7 @@ class Upstream:
       allow: Further request headers that may pass, in any case.
       connect: Seconds to connect.
       read: Seconds of silence that are tolerated in an answer.
+      pool: Seconds to wait for one of the connections.
 
     Raises:
       TypeError: If `allow` is a text, or a timeout not a number.
@@ -48,8 +49,9 @@ class Upstream:
 
     url: str
     allow: Iterable[str] = field(default=(), repr=False)
-    connect: float = 5.0
+    connect: float = 10.0
     read: float = 600.0
+    pool: float = 60.0
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -65,6 +67,7 @@ class Upstream:
             ) from error
         check_within("connect", self.connect, "(0, inf]")
         check_within("read", self.read, "(0, inf]")
+        check_within("pool", self.pool, "(0, inf]")
         if isinstance(self.allow, str):
             raise TypeError(f"`allow` must be a collection of names; got the text {self.allow!r}.")
         allow = frozenset(name.strip().lower() for name in self.allow)
@@ -77,33 +80,85 @@ class Upstream:
         object.__setattr__(self, "allow", allow)
 
     def target(self, path: str, query: bytes) -> str | None:
-        """The upstream's address for a path of ours; None if the path is not below ``/v1/``."""
-        if not path.startswith("/v1/") or not path.isascii():
+        """The upstream's address for a path of ours; None if the path is not one of an API.
+
+        ``/v1/...`` is below the base URL. Azure's paths, ``/openai/...``, are below the same host.
+        """
+        azure = path.startswith("/openai/")
+        if not (path.startswith("/v1/") or azure) or not path.isascii() or leaves(path):
             return None
-        # A dot segment, plain or encoded, could leave the upstream's base path.
-        lowered = path.lower().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/")
-        if any(part in (".", "..") for part in lowered.replace("\\", "/").split("/")):
-            return None
-        target = self.url + path[len("/v1") :]
+        if azure:
+            before, found, _ = self.url.partition("/openai")
+            target = (before if found else self.url.removesuffix("/v1")) + path
+        else:
+            target = self.url + path[len("/v1") :]
         return f"{target}?{query.decode('latin-1')}" if query else target
 
-    def outgoing(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """The request headers that may pass, in their order."""
+    def outgoing(self, headers: Iterable[tuple[bytes, bytes]], *, read: str = "") -> Headers:
+        """The request headers that may pass, in their order.
+
+        Args:
+          headers: As they came.
+          read: The encodings that the answer may have, ``"gzip, deflate"``, where it is to be read;
+            empty for any. One that the client does not accept is left out.
+        """
         kept = []
         for name, value in headers:
             low = name.decode("latin-1").lower()
             if low in REQUEST_HEADERS or low in self.allow or low.startswith("x-stainless-"):
+                # White space around a value means nothing, and some clients refuse to send it.
+                value = value.strip(b" \t")
+                if read and low == "accept-encoding":
+                    value = common_encodings(value, read)
                 kept.append((name, value))
         return kept
 
     def incoming(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """The response headers that may go back, in their order."""
+        """The response headers that may go back, in their order.
+
+        A location at the upstream becomes one here.
+        """
         kept = []
         for name, value in headers:
             low = name.decode("latin-1").lower()
-            if low in RESPONSE_HEADERS or low.startswith("x-ratelimit-"):
-                kept.append((name.lower(), value))
+            if low in RESPONSE_HEADERS or low.startswith(("x-ratelimit-", "anthropic-")):
+                if low == "location" and value.startswith(self.url.encode() + b"/"):
+                    value = b"/v1" + value[len(self.url) :]
+                kept.append((low.encode("latin-1"), value.strip(b" \t")))
         return kept
+
+
+def leaves(path: str) -> bool:
+    """Whether a server could read a path as one that leads out of its base.
+
+    That is a dot segment, plain, with parameters after a semicolon, or encoded however often.
+
+    Example:
+      >>> [leaves(p) for p in ("/v1/a.b", "/v1/..;/admin", "/v1/%252e%252e/admin")]
+      [False, True, True]
+    """
+    for _ in range(10):
+        segments = path.replace("\\", "/").split("/")
+        if any(segment.partition(";")[0].strip() in (".", "..") for segment in segments):
+            return True
+        decoded = unquote(path, "latin-1")
+        if decoded == path:
+            return "\x00" in path
+        path = decoded
+    return True  # nobody encodes a path so often to be understood
+
+
+def common_encodings(accepted: bytes, read: str) -> bytes:
+    """The encodings that a client accepts and that can be read; ``identity`` if there are none.
+
+    Example:
+      >>> common_encodings(b"br, gzip;q=0.8, zstd", "gzip, deflate")
+      b'gzip;q=0.8'
+    """
+    names = [*read.replace(" ", "").split(","), "identity"]
+    given = [part.strip() for part in accepted.decode("latin-1").split(",")]
+    kept = [part for part in given if part.partition(";")[0].strip().lower() in names]
+    return (", ".join(kept) or "identity").encode("latin-1")
 
 
 _CONNECTION = frozenset(
