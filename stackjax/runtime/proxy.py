@@ -36,13 +36,22 @@ def parser() -> argparse.ArgumentParser:
     add("--policy", type=Path, metavar="DIR", help="folder of a saved policy")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8090, help="port to listen on (default: 8090; 0: any)")
-    add("--expect", help="first digits of the leader's fingerprint that the policy must have")
+    add("--expect", help="first digits of the digest of all parts that the policy must have")
     add = made.add_argument_group("what is governed").add_argument
     add("--mode", default="shadow", help="off, shadow, canary, ab or on (default: shadow)")
     add("--share", type=float, help="share of sessions that canary or ab governs")
     add("--salt", default="", help="mixed into the hash that assigns sessions")
     add("--deadline-ms", type=float, default=5.0, help="longest wait for a decision (default: 5)")
+    add(
+        "--rewrite-deadline-ms",
+        type=float,
+        default=100.0,
+        help="longest wait for reading and rewriting a request (default: 100)",
+    )
     add("--token-budget", type=float, help="tokens that a session may use (default: no limit)")
+    add("--pool-budget", type=float, help="tokens of a pool's sessions in a window (no limit)")
+    add("--pool-window", type=float, default=86400.0, help="seconds of the window (a day)")
+    add("--hard-budget", action="store_true", help="answer 429 when a budget is spent")
     kinds = ", ".join(TASK_TYPES)
     add("--task", metavar="TYPE", help=f"type of requests that tell none: {kinds}")
     add(
@@ -64,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         help="calls of an exchange after which a governed one gets no more (default: no limit)",
     )
     add("--log", type=Path, help="turn log to append to, a .jsonl file (default: none)")
+    add("--store", type=Path, help="SQLite file for what outlives the process (default: none)")
     add = made.add_argument_group("limits of the server").add_argument
     add("--allow-header", action="append", help="a further request header to pass on")
     add("--drain", type=float, default=60.0, help="seconds for answers after a signal (60)")
@@ -114,6 +124,11 @@ def from_file(made: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
         if action is None:
             known = ", ".join(sorted(actions))
             raise ValueError(f"{path}: `{key}` must be one of {known}.")
+        if action.nargs == 0:  # a flag
+            if not isinstance(value, bool):
+                raise ValueError(f"{path}: `{key}` must be true or false; got {value!r}.")
+            found[name] = value
+            continue
         listed = name in _LISTS
         kinds: Any = {float: (int, float), int: int}.get(action.type or str, str)  # pyright: ignore
         values = value if listed else [value]
@@ -142,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stackjax.runtime.gateway._upstream import Upstream
     from stackjax.runtime.governor._governor import Governor, Limits
     from stackjax.runtime.policy._rollout import Rollout
-    from stackjax.runtime.policy._store import load_policy
+    from stackjax.runtime.policy._store import digest_of, load_policy
 
     try:
         upstream = Upstream(
@@ -153,7 +168,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             pool=args.pool_timeout,
         )
         rollout = Rollout(args.mode, args.share, args.salt)
-        limits = Limits(deadline=args.deadline_ms / 1e3, token_budget=args.token_budget)
+        limits = Limits(
+            deadline=args.deadline_ms / 1e3,
+            token_budget=args.token_budget,
+            pool_budget=args.pool_budget,
+            pool_window=args.pool_window,
+            hard_budget=args.hard_budget,
+            rewrite_deadline=args.rewrite_deadline_ms / 1e3,
+        )
         names = SessionNames(tuple(args.session_source or SOURCES), args.session_header or ())
         intake = Intake(args.body_limit, args.read_deadline, args.stream_usage, names)
         adapter = ChatAdapter(tool_calls=args.tool_calls)
@@ -164,16 +186,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         def load() -> Any:
             policy = load_policy(args.policy)
-            leader = policy.fingerprint["leader"]
-            if args.expect and not leader.startswith(args.expect.lower()):
+            digest = digest_of(policy.fingerprint)
+            if args.expect and not digest.startswith(args.expect.lower()):
                 raise ValueError(
-                    f"`expect` must begin the leader's fingerprint, {leader[:12]}; "
+                    f"`expect` must begin the digest of all parts, {digest[:12]}; "
                     f"got {args.expect}."
                 )
             return policy
 
         policy = load()
-        governor = Governor(policy, rollout=rollout, limits=limits, log=args.log, adapter=adapter)
+        governor = Governor(
+            policy,
+            rollout=rollout,
+            limits=limits,
+            log=args.log,
+            store=args.store,
+            adapter=adapter,
+        )
         app = make_app(
             governor,
             upstream,
@@ -203,10 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The event loop asks for the interpreter back within 1 ms, not 5, while a decision runs.
     sys.setswitchinterval(0.001)
     host = f"[{args.host}]" if ":" in args.host else args.host
-    leader = policy.fingerprint["leader"][:12]
+    digest = digest_of(policy.fingerprint)[:12]
     print(
         f"governing {upstream.url} at http://{host}:{bound.getsockname()[1]}/v1, "
-        f"mode {rollout.label}, policy {leader}",
+        f"mode {rollout.label}, policy {digest}",
         flush=True,
     )
     with contextlib.suppress(KeyboardInterrupt):

@@ -157,3 +157,16 @@ def test_a_killed_process_forgets_no_token(tmp_path):
     with governor(token_budget=100.0, store=store) as made:
         decision = made.decide({"identifier": "s", **TURN})
         assert decision.reason == "budget_alarm" and decision.features["turn_index"] == 1
+
+
+def test_the_proxys_options_reach_the_governor(tmp_path):
+    """By the command line and by the file of options."""
+    from stackjax.runtime.proxy import parsed
+
+    path = tmp_path / "proxy.toml"
+    path.write_text('upstream = "http://127.0.0.1:1/v1"\npolicy = "p"\nhard-budget = true\n')
+    args = parsed(["--config", str(path), "--store", "g.sqlite", "--pool-budget", "5"])
+    assert args.hard_budget and args.pool_budget == 5.0 and args.store.name == "g.sqlite"
+    path.write_text("hard-budget = 1\n")
+    with pytest.raises(SystemExit):
+        parsed(["--config", str(path)])

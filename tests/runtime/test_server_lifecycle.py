@@ -27,10 +27,11 @@ PROGRAM = textwrap.dedent(
     """
     import sys
     from recording_upstream import StubPolicy
-    from stackjax.runtime import Governor, Rollout, Upstream, make_app
+    from stackjax.runtime import Governor, Limits, Rollout, Upstream, make_app
     from stackjax.runtime.gateway._asgi import uvicorn_server
 
-    governor = Governor(StubPolicy(), rollout=Rollout("on"), log=sys.argv[2])
+    limits = Limits(deadline=5.0)
+    governor = Governor(StubPolicy(), rollout=Rollout("on"), limits=limits, log=sys.argv[2])
     app = make_app(governor, Upstream(sys.argv[1]))
     server = uvicorn_server(app, "127.0.0.1", int(sys.argv[3]))
     server.run()

@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import socket
+import threading
 import time
 from typing import Any
 
@@ -18,12 +19,14 @@ from stackjax.runtime import (
     Governor,
     Intake,
     Limits,
+    Rollout,
     SessionNames,
     TurnDecision,
     Upstream,
 )
 from stackjax.runtime.chat._asked_usage import UsageFilter
 from stackjax.runtime.chat._usage import AnswerReader
+from stackjax.runtime.gateway._bridge import Turn
 
 for _package in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(_package, reason=f"{_package} is not installed (extra llm)")
@@ -483,6 +486,8 @@ def test_an_administrator_lowers_alarms_and_reads_the_policy_again():
         assert place.client.get("/healthz").json()["status"] == "degraded"
         assert send("/admin/alarms/reset").json() == {"alarms": []}
         taken = []
+        place.governor.reset_alarms = lambda: taken.append("lowered")
+        assert send("/admin/alarms/reset").json() == {"alarms": []} and taken.pop() == "lowered"
         place.governor.set_policy = taken.append
         assert send("/admin/policy/reload").status_code == 200 and taken == ["new"]
     with Stand(FullUpstream(), admin_token="t0p") as place:
@@ -542,19 +547,47 @@ def test_packed_answers_in_several_members_are_read():
     assert reader.usage() == (1, 2)
 
 
-def test_a_compressor_of_ones_own_has_time_of_its_own(monkeypatch):
-    """Rewriting does not share the decision's deadline."""
-    monkeypatch.setattr("stackjax.runtime.gateway._bridge.PATIENCE", 30.0)
+def test_a_compressor_of_ones_own_has_time_and_threads_of_its_own():
+    """Rewriting does not share the decision's deadline, and holds up no other decision."""
 
     class Slow(ChatAdapter):
         def rewrite(self, body, response, **options):
             time.sleep(0.6)
             return super().rewrite(body, response, **options)
 
-    with stand(adapter=Slow(), limits=Limits(deadline=0.5)) as place:
-        messages = [question(), {"role": "assistant", "content": "yes"}, question()]
+    messages = [question(), {"role": "assistant", "content": "yes"}, question()]
+    with stand(adapter=Slow(), limits=Limits(deadline=0.5, rewrite_deadline=30.0)) as place:
         told = post(place, FORMATS[0], FORMATS[0].body(messages)).headers
         assert told["x-stackjax-changes"] == "context,style"
+
+    gate = threading.Event()
+
+    class Stopped(ChatAdapter):
+        def rewrite(self, body, response, **options):
+            gate.wait(30.0)
+            return super().rewrite(body, response, **options)
+
+    patient = Limits(deadline=20.0, rewrite_deadline=60.0)
+    with Governor(
+        StubPolicy(**WIDE), rollout=Rollout("on"), limits=patient, adapter=Stopped()
+    ) as one:
+        first = Turn(one, {"identifier": "a"})
+        first.begin({"messages": messages})
+        assert one.decide({"identifier": "b", "task": "simple_qa", "task_complexity": 0.4,
+                           "context_tokens": 9}).fallback is None  # fmt: skip
+        assert first._future is not None and not first._future.done()
+        gate.set()
+        assert first._future.result(30.0).changes
+    late = Limits(deadline=0.2, rewrite_deadline=1e-3)
+    gate.clear()
+    with Governor(
+        StubPolicy(**WIDE), rollout=Rollout("on"), limits=late,
+        adapter=Stopped(),
+    ) as one:  # fmt: skip
+        turn = Turn(one, {"identifier": "a"})
+        assert turn.wait({"messages": messages}).body is None, "it goes as it came"
+        assert turn.fallback_code == "deadline"
+        gate.set()
 
 
 def test_a_wrong_intake_is_refused():

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import math
-import time
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -26,8 +25,6 @@ from stackjax.runtime.policy._decision import Fallback, TurnDecision
 
 MAX_BODY = 1 << 20
 """Bytes of a request body above which it is not read."""
-PATIENCE = 0.05
-"""Seconds that reading and rewriting a request may take beside the decision's deadline."""
 
 
 class Plan(NamedTuple):
@@ -105,7 +102,6 @@ class Turn:
         self.governor, self._told, self._defaults = governor, told, defaults
         self.caller, self.memory = caller, memory or Memory()
         self.plan = Plan(None)
-        self._deciding = True
         self._future: futures.Future[Plan] | None = None
         self._fallback: Fallback | None = None
         self._rejected = False
@@ -123,18 +119,15 @@ class Turn:
     def begin(self, request: Mapping[str, Any] | bytes) -> None:
         """Starts planning and does not wait: the request goes as it came."""
         try:
-            self._future = self.governor.worker.submit(lambda: self._make(request))
+            self._future = self.governor.rewriter.submit(lambda: self._make(request))
         except DeadlineExceeded as late:
             self._fallback = Fallback("deadline", str(late))
 
     def wait(self, request: Mapping[str, Any] | bytes) -> Plan:
-        """Plans within the deadline."""
+        """Plans within the deadlines: that of the decision, and that of reading and rewriting."""
         self.begin(request)
-        future = self._future
-        if future is not None:
-            futures.wait([future], self.governor.limits.deadline)
-            if not future.done() and not self._deciding:
-                futures.wait([future], PATIENCE)
+        if self._future is not None:
+            futures.wait([self._future], self._patience)
             self._take()
         return self.plan
 
@@ -143,9 +136,7 @@ class Turn:
         self.begin(request)
         if self._future is not None:
             wrapped = asyncio.wrap_future(self._future)
-            await asyncio.wait([wrapped], timeout=self.governor.limits.deadline)
-            if not wrapped.done() and not self._deciding:
-                await asyncio.wait([wrapped], timeout=PATIENCE)
+            await asyncio.wait([wrapped], timeout=self._patience)
             self._take()
         return self.plan
 
@@ -167,23 +158,34 @@ class Turn:
             future.cancel()
 
     @property
+    def _patience(self) -> float:
+        return self.governor.limits.deadline + self.governor.limits.rewrite_deadline
+
+    @property
     def _late(self) -> str:
-        return f"not done in {1e3 * self.governor.limits.deadline:g} ms"
+        return f"not done in {1e3 * self._patience:g} ms"
 
     def _make(self, request: Mapping[str, Any] | bytes) -> Plan:
-        """The plan, in the worker's thread. Whatever goes wrong is a fallback."""
-        start = time.perf_counter()
+        """The plan, in a thread for rewriting. Whatever goes wrong is a fallback."""
         try:
-            plan = self._read(request)
+            return self._read(request)
         except Exception as error:
-            plan = self._unread("controller_error", type(error).__name__)
-        if plan.decision is None:
-            return plan
-        seconds = time.perf_counter() - start
-        return plan._replace(decision=dataclasses.replace(plan.decision, seconds=seconds))
+            return self._unread("controller_error", type(error).__name__)
+
+    def _decided(self, session: SessionMetadata) -> TurnDecision:
+        """The decision, from the thread for decisions and within their deadline.
+
+        Nobody waits for one in shadow mode: it takes as long as it takes, and is booked as late.
+        """
+        governor = self.governor
+        try:
+            if self.shadow:
+                return governor.worker.submit(lambda: governor.judge(session)).result()
+            return governor.worker.run(lambda: governor.judge(session))
+        except DeadlineExceeded as late:
+            return governor.without(session, Fallback("deadline", str(late)))
 
     def _read(self, request: Mapping[str, Any] | bytes) -> Plan:
-        self._deciding = False  # reading a long request is no part of the decision
         wire = self.caller.wire
         try:
             if isinstance(request, bytes) and len(request) > MAX_BODY:
@@ -198,9 +200,7 @@ class Turn:
             came = request_tokens(wire, body)
         except Exception as error:
             return self._unread("malformed_body", type(error).__name__)
-        self._deciding = True
-        decision = self.governor.judge(session)
-        self._deciding = False
+        decision = self._decided(session)
         plan = plan._replace(
             decision=decision, estimates=(came, came), identifier=session.identifier
         )
