@@ -134,7 +134,7 @@ class Turn:
         if future is not None:
             futures.wait([future], self.governor.limits.deadline)
             if not future.done() and not self._deciding:
-                futures.wait([future], PATIENCE)
+                futures.wait([future], self._patience)
             self._take()
         return self.plan
 
@@ -145,9 +145,14 @@ class Turn:
             wrapped = asyncio.wrap_future(self._future)
             await asyncio.wait([wrapped], timeout=self.governor.limits.deadline)
             if not wrapped.done() and not self._deciding:
-                await asyncio.wait([wrapped], timeout=PATIENCE)
+                await asyncio.wait([wrapped], timeout=self._patience)
             self._take()
         return self.plan
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for reading and rewriting: the governor's, if it has a limit for them."""
+        return getattr(self.governor.limits, "rewrite_deadline", PATIENCE)
 
     def ready(self) -> Plan:
         """The plan if it is made by now, without waiting: in shadow mode nobody waits for it."""
