@@ -108,11 +108,11 @@ def test_an_upstream_is_tried_when_nothing_is_known_of_it():
     import asyncio
 
     async def run():
-        with RecordingUpstream(lambda r, n: Reply(completion())) as upstream:
-            now = [0.0]
-            health = UpstreamHealth(Upstream(upstream.base_url), clock=lambda: now[0])
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            now, port = [0.0], listening.getsockname()[1]
+            health = UpstreamHealth(Upstream(f"http://127.0.0.1:{port}"), clock=lambda: now[0])
             assert all(await asyncio.gather(*(health.alive() for _ in range(20))))
-            upstream.stop()
+            listening.close()
             assert await health.alive(), "what was seen a moment ago is believed"
             now[0] = 6.0
             assert not await health.alive()

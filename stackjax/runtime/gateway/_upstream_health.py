@@ -51,7 +51,8 @@ class UpstreamHealth:
         try:
             opening = asyncio.open_connection(self._host, self._port)
             _, writer = await asyncio.wait_for(opening, self._patience)
-            writer.transport.abort()
+            writer.close()
+            await writer.wait_closed()
             self.note(True)
             return True
         except (OSError, TimeoutError):
