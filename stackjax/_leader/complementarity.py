@@ -123,7 +123,7 @@ def find(
     if program.eased:
         # Where an eased inequality is flat at the optimum, it is the pairs that determine that.
         readings = jnp.concatenate([jnp.asarray([[100.0, 0]], dtype), readings])
-    readings = readings * jnp.asarray([eps**0.25, 1], dtype)
+    readings = readings * jnp.asarray([[eps**0.25, 1]], dtype)
     tol = tolerance(settings, dtype)
 
     def phase(begins: Vector, index: Vector) -> tuple[Vector, Any]:

@@ -93,6 +93,7 @@ class _State(struct.PyTreeNode):
     best: Outcome
     sure: Vector  # of `best`, see `Ends`
     rank: Vector  # of `best`, -inf at first
+    others: Vector  # 1 if sound points of different worth were found
     steps: Vector
     round: Vector
     more: Vector
@@ -122,7 +123,7 @@ def search_with_cuts(
 
         def margin(a: Vector, r: Vector) -> Vector:
             led = jax.vmap(lambda s, map: _value(scaled, plain, a, s, map)[1])
-            return jnp.sum((r - led(cuts.responses, cuts.maps)) ** 2, axis=1)
+            return jnp.sum((r[None] - led(cuts.responses, cuts.maps)) ** 2, axis=1)
 
         return scaled.program(rows, cuts.used, margin if pessimistic else None)
 
@@ -158,6 +159,9 @@ def search_with_cuts(
         better = jnp.where(close, found.settled > state.best.settled, rank > state.rank)
         better = better | (state.round == 0)
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, state.best)
+        # Two searches that end at points of different worth have seen two peaks.
+        known = (state.rank > -jnp.finfo(dtype).max / 4) & sound
+        others = jnp.where(known & ~close, 1, jnp.maximum(state.others, found.others))
         rank = jnp.where(better, rank, state.rank)
         sure = jnp.where(better, sure.astype(dtype), state.sure)
         hopeful = beaten[1] & (left.value > rank + loose)
@@ -170,7 +174,7 @@ def search_with_cuts(
         more = jnp.any(wanted) & (jnp.min(state.cuts.used) == 0)
         more = more | (state.round + 1 < LEAST)
         return _State(
-            cuts, actions[hard], answers[hard], best, sure, rank,
+            cuts, actions[hard], answers[hard], best, sure, rank, others,
             jnp.maximum(state.steps, found.steps), state.round + 1, more.astype(dtype),
         )  # fmt: skip
 
@@ -182,7 +186,7 @@ def search_with_cuts(
             jax.eval_shape(lambda: look(first, start, begin, rotation)),
         )
         zero = jnp.zeros((), dtype)
-        state = _State(cuts, start, begin, blank, zero, zero - jnp.inf, zero, zero, zero + 1)
+        state = _State(cuts, start, begin, blank, zero, zero - jnp.inf, zero, zero, zero, zero + 1)
         more = lambda state: (state.more > 0) & (state.round < ROUNDS)
         state = lax.while_loop(more, turn, state)
         if pessimistic:
@@ -288,6 +292,7 @@ def _worst_case(
         settled=best.settled * state.sure,
         converged=best.converged * state.sure,
         unique=best.unique * state.sure,
+        others=state.others,
         steps=state.steps,
     ), ends
 
@@ -308,5 +313,6 @@ def _judged(scaled: Scaled, program: Bilevel, state: _State, loose: float) -> Ou
         settled=best.settled * enough,
         converged=best.converged * enough,
         regret=regret,
+        others=state.others,
         steps=state.steps,
     )

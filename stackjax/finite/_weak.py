@@ -36,7 +36,7 @@ class WeakSolution(struct.PyTreeNode):
       >>> print(found.leader_utility, found.attained)
       3.5 False
       >>> print(np.round(found.near(0.01) @ leader, 3))  # the follower answers with the second
-      [1.497 3.497]
+      [1.495 3.495]
     """
 
     leader_utility: np.ndarray

@@ -104,8 +104,10 @@ import numpy as np
 leader = np.array([[2.0, 4.0], [1.0, 3.0]])
 weak = sj.finite.weak_stackelberg(leader, np.eye(2))
 print(weak.leader_utility, weak.attained)  # 3.5 False
-print(np.round(weak.near(0.01), 3))  # a commitment that is worth almost as much: [0.495 0.505]
+print(np.round(weak.near(0.01), 3))  # [0.495 0.505]
 ```
+
+The last line is a commitment that is worth almost as much, whatever the follower does at ties.
 
 ## My follower does not converge
 
