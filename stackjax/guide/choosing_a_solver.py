@@ -22,7 +22,7 @@ All of them can be action sets and response sets; see `constraints`.
 | a `Box` | `Newton()` |
 | a `Simplex` or `Ball`, above 64 coordinates | `ProjectedGradient()` |
 | any other set | `InteriorPoint()` |
-| any other set, hundreds of coordinates or constraints | `sj.solvers.AugmentedLagrangian()`, on request |
+| any other set, hundreds of numbers | on request: `sj.solvers.AugmentedLagrangian()` |
 | several followers, any sets | `SemismoothNewton()` |
 
 - `Newton`: projected Newton; above 15 coordinates, conjugate gradients with Hessian-vector
