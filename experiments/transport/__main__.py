@@ -31,6 +31,7 @@ from experiments.common.command import launch
 from experiments.common.results import environment, format_table, plain, write_json
 from experiments.transport import references
 
+Market = tuple[jax.Array, jax.Array]
 PLANS = {"quadratic": references.quadratic, "entropic": references.entropic}
 
 
@@ -116,16 +117,17 @@ def measure(
     costs = rng.uniform(0, 1, (count, n, n))
     # Plans have entries of about 1 / n: then both terms weigh alike.
     heat = args.heat * n if kind == "quadratic" else args.heat
-    loss = follower(kind, solver, supply, demand, heat, weights)
-    run: Any = jax.jit(jax.vmap(jax.value_and_grad(loss, has_aux=True)))
+    market = supply, demand
+    loss = follower(kind, solver, n, heat, weights)
+    run: Any = jax.jit(jax.vmap(jax.value_and_grad(loss, has_aux=True), in_axes=(0, None)))
     begun = time.perf_counter()
-    compiled = run.lower(costs).compile()
+    compiled = run.lower(costs, market).compile()
     built = time.perf_counter() - begun
     times = []
     found: Any = None
     for _ in range(args.rounds):
         begun = time.perf_counter()
-        found = jax.block_until_ready(compiled(costs))
+        found = jax.block_until_ready(compiled(costs, market))
         times.append(time.perf_counter() - begun)
     (_, answer), slopes = found
     errors, slope_errors = [], []
@@ -154,14 +156,13 @@ def measure(
 def follower(
     kind: str,
     solver: sj.solvers.Solver,
-    supply: np.ndarray,
-    demand: np.ndarray,
+    n: int,
     heat: float,
     weights: np.ndarray,
-) -> Callable[[jax.Array], tuple[jax.Array, sj.Response]]:
-    """`costs [n, n] -> (weights . plan, Response)`."""
+) -> Callable[[jax.Array, Market], tuple[jax.Array, sj.Response]]:
+    """`costs [n, n], (supply [n], demand [n]) -> (weights . plan, Response)`."""
     plans = sj.Constrained(
-        equality=lambda a, r, x: jnp.concatenate([r.sum(1) - supply, r.sum(0) - demand]),
+        equality=lambda a, r, x: jnp.concatenate([r.sum(1) - x[0], r.sum(0) - x[1]]),
         box=sj.Box(lower=0.0),
     )
     terms = {
@@ -170,10 +171,10 @@ def follower(
     }
     worth = lambda a, r, x: -jnp.sum(a * r) - heat * terms[kind](r)
     game = sj.Game(worth, worth, response_set=plans)
-    start = jnp.asarray(np.outer(supply, demand) / supply.sum())
+    start = jnp.full((n, n), 1 / n)
 
-    def loss(cost: jax.Array) -> tuple[jax.Array, sj.Response]:
-        found = sj.best_response(game, cost, None, response=start, solver=solver)
+    def loss(cost: jax.Array, market: Market) -> tuple[jax.Array, sj.Response]:
+        found = sj.best_response(game, cost, market, response=start, solver=solver)
         return jnp.sum(weights * found.value), found
 
     return loss

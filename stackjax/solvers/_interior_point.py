@@ -18,10 +18,10 @@ from stackjax.solvers.constrained._search import KktReport, find
 class InteriorPoint(Solver):
     """A primal-dual interior-point method, finished by Newton steps on the active set it finds.
 
-    For any set; dense, for a response and constraints of a few dozen numbers (of hundreds:
-    `AugmentedLagrangian`). Before it, sequential
-    quadratic programming with a dual active-set method is tried, much faster for strictly concave
-    utilities; its answer counts where every optimality condition is verified.
+    For any set; dense, for a response and constraints of a few dozen numbers (for hundreds there is
+    `AugmentedLagrangian`). Before it, sequential quadratic programming with a dual active-set
+    method is tried, much faster for strictly concave utilities; its answer counts where every
+    optimality condition is verified.
 
     Args:
       tol: as in `Newton`; the last Newton step on the active set.
