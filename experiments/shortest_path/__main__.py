@@ -5,8 +5,8 @@ The benchmark of Elmachtoub and Grigas, 'Smart predict, then optimize' (Manageme
 predictors. The path is a follower with a linear utility, whose answer has no slope: SPO+ replaces
 the loss, `Perturbed` and `Regularised` smooth the follower.
 
-    python -m experiments.shortest_path               # half an hour on two busy cores
-    python -m experiments.shortest_path --quick       # three minutes: does it run?
+    python -m experiments.shortest_path               # 55 minutes on two very busy cores
+    python -m experiments.shortest_path --quick       # compiles, then seconds: does it run?
 
 Prints tables and writes them to one JSON file. A run that is stopped goes on where it stopped.
 """
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         )
         cells.append(summary(rows, width, degree, methods, args.seed))
     results = {
-        "args": plain(args),
+        "args": {**plain(args), "out": args.out.name},
         "environment": environment(),
         "cells": cells,
         "seconds": {**phases.seconds, "total": sum(phases.seconds.values())},

@@ -1,5 +1,8 @@
 """The benchmark's graph, data and losses, against other ways to compute them."""
 
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,3 +85,16 @@ def test_the_leader_pays_the_true_costs(costs):
         np.testing.assert_allclose(
             game.leader_utility(costs[1], response, play), -costs[0] @ path, rtol=1e-6
         )
+
+
+def test_the_readme_has_the_stored_numbers():
+    """Each entry of its tables, and what it says of `Perturbed`."""
+    study = pathlib.Path(grid.__file__).parent
+    cells = json.loads((study.parent / "results" / "shortest_path.json").read_text())["cells"]
+    text = (study / "README.md").read_text()
+    assert len(cells) == 20
+    for cell in cells:
+        for name, one in cell["methods"].items():
+            mean, low, high = (100 * one["mean"][key] for key in ("estimate", "low", "high"))
+            assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in text
+            assert "perturbed" not in name or one["minus_spo"]["high"] > 0
