@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     for rows, width, degree in kinds:
         methods = phases.job(
             f"{rows} rows, noise {width}, degree {degree}",
-            lambda kind=(degree, width, rows): compare(*map(float, kind[:2]), kind[2], **options),
+            lambda kind=(degree, width, rows): compare(
+                float(kind[0]), float(kind[1]), kind[2], **options
+            ),
         )
         cells.append(summary(rows, width, degree, methods, args.seed))
     results = {

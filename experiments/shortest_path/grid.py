@@ -72,7 +72,9 @@ class Data(NamedTuple):
     costs: jax.Array
 
 
-def draw(key: jax.Array, rows: int, degree: jax.Array, width: jax.Array) -> Data:
+def draw(
+    key: jax.Array, rows: int, degree: jax.typing.ArrayLike, width: jax.typing.ArrayLike
+) -> Data:
     """Costs `((B x / sqrt(5) + 3)^degree + 1) e / 3.5^degree`, `e` uniform on `1 -+ width`.
 
     B is `[40, 5]` of 0 and 1 at even odds, another one for each key. The costs are those of

@@ -209,7 +209,7 @@ def _trained(
         moments = jax.random.split(key, (MOMENTS, steps // MOMENTS))
         return lax.scan(stretch, (start, optimizer.init(start)), moments)[1]
 
-    def one(key: jax.Array) -> jax.Array:
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         train, valid, _ = _split(key, rows, degree, width)
         weights = jax.vmap(lambda s: descend(jax.random.fold_in(key, 1), s, train))(settings)
         regrets = jax.vmap(jax.vmap(lambda w: _regret(w, valid)))(weights)

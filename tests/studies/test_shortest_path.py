@@ -53,12 +53,12 @@ def test_spo_plus_has_the_paper_s_subgradient_and_bounds_the_regret(costs):
     paths = jnp.asarray(grid.PATHS)
     least = lambda c: paths[jnp.argmin(paths @ c)]
     for true, predicted in zip(costs[:10], costs[10:]):
-        value, slope = jax.value_and_grad(loss)(predicted, true, 1.0)
+        value, slope = jax.value_and_grad(loss)(predicted, true, jnp.ones(()))
         right = 2 * (least(true) - least(2 * predicted - true))
         np.testing.assert_allclose(slope, right, atol=1e-6)
         regret = true @ (least(predicted) - least(true))
         assert value >= regret - 1e-5
-    assert abs(loss(costs[0], costs[0], 1.0)) < 1e-5
+    assert abs(loss(costs[0], costs[0], jnp.ones(()))) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["Fenchel-Young, perturbed", "regret, entropic"])
