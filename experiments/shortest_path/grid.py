@@ -80,9 +80,9 @@ def draw(
     B is `[40, 5]` of 0 and 1 at even odds, another one for each key. The costs are those of
     Elmachtoub and Grigas, Section 6.1, up to the common factor.
     """
-    keys = jax.random.split(key, 3)
+    keys, wide = jax.random.split(key, 3), jnp.asarray(width)
     mixing = jax.random.bernoulli(keys[0], 0.5, (len(EDGES), FEATURES)).astype(jnp.float32)
     features = jax.random.normal(keys[1], (rows, FEATURES))
     base = features @ mixing.T / FEATURES**0.5 + 3
-    noise = jax.random.uniform(keys[2], base.shape, minval=1 - width, maxval=1 + width)
+    noise = jax.random.uniform(keys[2], base.shape, minval=1 - wide, maxval=1 + wide)
     return Data(features, ((base / 3.5) ** degree + 3.5**-degree) * noise)
