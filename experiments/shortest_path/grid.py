@@ -80,9 +80,10 @@ def draw(
     B is `[40, 5]` of 0 and 1 at even odds, another one for each key. The costs are those of
     Elmachtoub and Grigas, Section 6.1, up to the common factor.
     """
-    keys, wide = jax.random.split(key, 3), jnp.asarray(width)
+    degree, width = jnp.asarray(degree), jnp.asarray(width)
+    keys = jax.random.split(key, 3)
     mixing = jax.random.bernoulli(keys[0], 0.5, (len(EDGES), FEATURES)).astype(jnp.float32)
     features = jax.random.normal(keys[1], (rows, FEATURES))
     base = features @ mixing.T / FEATURES**0.5 + 3
-    noise = jax.random.uniform(keys[2], base.shape, minval=1 - wide, maxval=1 + wide)
+    noise = jax.random.uniform(keys[2], base.shape, minval=1 - width, maxval=1 + width)
     return Data(features, ((base / 3.5) ** degree + 3.5**-degree) * noise)
