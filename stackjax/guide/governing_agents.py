@@ -133,7 +133,7 @@ Without `hard_budget` a session whose budget is spent is sent at the cheapest ce
 `Governor(store="governor.sqlite")` keeps budgets, sessions, alarms and a stop for harm over
 restarts, and shares them among the governors of one machine.
 
-## Speed
+## What is governed
 
 Chat completions (``/v1/chat/completions``), the Responses API (``/v1/responses``) and Anthropic's
 messages (``/v1/messages``) are governed, whole and streamed; so are Azure's paths
@@ -236,6 +236,8 @@ WantedBy=multi-user.target
 With ``STACKJAX_ADMIN_TOKEN`` in the environment, ``POST /stackjax/rollout`` switches the mode,
 ``/stackjax/feedback`` takes the quality of a session's last turn, ``/admin/alarms/reset`` lowers
 the alarms and ``/admin/policy/reload`` reads the policy again.
+
+## Speed
 
 A decision takes 0.37 ms at the median and 0.52 ms at p99 on two cores. With 64 sessions the proxy
 adds 3.1 ms at the median; under saturation, it adds 0.35 s. `experiments/runtime/README.md` has
