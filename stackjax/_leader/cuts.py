@@ -25,6 +25,7 @@ from jax import lax
 
 from stackjax._arrays.finite import shield
 from stackjax._arrays.search_history import Watch
+from stackjax._arrays.starts import spread
 from stackjax._arrays.typing import Vector
 from stackjax._leader.complementarity import find
 from stackjax._leader.mpcc import Bilevel, Parts
@@ -37,6 +38,8 @@ from stackjax.solvers.proof._global import Global
 
 # The most cuts, and the fewest and the most searches, of which each adds up to two.
 CUTS, LEAST, ROUNDS = 12, 2, 8
+# Actions that are looked at after each search, and responses that are tried there.
+LOOKS, TRIED = 64, 16
 
 
 class Cuts(NamedTuple):
@@ -94,6 +97,7 @@ class _State(struct.PyTreeNode):
     sure: Vector  # of `best`, see `Ends`
     rank: Vector  # of `best`, -inf at first
     others: Vector  # 1 if sound points of different worth were found
+    sight: Vector  # the most that an action was worth that was looked at
     steps: Vector
     round: Vector
     more: Vector
@@ -136,9 +140,10 @@ def search_with_cuts(
         turned = (rotation + 0.618 * state.round) % 1
         found = look(program, state.action, state.response, turned)
         chosen, left = program.split(found.point.w[: len(program.bounds()[0])]), found.left
-        actions = jnp.stack([chosen.action, left.action])
-        responses = jnp.stack([chosen.response, left.response])
-        rivals = jnp.stack([chosen.response, left.rival])
+        seen, hoped = _looked(scaled, plain, state.cuts, chosen.response, turned)
+        actions = jnp.stack([chosen.action, left.action, seen[: len(start)]])
+        responses = jnp.stack([chosen.response, left.response, seen[len(start) :]])
+        rivals = responses.at[1].set(left.rival)
         ask = lambda play: _best_answer(scaled, plain, play[0], play[1], proof)
         answers, maps = lax.map(ask, (actions, rivals))
         gains = jax.vmap(plain.follower)(actions, answers) - jax.vmap(plain.follower)(
@@ -165,16 +170,19 @@ def search_with_cuts(
         rank = jnp.where(better, rank, state.rank)
         sure = jnp.where(better, sure.astype(dtype), state.sure)
         hopeful = beaten[1] & (left.value > rank + loose)
-        wanted = jnp.stack([needed, hopeful])
+        wanted = jnp.stack([needed, hopeful, beaten[2] & (hoped > rank + loose)])
+        worth = _allowed(plain, actions[2], answers[2])
+        sight = jnp.maximum(state.sight, worth)
+        missed = worth > rank + loose
         cuts = state.cuts
-        for k in range(2):
+        for k in range(3):
             cuts = cuts.add(answers[k], maps[k], wanted[k])
-        # The next search starts at a response that was hard to find.
-        hard = jnp.where(needed | ~hopeful, 0, 1)
+        # The next search starts where the leader gets more, or at a response that was hard to find.
+        hard = jnp.where(missed, 2, jnp.where(needed | ~hopeful, 0, 1))
         more = jnp.any(wanted) & (jnp.min(state.cuts.used) == 0)
-        more = more | (state.round + 1 < LEAST)
+        more = more | missed | (state.round + 1 < LEAST)
         return _State(
-            cuts, actions[hard], answers[hard], best, sure, rank, others,
+            cuts, actions[hard], answers[hard], best, sure, rank, others, sight,
             jnp.maximum(state.steps, found.steps), state.round + 1, more.astype(dtype),
         )  # fmt: skip
 
@@ -186,7 +194,8 @@ def search_with_cuts(
             jax.eval_shape(lambda: look(first, start, begin, rotation)),
         )
         zero = jnp.zeros((), dtype)
-        state = _State(cuts, start, begin, blank, zero, zero - jnp.inf, zero, zero, zero, zero + 1)
+        none = zero - jnp.inf
+        state = _State(cuts, start, begin, blank, zero, none, zero, none, zero, zero, zero + 1)
         more = lambda state: (state.more > 0) & (state.round < ROUNDS)
         state = lax.while_loop(more, turn, state)
         if pessimistic:
@@ -194,6 +203,13 @@ def search_with_cuts(
         else:
             outcome = _judged(scaled, plain, state, loose)
             ends = Ends(zero, zero, start, begin)
+        # What an action elsewhere is worth more than is no optimum.
+        top = (state.sight <= outcome.point.value + loose).astype(dtype)
+        outcome = outcome.replace(
+            settled=outcome.settled * top,
+            converged=outcome.converged * top,
+            others=jnp.maximum(outcome.others, 1 - top),
+        )
         return outcome.point.w, (outcome, state.cuts, ends)
 
     blank = Cuts.none(begin)
@@ -222,6 +238,39 @@ def _value(
     slope = jax.grad(program.follower, argnums=1)(action, response)
     led = jnp.clip(response + map @ slope, *scaled.response_bounds)
     return program.follower(action, led), led
+
+
+def _allowed(program: Bilevel, action: Vector, response: Vector) -> Vector:
+    """The leader's utility, -inf where it is no number or its own constraints do not hold."""
+    k, e = program.leader_residuals(action, response)
+    violation = jnp.max(jnp.concatenate([k, jnp.abs(e)]), initial=0)
+    value = program.leader(action, response)
+    return jnp.where(jnp.isfinite(value) & (violation <= 1e-6), value, -jnp.inf)
+
+
+def _looked(
+    scaled: Scaled, program: Bilevel, cuts: Cuts, response: Vector, rotation: Vector
+) -> tuple[Vector, Vector]:
+    """Of some actions, each with the best of the responses tried, the one worth most to the leader.
+
+    Returns:
+      `[a + r]` the action and the response; its worth, if the follower has no better one.
+    """
+    size, (low, high) = len(scaled.start), scaled.response_bounds
+    actions = spread(LOOKS + 1, scaled.start, *program.action_bounds, rotation[:size])[1:]
+    tried = spread(TRIED, response, low, high, rotation[size:])
+    tried = jnp.concatenate([tried, cuts.responses])
+
+    def play(action: Vector) -> tuple[Vector, Vector]:
+        utility = lambda r: program.follower(action, r)
+        values = jax.vmap(utility)(tried)
+        best = tried[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
+        best = climbed(utility, best, low, high)
+        return jnp.concatenate([action, best]), _allowed(program, action, best)
+
+    plays, worth = jax.vmap(play)(actions)
+    most = jnp.argmax(worth)
+    return plays[most], worth[most]
 
 
 def _best_answer(

@@ -159,7 +159,7 @@ def test_what_is_not_exact_is_not_called_converged(x64):
     assert not found.converged and found.status == "several"
     np.testing.assert_allclose(value, action - action**2 - PEAK, atol=1e-6)  # what is sure there
     found, *_, value = play("pessimistic", FLAT)  # the leader may not count on the indifference
-    assert value <= 0.5 + 1e-6
+    assert value <= 0.5 + (1e-6 if found.converged else 1e-3)
 
 
 def test_arguments_are_checked():
