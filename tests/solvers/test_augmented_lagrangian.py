@@ -172,9 +172,9 @@ def smooth(action, response, x):
 
 
 CURVED = sj.Constrained(
-    lambda a, r, x: {"ball": r @ r - 0.5 * x, "far": r[0] - 9.0},
+    lambda a, r, x: {"ball": r @ r - 0.4 * x, "far": r[0] - 9.0},
     lambda a, r, x: jnp.sin(r[0]) + r[1] - 0.1 * a,
-    box=sj.Box(-0.6, 0.5),
+    box=sj.Box(-0.5, 0.3),
 )
 
 

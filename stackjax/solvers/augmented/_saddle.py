@@ -193,15 +193,18 @@ def least_curvature(system: Saddle, at: Local) -> jax.Array:
     some = len(at.rows) > 0
     scale = jnp.where(system.on, sizes_of(lambda u: push(pull(u)), at.rows) if some else 1, 1)
 
-    def once(_: jax.Array | int, v: jax.Array) -> jax.Array:
+    def once(v: jax.Array) -> jax.Array:
+        if not some:
+            return v
         u, _ = conjugate(lambda u: push(pull(u)), push(v), positive(scale), forcing=eps)
         return v - pull(u)
 
-    along = lambda v: lax.fori_loop(0, 2, once, v) if some else v
+    # (twice, for what rounding leaves)
+    along = lambda v: lax.fori_loop(0, 2, lambda _, v: once(v), v)
     # (random signs could be orthogonal to what is left of few coordinates)
     whole = jax.random.normal(jax.random.key(1), at.sizes.shape, at.sizes.dtype)
     whole = jnp.where(system.free, whole, 0)
     start = along(whole)
     # What rounding leaves of a vector is no direction.
     start = jnp.where(jnp.sum(start**2) > 100 * eps * jnp.sum(whole**2), start, 0)
-    return least_ritz(lambda v: system.bend(v / root) / root, start, along)
+    return least_ritz(lambda v: once(system.bend(v / root) / root), start, along)
