@@ -58,7 +58,7 @@ class Args:
     out: Path = Path("results/transport")
 
     def __post_init__(self) -> None:
-        for name in ("size", "contexts", "rounds"):
+        for name in ("size", "dense", "contexts", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.heat < float("inf"):

@@ -482,7 +482,7 @@ def test_an_administrator_lowers_alarms_and_reads_the_policy_again():
         for path in ("/admin/alarms/reset", "/admin/policy/reload"):
             assert send(path, "wrong").status_code == 401
         for session in range(40):
-            place.governor.observer.watch.charts["tokens"].update(str(session), 9.0)
+            place.governor.observer.watch.charts["tokens"].update(str(session), 1e4)
         assert place.client.get("/healthz").json()["status"] == "degraded"
         assert send("/admin/alarms/reset").json() == {"alarms": []}
         taken = []
