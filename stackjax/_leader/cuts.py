@@ -140,7 +140,7 @@ def search_with_cuts(
         turned = (rotation + 0.618 * state.round) % 1
         found = look(program, state.action, state.response, turned)
         chosen, left = program.split(found.point.w[: len(program.bounds()[0])]), found.left
-        seen, hoped = _looked(scaled, plain, state.cuts, chosen.response, turned)
+        seen, hoped = _looked(scaled, plain, state.cuts, chosen, turned)
         actions = jnp.stack([chosen.action, left.action, seen[: len(start)]])
         responses = jnp.stack([chosen.response, left.response, seen[len(start) :]])
         rivals = responses.at[1].set(left.rival)
@@ -177,8 +177,8 @@ def search_with_cuts(
         cuts = state.cuts
         for k in range(3):
             cuts = cuts.add(answers[k], maps[k], wanted[k])
-        # The next search starts where the leader gets more, or at a response that was hard to find.
-        hard = jnp.where(missed, 2, jnp.where(needed | ~hopeful, 0, 1))
+        # The next search starts where a response was hard to find, or at the best action elsewhere.
+        hard = jnp.where(missed, 2, jnp.where(needed, 0, jnp.where(hopeful, 1, 2)))
         more = jnp.any(wanted) & (jnp.min(state.cuts.used) == 0)
         more = more | missed | (state.round + 1 < LEAST)
         return _State(
@@ -249,16 +249,18 @@ def _allowed(program: Bilevel, action: Vector, response: Vector) -> Vector:
 
 
 def _looked(
-    scaled: Scaled, program: Bilevel, cuts: Cuts, response: Vector, rotation: Vector
+    scaled: Scaled, program: Bilevel, cuts: Cuts, chosen: Parts, rotation: Vector
 ) -> tuple[Vector, Vector]:
     """Of some actions, each with the best of the responses tried, the one worth most to the leader.
+
+    Those next to the `chosen` one, from which its own search came, are left out.
 
     Returns:
       `[a + r]` the action and the response; its worth, if the follower has no better one.
     """
     size, (low, high) = len(scaled.start), scaled.response_bounds
     actions = spread(LOOKS + 1, scaled.start, *program.action_bounds, rotation[:size])[1:]
-    tried = spread(TRIED, response, low, high, rotation[size:])
+    tried = spread(TRIED, chosen.response, low, high, rotation[size:])
     tried = jnp.concatenate([tried, cuts.responses])
 
     def play(action: Vector) -> tuple[Vector, Vector]:
@@ -269,6 +271,11 @@ def _looked(
         return jnp.concatenate([action, best]), _allowed(program, action, best)
 
     plays, worth = jax.vmap(play)(actions)
+    width = jnp.subtract(*reversed(program.action_bounds))
+    away = (
+        jnp.abs(actions - chosen.action[None]) > 0.05 * jnp.where(width < jnp.inf, width, 0)[None]
+    )
+    worth = jnp.where(jnp.any(away, axis=1), worth, -jnp.inf)
     most = jnp.argmax(worth)
     return plays[most], worth[most]
 

@@ -52,7 +52,14 @@ def classical():
     concave = [one["solved"] for one in problems if one["kind"] in ("strong", "convex")]
     assert all(concave)
     solved = sum(one["solved"] for one in problems)
-    return [str(solved), str(len(problems)), str(len(concave))]
+    proofs, smd = (result(f"{name}.jsonl")[1:] for name in ("classical_proofs", "multimodal"))
+    assert not [one for one in proofs if one["converged"] and not one["solved"]]
+    assert all(one["proven"] for one in smd)
+    right = sum(one["solved"] for one in proofs)
+    names = {one["name"] for one in smd}
+    others = names - {one["name"] for one in smd if not one["solved"]}
+    counts = solved, len(problems), len(concave), right, len(proofs), len(others), len(names)
+    return [*map(str, counts)]
 
 
 def labels():
