@@ -35,8 +35,7 @@ All of them can be action sets and response sets; see `constraints`.
   coordinates.
 - `AugmentedLagrangian`: the method of multipliers, finished by Newton steps on the active set. It
   multiplies with the constraints' Jacobian and the utility's Hessian and forms neither, in search
-  and derivatives; a transport plan of 30 by 30 takes a few megabytes (`constraints`). Returns
-  multipliers.
+  and derivatives; for transport plans of 30 by 30, say (`constraints`). Returns multipliers.
 - `Newton(dense=False)`, `ProjectedGradient` and `AugmentedLagrangian` take `linear_solve`, your own
   solve `(product, b) -> x` for the implicit system where it is large; see below.
 - `Perturbed`, `Regularised`: not the best response of a linear follower but a smoothed one with a
