@@ -9,8 +9,9 @@ imports `openai`, `starlette`, `uvicorn`, `httpx` or `prometheus_client` before 
 examples `known_policy()` is a policy of `stackjax.agents.control.known_world`, a small world.
 """
 
-from stackjax.runtime.chat._messages import compact, grammar_error
+from stackjax.runtime.chat._messages import grammar_error
 from stackjax.runtime.chat._request import ChatAdapter, Rewritten
+from stackjax.runtime.chat._wire_chat import compact
 from stackjax.runtime.gateway._asgi import make_app
 from stackjax.runtime.gateway._client import govern_client
 from stackjax.runtime.gateway._identify import session_scope

@@ -8,15 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackjax.agents.tasks._tasks import TASK_TYPES
-from stackjax.runtime.chat._messages import (
-    compact,
-    estimate_tokens,
-    grammar_error,
-    split_turns,
-)
+from stackjax.runtime.chat._messages import grammar_error
 from stackjax.runtime.chat._request import ChatAdapter
 from stackjax.runtime.chat._usage import AnswerReader, usage_of
-from stackjax.runtime.chat._wire_chat import with_style
+from stackjax.runtime.chat._wire import exchanges, item_tokens
+from stackjax.runtime.chat._wire_chat import CHAT as WIRE
+from stackjax.runtime.chat._wire_chat import compact, with_style
 from stackjax.runtime.gateway._identify import (
     guess_task,
     identify_session,
@@ -85,12 +82,12 @@ def test_compaction_never_breaks_a_conversation(chat, share):
     assert positions == sorted(positions)
     standing = lambda messages: [m for m in messages if m["role"] in ("system", "developer")]
     assert standing(kept) == standing(chat)
-    newest = split_turns(chat)[-1]
+    newest = exchanges(WIRE, chat)[-1]
     assert set(newest) <= set(positions)
     ids = {c["id"] for m in kept for c in m.get("tool_calls") or ()}
     assert ids == {m["tool_call_id"] for m in kept if m["role"] == "tool"}
-    turns = len(split_turns(chat))
-    assert len(split_turns(kept)) - 1 >= share * (turns - 1)
+    turns = len(exchanges(WIRE, chat))
+    assert len(exchanges(WIRE, kept)) - 1 >= share * (turns - 1)
 
 
 @settings(max_examples=80, deadline=None)
@@ -198,7 +195,7 @@ def test_metadata_of_a_request():
     body = {"messages": CHAT}
     found = identify_session(body, {})
     assert found.earlier_turns == 2 and found.task == "simple_qa"
-    assert found.context_tokens == estimate_tokens(CHAT) - estimate_tokens([user("c")])
+    assert found.context_tokens == item_tokens(WIRE, CHAT) - item_tokens(WIRE, [user("c")])
     longer = identify_session({"messages": [*CHAT, answer(), user("d")]}, {})
     assert longer.identifier == found.identifier, "a conversation is known by its beginning"
     assert identify_session({"messages": CHAT, "user": "u"}, {}).identifier != found.identifier

@@ -63,12 +63,13 @@ def compact_items(
     """
     if share >= 1.0:
         return Compacted(items, 0)
-    kept = _without_oldest(wire, items, share) if drop else items
+    kept = without_oldest(wire, items, share) if drop else items
     made = _repacked(wire, kept, share, longest)
     return Compacted(made, len(items) - len(made))
 
 
-def _without_oldest(wire: Wire, items: list[Any], share: float) -> list[Any]:
+def without_oldest(wire: Wire, items: list[Any], share: float) -> list[Any]:
+    """The items without the exchanges that go at a share; the list itself if none does."""
     older = exchanges(wire, items)[:-1]
     gone = {position for exchange in older[: due(len(older), share)] for position in exchange}
     calls = [name for position in gone for name in wire.calls(items[position])]

@@ -1,4 +1,4 @@
-"""Chat messages: their grammar, and compaction that keeps it.
+"""The grammar of chat messages.
 
 The grammar is that of chat completions: an assistant message that calls tools is followed by the
 result of each call, and by nothing else before that; a tool's result stands nowhere else.
@@ -6,18 +6,11 @@ result of each call, and by nothing else before that; a tool's result stands now
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from stackjax._arrays.arguments import check_within
-from stackjax.agents.executor._session import TOKENS_PER_WORD
-from stackjax.runtime.chat._compaction import due
-from stackjax.runtime.chat._wire import count_words, split_roles, text_in
 
 STANDING = ("system", "developer")
 ROLES = (*STANDING, "user", "assistant", "tool")
-
-Message = Mapping[str, Any]
 
 
 def grammar_error(messages: Any) -> str | None:
@@ -56,59 +49,3 @@ def grammar_error(messages: Any) -> str | None:
     if open_calls:
         return f"the results of {len(open_calls)} tool calls are missing"
     return None
-
-
-def split_turns(messages: Sequence[Message]) -> list[list[int]]:
-    """The positions of the messages of each turn, see `split_roles`; standing ones are in none."""
-    return split_roles("standing" if m["role"] in STANDING else m["role"] for m in messages)
-
-
-def compact(messages: list[Any], share: float) -> list[Any]:
-    """Drops old turns: keeps the newest turn and at least ``ceil(share * n)`` of n before it.
-
-    For a share above 0 the number of dropped turns is 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: while a
-    session grows the beginning of its requests then changes rarely, and a provider's cache holds.
-
-    System and developer messages stay where they are. Whole turns go, so that a tool call and its
-    result stay together or go together, and what was well-formed stays so. A list that breaks the
-    grammar comes back as it is: it is for the model's server to refuse.
-
-    Args:
-      messages: The messages of a chat request; not changed.
-      share: Part of the older turns that is kept, in [0, 1].
-
-    Returns:
-      The list itself if nothing is dropped, else a new list of the same message objects.
-
-    Raises:
-      TypeError: If `share` is not a number.
-      ValueError: If it is not in [0, 1].
-
-    Example:
-      >>> chat = [{"role": r} for r in ("system", "user", "assistant", "user")]
-      >>> [message["role"] for message in compact(chat, 0.0)]
-      ['system', 'user']
-    """
-    check_within("share", share, "[0, 1]")
-    if grammar_error(messages) is not None:
-        return messages
-    turns = split_turns(messages)
-    older = turns[:-1]
-    drop = due(len(older), share)
-    if drop == 0:
-        return messages
-    gone = {position for turn in older[:drop] for position in turn}
-    return [message for position, message in enumerate(messages) if position not in gone]
-
-
-def text_of(message: Message) -> str:
-    """The text of a message's content, whether a string or parts."""
-    return text_in(message.get("content"))
-
-
-def estimate_tokens(messages: Sequence[Message]) -> int:
-    """Tokens of messages without a tokenizer: words and marks times 1.35, as the turn log has it.
-
-    Text with few spaces counts at least one word for eight characters.
-    """
-    return round(sum(2 + count_words(text_of(m)) for m in messages) * TOKENS_PER_WORD)

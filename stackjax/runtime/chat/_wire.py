@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from stackjax.agents.executor._session import TOKENS_PER_WORD
@@ -79,7 +79,7 @@ class Wire(Protocol):
         ...
 
 
-def split_roles(roles: Iterable[str]) -> list[list[int]]:
+def exchanges(wire: Wire, items: Sequence[Any]) -> list[list[int]]:
     """The positions of each exchange, oldest first; standing items are in none.
 
     An exchange begins with a user's item, or several in a row, and holds all that the agent did in
@@ -87,7 +87,8 @@ def split_roles(roles: Iterable[str]) -> list[list[int]]:
     """
     found: list[list[int]] = []
     before = None
-    for position, role in enumerate(roles):
+    for position, item in enumerate(items):
+        role = wire.role(item)
         if role == "standing":
             continue
         if not found or (role == "user" and before != "user"):
@@ -95,11 +96,6 @@ def split_roles(roles: Iterable[str]) -> list[list[int]]:
         found[-1].append(position)
         before = role
     return found
-
-
-def exchanges(wire: Wire, items: Sequence[Any]) -> list[list[int]]:
-    """The exchanges of a conversation, see `split_roles`."""
-    return split_roles(wire.role(item) for item in items)
 
 
 def count_words(text: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stackjax._arrays.arguments import check_within
+from stackjax.runtime.chat._compaction import without_oldest
 from stackjax.runtime.chat._messages import STANDING, grammar_error
 from stackjax.runtime.chat._wire import (
     Body,
@@ -95,3 +97,35 @@ def with_style(messages: Sequence[Any], style: str) -> list[Any] | None:
     message = messages[place]
     messages[place] = {**message, "content": ends_with(message.get("content"), style)}
     return messages
+
+
+def compact(messages: list[Any], share: float) -> list[Any]:
+    """Drops old turns: keeps the newest turn and at least ``ceil(share * n)`` of n before it.
+
+    For a share above 0 the number of dropped turns is 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: while a
+    session grows the beginning of its requests then changes rarely, and a provider's cache holds.
+
+    System and developer messages stay where they are. Whole turns go, so that a tool call and its
+    result stay together or go together, and what was well-formed stays so. A list that breaks the
+    grammar comes back as it is: it is for the model's server to refuse.
+
+    Args:
+      messages: The messages of a chat request; not changed.
+      share: Part of the older turns that is kept, in [0, 1].
+
+    Returns:
+      The list itself if nothing is dropped, else a new list of the same message objects.
+
+    Raises:
+      TypeError: If `share` is not a number.
+      ValueError: If it is not in [0, 1].
+
+    Example:
+      >>> chat = [{"role": r} for r in ("system", "user", "assistant", "user")]
+      >>> [message["role"] for message in compact(chat, 0.0)]
+      ['system', 'user']
+    """
+    check_within("share", share, "[0, 1]")
+    if grammar_error(messages) is not None:
+        return messages
+    return without_oldest(CHAT, messages, share)

@@ -93,8 +93,7 @@ class Admin:
         """Lowers the alarms."""
 
         def reset(data: Mapping[str, Any]) -> dict[str, Any]:
-            lower = getattr(self._governor, "reset_alarms", None)
-            (self._governor.observer.reset_drift if lower is None else lower)()
+            self._governor.reset_alarms()
             return {"alarms": self._governor.health()["alarms"]}
 
         return await self._change(request, reset, empty=True)
@@ -103,10 +102,9 @@ class Admin:
         """Reads the policy's folder again and serves what it holds from the next decision on."""
 
         def reload(data: Mapping[str, Any]) -> dict[str, Any]:
-            setter = getattr(self._governor, "set_policy", None)
-            if self._reload is None or setter is None:
+            if self._reload is None:
                 raise ValueError("This proxy has no folder from which a policy can be read again.")
-            setter(self._reload())
+            self._governor.set_policy(self._reload())
             return {
                 "fingerprint": {k: v[:12] for k, v in self._governor.policy.fingerprint.items()}
             }

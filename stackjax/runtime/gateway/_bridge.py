@@ -53,8 +53,8 @@ class Plan(NamedTuple):
     @property
     def refusal(self) -> str | None:
         """Why the request is not sent at all, None if it is."""
-        governed = self.decision is not None and self.decision.arm == "governed"
-        return getattr(self.decision, "refusal", None) if governed else None
+        decision = self.decision
+        return decision.refusal if decision is not None and decision.arm == "governed" else None
 
 
 class Caller(NamedTuple):
@@ -207,11 +207,12 @@ class Turn:
         if plan.refusal is not None:
             return plan
         made, encoded = Rewritten(body, body, (), 0), None
-        asked = None if self.memory.refuses_usage(plan.model) else self._asked(body)
+        asked = None
         try:
             if decision.response is not None:
                 made = self._rewritten(body, decision.response, plan.model)
-            asked = asked and with_usage_asked(made.body)
+            if self._asks(plan.model):
+                asked = with_usage_asked(made.body)
             sent = made.body if asked is None else asked
             if isinstance(request, bytes) and sent is not body:
                 encoded = json.dumps(sent, allow_nan=False).encode()
@@ -229,12 +230,12 @@ class Turn:
             asked=asked is not None,
         )
 
-    def _asked(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The body with the counts of its stream asked for; None where they are not to be."""
+    def _asks(self, model: str) -> bool:
+        """Whether the counts of a stream are to be asked for."""
         wanted = self.caller.usage
         if wanted == "never" or (wanted == "governed" and self.shadow):
-            return None
-        return with_usage_asked(body) if self.caller.wire is CHAT else None
+            return False
+        return self.caller.wire is CHAT and not self.memory.refuses_usage(model)
 
     def _rewritten(
         self, body: Mapping[str, Any], response: tuple[float, float, float], model: str

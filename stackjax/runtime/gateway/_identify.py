@@ -115,7 +115,6 @@ def identify_session(
     *,
     wire: Wire = CHAT,
     credential: str = "",
-    scale: float = 1.0,
 ) -> SessionMetadata:
     """The metadata of the session that a request belongs to.
 
@@ -125,8 +124,7 @@ def identify_session(
     earlier exchanges in the request where that is larger.
 
     The tokens of the context are all that is sent but the newest question: system text, schemas of
-    tools, history, and results of tools. `scale` brings the estimate to what the model's server
-    counted before.
+    tools, history, and results of tools.
 
     The complexity is not guessed. That of recorded turns was given by what made them, and no rule
     on a message's words was found that agrees with it (a message's length: correlation .12).
@@ -139,7 +137,7 @@ def identify_session(
     fields: dict[str, Any] = {
         "task": guess_task(" ".join(wire.text(item) for item in asked)),
         "task_complexity": math.nan,
-        "context_tokens": float(round(max(context, 0) * scale)),
+        "context_tokens": float(max(context, 0)),
         "earlier_turns": float(max(len(found) - 1, 0)),
         "calls": sum(bool(wire.calls(item)) for item in newest),
         "tool_calls": sum(len(wire.answered(item)) for item in newest),
