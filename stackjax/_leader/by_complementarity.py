@@ -35,12 +35,13 @@ def by_complementarity(
     """
     scaled = Scaled(game, action, response, context)
     start, begin = scaled.start, scaled.begin
+    watch = scaled.shown(watch)
     rotation = shift(key, jnp.concatenate([start, begin]))
     if proof is None:
         program = scaled.program()
         w, outcome = search(
             program, start, begin, settings=settings, starts=starts, rotation=rotation,
-            watch=scaled.shown(watch), unit=scaled.gains,
+            watch=watch, unit=scaled.gains,
         )  # fmt: skip
         ends = None
     else:

@@ -132,8 +132,7 @@ def search_with_cuts(
         return scaled.program(rows, cuts.used, margin if pessimistic else None)
 
     def look(program: Bilevel, action: Vector, response: Vector, rotation: Vector) -> Outcome:
-        shown = scaled.shown(watch)
-        return find(program, action, response, settings, starts, rotation, shown, scaled.gains)
+        return find(program, action, response, settings, starts, rotation, watch, scaled.gains)
 
     def turn(state: _State) -> _State:
         program = with_cuts(state.cuts)

@@ -77,11 +77,15 @@ class _Seen(NamedTuple):
     """Who looks at the iterates, and what is shown."""
 
     watch: Watch
-    note: Note | None
+    note: Note | None  # None where nobody looks: what it shows is then not even traced
+
+    def begin(self, z: jax.Array, steps: int | jax.Array) -> SearchHistory | None:
+        """An empty history, or None."""
+        return None if self.note is None else self.watch.begin(self.note(z)[0], int(steps))
 
     def after(self, state: _State, at: Iterate, error: jax.Array) -> SearchHistory | None:
         """The history with one iterate more."""
-        if self.note is None or self.watch.idle:
+        if self.note is None:
             return state.history
         point, worth, counts = self.note(at.z)
         return self.watch.see(state.history, state.steps, point, worth, error, counts=counts)
@@ -127,9 +131,8 @@ def interior(
     z = inside(start, lower, upper)
     bounds = barrier_on(lower, upper, start.dtype)
     program, g = scaled_at(evaluate, z, barrier)
-    history = None if note is None else watch.begin(note(z)[0], int(max_steps))
-    state = _begin(program, bounds, z, g, barrier, history)
-    seen = _Seen(watch, note)
+    seen = _Seen(watch, None if watch.idle else note)
+    state = _begin(program, bounds, z, g, barrier, seen.begin(z, max_steps))
     # The flag is computed in the body and only read here: see _newton.py.
     state = jax.lax.while_loop(
         lambda s: ~s.done & (s.steps < max_steps),
