@@ -13,3 +13,13 @@ def jaxprs(value):
         yield from jaxprs(list(value.values()))
     elif type(value).__module__.startswith("jax.") and hasattr(value, "solve_jaxpr"):
         yield from jaxprs(vars(value))
+
+
+def shapes(jaxpr):
+    """The shapes of everything that a program computes, its loops and rules included."""
+    found = set()
+    for equation in jaxpr.eqns:
+        found |= {v.aval.shape for v in (*equation.invars, *equation.outvars)}
+        for inner in jaxprs(equation.params):
+            found |= shapes(inner)
+    return found

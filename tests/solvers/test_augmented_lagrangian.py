@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxprs import jaxprs
+from jaxprs import shapes
 from quick import quick, quick_jit
 
 import stackjax as sj
+from experiments.transport.references import entropic as sinkhorn
 
 SOLVER = sj.solvers.AugmentedLagrangian()
 
@@ -278,17 +279,6 @@ def test_random_quadratic_programs_and_their_derivatives(x64):
         assert np.abs(twice[i] - bend).max() < 1e-3 * (1 + np.abs(bend).max())
 
 
-def sinkhorn(cost, supply, demand, heat):
-    """The entropic transport plan, by numpy alone."""
-    kernel, right = np.exp(-cost / heat), np.ones(len(demand))
-    for _ in range(100_000):
-        left = supply / (kernel @ right)
-        right, before = demand / (kernel.T @ left), right
-        if np.abs(right / before - 1).max() < 1e-15:
-            break
-    return left[:, None] * kernel * right[None]
-
-
 def test_a_transport_plan_of_900_numbers(x64):
     """Entropic, 30 by 30, against Sinkhorn's iterations; its gradient against their differences."""
     n, heat, rng = 30, 0.1, np.random.default_rng(0)
@@ -321,16 +311,6 @@ def test_a_transport_plan_of_900_numbers(x64):
     measured = (at(h) - at(-h)) / (2 * h)
     slope = by_market["supply"] @ more + by_market["demand"] @ other
     assert np.isclose(slope, measured, rtol=1e-6) and abs(measured) > 0.1
-
-
-def shapes(jaxpr):
-    """The shapes of everything that a program computes, its loops and rules included."""
-    found = set()
-    for equation in jaxpr.eqns:
-        found |= {v.aval.shape for v in (*equation.invars, *equation.outvars)}
-        for inner in jaxprs(equation.params):
-            found |= shapes(inner)
-    return found
 
 
 @pytest.mark.parametrize(("solver", "formed"), [(SOLVER, False), (sj.InteriorPoint(), True)])

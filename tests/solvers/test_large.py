@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxprs import jaxprs
+from jaxprs import shapes
 from quick import quick, quick_jit
 
 import stackjax as sj
@@ -279,16 +279,6 @@ def test_a_linear_follower_in_a_simplex_and_a_ball():
     slope, value = jax.jit(jax.jacrev(sphere, has_aux=True))(action)
     chex.assert_trees_all_close(value, unit(action), rtol=1e-4)
     chex.assert_trees_all_close(slope, jax.jacrev(unit)(action), atol=1e-3)
-
-
-def shapes(jaxpr):
-    """The shapes of everything that a program computes, its loops and rules included."""
-    found = set()
-    for equation in jaxpr.eqns:
-        found |= {v.aval.shape for v in (*equation.invars, *equation.outvars)}
-        for inner in jaxprs(equation.params):
-            found |= shapes(inner)
-    return found
 
 
 @pytest.mark.parametrize(
